@@ -1,0 +1,119 @@
+"""Messages of a conversation, their content parts and the tool calls in them.
+
+A superset of the OpenAI chat vocabulary (API reference, "Chat", object `messages`) in today's common words.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from llama_stack.api.common import JsonObject, Word
+
+
+class TextPart(Word):
+    type: Literal["text"] = "text"
+    text: str
+
+
+class ImagePart(Word):
+    """One image. `url` is http(s) or a `data:` URL with base64 content; `detail` is a hint for vision models."""
+
+    type: Literal["image"] = "image"
+    url: str
+    detail: Literal["auto", "low", "high"] | None = None
+
+
+class FilePart(Word):
+    """A file handed to a model that reads files itself: by id of an uploaded file, or inline as a `data:` URL."""
+
+    type: Literal["file"] = "file"
+    file_id: str | None = None
+    data_url: str | None = None
+    filename: str | None = None
+
+
+class AudioPart(Word):
+    """Input audio, base64 in the named container format."""
+
+    type: Literal["audio"] = "audio"
+    base64_audio: str
+    format: str
+
+
+ContentPart = Annotated[TextPart | ImagePart | FilePart | AudioPart, Field(discriminator="type")]
+Content = str | list[ContentPart]
+"""Plain text, or parts in reading order."""
+
+
+class ToolCall(Word):
+    """The model's wish to have a tool run.
+
+    arguments: one JSON text exactly as the model wrote it; it may be invalid JSON, and whoever runs the tool
+        reports that back to the model. Kept as text so that re-serialising can never change a call.
+    extra: a partner's own fields that must round-trip (such as a thought signature).
+    """
+
+    id: str
+    name: str
+    arguments: str
+    extra: JsonObject = {}
+
+
+class SystemMessage(Word):
+    """Instructions. `developer` messages of newer OpenAI models are this role too."""
+
+    role: Literal["system"] = "system"
+    content: Content
+    name: str | None = None
+
+
+class UserMessage(Word):
+    role: Literal["user"] = "user"
+    content: Content
+    name: str | None = None
+
+
+class AssistantMessage(Word):
+    """What the model said. `content` is None when it only called tools.
+
+    reasoning: the model's thinking text where the provider shows it; refusal: its refusal, where marked as such.
+    """
+
+    role: Literal["assistant"] = "assistant"
+    content: Content | None = None
+    tool_calls: list[ToolCall] = []
+    reasoning: str | None = None
+    refusal: str | None = None
+    name: str | None = None
+    extra: JsonObject = {}
+
+
+class ToolMessage(Word):
+    """The result of one call. `name` is the tool's name where the caller gave it; some prompt formats need it."""
+
+    role: Literal["tool"] = "tool"
+    tool_call_id: str
+    content: Content
+    name: str | None = None
+
+
+Message = Annotated[SystemMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")]
+
+
+def text_of(content: Content | None) -> str:
+    """All text of the content, parts joined without separator; other parts are skipped."""
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    return "".join(part.text for part in content if isinstance(part, TextPart))
+
+
+def has_images(messages: list[Message]) -> bool:
+    """Whether any message holds an image part."""
+    return any(
+        isinstance(part, ImagePart)
+        for message in messages
+        if isinstance(message.content, list)
+        for part in message.content
+    )

@@ -1,0 +1,71 @@
+"""Tools: what a model may call, and the protocol of those who run the calls."""
+
+from typing import Any, Literal, Protocol
+
+from llama_stack.api.common import Caller, JsonObject, Word
+from llama_stack.api.messages import Content
+
+BUILTIN_TOOL_NAMES = frozenset({"brave_search", "wolfram_alpha", "photogen", "code_interpreter"})
+"""Tools Llama 3.1 and later were trained to call by `name.call(query="...")` (code for the interpreter)."""
+
+
+class ToolDefinition(Word):
+    """A tool offered to the model.
+
+    parameters: a JSON Schema object describing the arguments; None means "takes no arguments".
+    strict: ask the provider to constrain the arguments to the schema exactly.
+    """
+
+    name: str
+    description: str | None = None
+    parameters: JsonObject | None = None
+    strict: bool | None = None
+
+
+class NamedToolChoice(Word):
+    """The model must call one of these tools (usually one)."""
+
+    names: list[str]
+    mode: Literal["auto", "required"] = "required"
+
+
+ToolChoice = Literal["auto", "none", "required"] | NamedToolChoice
+
+
+class ToolGroup(Word):
+    """Tools registered together under one id, such as `builtin::websearch` or one MCP server."""
+
+    identifier: str
+    provider_id: str
+    provider_resource_id: str
+    mcp_endpoint: str | None = None
+    args: JsonObject = {}
+
+
+class ToolResult(Word):
+    """What a tool gave back.
+
+    content: what the model reads. is_error: the tool failed; content then says why, in words the model can use.
+    metadata: for the caller (sources, timings), never shown to the model.
+    """
+
+    content: Content
+    is_error: bool = False
+    metadata: JsonObject = {}
+
+
+class Tools(Protocol):
+    """Runs tools of one provider."""
+
+    async def list_tools(self, tool_group: ToolGroup, caller: Caller) -> list[ToolDefinition]:
+        """Tools of the group, in a stable order. Raises ProviderFailed when they cannot be listed."""
+        ...
+
+    async def invoke_tool(
+        self, tool_group: ToolGroup, name: str, arguments: dict[str, Any], caller: Caller
+    ) -> ToolResult:
+        """Run one tool. A tool's own failure is a ToolResult with `is_error`; cancelling the call stops the tool.
+
+        Raises NotFound for a name that `list_tools` does not give, InvalidRequest for arguments off its schema.
+        """
+        ...
