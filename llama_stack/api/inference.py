@@ -15,7 +15,7 @@ from pydantic import Field
 
 from llama_stack.api.common import Caller, Health, HealthStatus, JsonObject, Word
 from llama_stack.api.messages import AssistantMessage, Message, ToolCall
-from llama_stack.api.resources import ModelType
+from llama_stack.api.resources import Model, ModelType
 from llama_stack.api.tools import ToolChoice, ToolDefinition
 from llama_stack.errors import UnsupportedParameter
 
@@ -336,6 +336,15 @@ class Inference(Protocol):
     - nothing in the request is ignored in silence: what cannot be honoured is `UnsupportedParameter`.
     """
 
+    async def add_model(self, model: Model) -> Model:
+        """Called once for each model the distribution lists, before it is served.
+
+        Returns the model with what the provider knows filled in (context_length, embedding_dimension). Raises
+        ConfigError when it can never be served (no such file, not a model); must not load the model or reach out
+        to a network: a model that is merely not there now is found out by its first request.
+        """
+        ...
+
     async def list_models(self) -> list[ProviderModel]:
         """Models known to the provider now; empty where it cannot list them. Raises ProviderUnavailable."""
         ...
@@ -368,6 +377,9 @@ class Inference(Protocol):
 
 class PartialInference:
     """Refuses every operation; a provider inherits it and writes those it has."""
+
+    async def add_model(self, model: Model) -> Model:
+        return model
 
     async def list_models(self) -> list[ProviderModel]:
         return []

@@ -1,0 +1,285 @@
+"""open_stack(): raise the floors of a distribution, and take them down in reverse.
+
+A wrong setting stops here with a ConfigError. A provider that cannot be reached does not: it is degraded, tried again
+in the background, and its calls are answered with the reason until it opens.
+"""
+
+import asyncio
+import logging
+import os
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llama_stack.api.common import Caller, Health, HealthStatus, JsonObject
+from llama_stack.api.resources import MemoryBank, Model, Shield
+from llama_stack.api.stack import ProviderState
+from llama_stack.api.tools import ToolGroup
+from llama_stack.catalog import Catalog
+from llama_stack.distribution import Distribution, ProviderEntry, check_config
+from llama_stack.errors import ConfigError, ProviderFailed
+from llama_stack.provider import Ground, InferenceFloor, Provider, ProviderConfig
+from llama_stack.routing import (
+    Owner,
+    RoutedInference,
+    RoutedMemory,
+    RoutedSafety,
+    RoutedTools,
+    Routes,
+    unavailable,
+)
+
+if TYPE_CHECKING:
+    import httpx
+
+logger = logging.getLogger(__name__)
+
+FIRST_RETRY_S = 1.0
+LAST_RETRY_S = 30.0
+HEALTH_TIMEOUT_S = 5.0
+_SECRET_NAME = re.compile(r"key|token|secret|password|authorization|credential", re.IGNORECASE)
+_URL_PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):[^/@\s]*@")
+
+
+def stack_home() -> Path:
+    """The folder that holds all state: LLAMA_STACK_HOME, by default ~/.llama."""
+    return Path(os.environ.get("LLAMA_STACK_HOME") or "~/.llama").expanduser()
+
+
+@dataclass(frozen=True)
+class ResolvedProvider:
+    """A provider of a distribution with its declaration and its checked settings."""
+
+    api: str
+    provider_id: str
+    entry: ProviderEntry
+    declaration: Provider
+    config: ProviderConfig
+    source: str
+
+    @property
+    def masked_config(self) -> JsonObject:
+        """The settings as they may be shown: every secret replaced."""
+        masked: JsonObject = mask_secrets(self.config.model_dump(mode="json"))
+        return masked
+
+
+def mask_secrets(value: Any, name: str = "") -> Any:
+    """The value with every text under a secret's name, and every password inside a URL, replaced."""
+    if isinstance(value, dict):
+        return {key: mask_secrets(item, str(key)) for key, item in value.items()}
+    if isinstance(value, list):
+        return [mask_secrets(item, name) for item in value]
+    if isinstance(value, str) and value:
+        return "**********" if _SECRET_NAME.search(name) else _URL_PASSWORD.sub(r"\1:**********@", value)
+    return value
+
+
+def resolve_providers(distribution: Distribution, catalog: Catalog | None = None) -> list[ResolvedProvider]:
+    """The distribution's providers, floors from the ground up, settings checked.
+
+    Raises ConfigError for an unknown type, a provider of another API, a repeated id, or a wrong setting.
+    """
+    catalog = catalog or Catalog()
+    resolved: list[ResolvedProvider] = []
+    for api, entries in distribution.providers.by_api().items():
+        for position, entry in enumerate(entries):
+            if entry.provider_id is None:
+                continue
+            if any(other.provider_id == entry.provider_id for other in resolved):
+                raise ConfigError(f"two providers have the id {entry.provider_id!r}", where=distribution.source)
+            declaration = catalog.get(entry.provider_type)
+            if declaration.api != api:
+                raise ConfigError(
+                    f"{entry.provider_type} provides {declaration.api} but stands under providers.{api}",
+                    where=distribution.source,
+                    remedy=f"Move it to providers.{declaration.api}.",
+                )
+            prefix = ("providers", api, position, "config")
+            config = check_config(declaration.config, entry.config, where=distribution.source, prefix=prefix)
+            resolved.append(ResolvedProvider(api, entry.provider_id, entry, declaration, config, distribution.source))
+    return resolved
+
+
+class ProviderSlot:
+    """Keeps one provider open, and opens it again while it cannot be reached.
+
+    One task owns the provider from `open` to its end, so a provider may use task-bound scopes.
+    """
+
+    def __init__(self, resolved: ResolvedProvider, floor: Any) -> None:
+        self.resolved = resolved
+        self.health = Health(status=HealthStatus.STARTING)
+        self._floor = floor
+        self._implementation: Any = None
+        self._tried = asyncio.Event()
+        self._closing = asyncio.Event()
+        self._failure: BaseException | None = None
+        self.models: list[Model] = list(_resources(resolved, "models", Model))
+
+    def implementation(self) -> Any:
+        """The open provider. Raises ProviderUnavailable while it is not open."""
+        if self._implementation is None:
+            raise unavailable(self.resolved.provider_id, self.health)
+        return self._implementation
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Open the provider for as long as the context lasts; a wrong setting is raised at entry."""
+        task = asyncio.create_task(self._own(), name=f"provider {self.resolved.provider_id}")
+        try:
+            await self._tried.wait()
+            if self._failure is not None:
+                raise self._failure
+            yield
+        finally:
+            self._closing.set()
+            await task
+
+    async def _own(self) -> None:
+        pause = FIRST_RETRY_S
+        while not self._closing.is_set():
+            try:
+                async with self.resolved.declaration.open(self.resolved.config, self._floor) as implementation:
+                    if self.resolved.api == "inference":
+                        self.models = [await implementation.add_model(model) for model in self.models]
+                    self._implementation = implementation
+                    self.health = Health(status=HealthStatus.OK)
+                    self._tried.set()
+                    await self._closing.wait()
+            except (ProviderFailed, OSError) as error:
+                self.health = Health(status=HealthStatus.DEGRADED, message=str(error))
+                logger.warning("provider %s is degraded: %s", self.resolved.provider_id, error)
+            except Exception as error:  # a provider's own code runs here; its opener must hear of any failure
+                self._failure = error
+                self.health = Health(status=HealthStatus.FAILED, message=str(error))
+                return
+            finally:
+                self._implementation = None
+                self._tried.set()
+            await self._pause(pause)
+            pause = min(pause * 2, LAST_RETRY_S)
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
+        except TimeoutError:
+            pass
+
+    async def current_health(self) -> Health:
+        """The provider's own word where it has one, within a bounded time."""
+        ask = getattr(self._implementation, "health", None)
+        if ask is None:
+            return self.health
+        try:
+            async with asyncio.timeout(HEALTH_TIMEOUT_S):
+                answer: Health = await ask()
+        except TimeoutError:
+            return Health(status=HealthStatus.DEGRADED, message=f"no answer within {HEALTH_TIMEOUT_S:g} s")
+        return answer
+
+
+class LocalStack:
+    """A running stack in this process; fulfils api.stack.Stack."""
+
+    def __init__(self, distribution: Distribution, home: Path, slots: list[ProviderSlot]) -> None:
+        self.distribution = distribution
+        self.home = home
+        self._slots = slots
+        models = _unique("models", [(slot, model) for slot in slots for model in slot.models])
+        self._inference = RoutedInference(Routes("model", self._owners("inference"), models))
+        self.safety = RoutedSafety(Routes("shield", self._owners("safety"), self._listed("shields", Shield)))
+        self.memory = RoutedMemory(
+            Routes("memory bank", self._owners("memory"), self._listed("memory_banks", MemoryBank))
+        )
+        self.tools = RoutedTools(Routes("tool group", self._owners("tools"), self._listed("tool_groups", ToolGroup)))
+
+    def _listed(self, field: str, kind: type[Any]) -> list[Any]:
+        return _unique(field, [(slot, item) for slot in self._slots for item in _resources(slot.resolved, field, kind)])
+
+    def _owners(self, api: str) -> list[Owner[Any]]:
+        return [
+            Owner(slot.resolved.provider_id, slot.implementation) for slot in self._slots if slot.resolved.api == api
+        ]
+
+    @property
+    def inference(self) -> RoutedInference:
+        return self._inference
+
+    async def list_models(self, caller: Caller) -> list[Model]:
+        return await self._inference.models()
+
+    async def model(self, identifier: str, caller: Caller) -> Model:
+        for model in await self._inference.models():
+            if model.identifier == identifier:
+                return model
+        return self._inference.find(identifier)[0]
+
+    async def providers(self, caller: Caller) -> list[ProviderState]:
+        async with asyncio.TaskGroup() as group:
+            healths = [group.create_task(slot.current_health()) for slot in self._slots]
+        return [
+            ProviderState(
+                api=slot.resolved.api,
+                provider_id=slot.resolved.provider_id,
+                provider_type=slot.resolved.entry.provider_type,
+                config=slot.resolved.masked_config,
+                health=health.result(),
+            )
+            for slot, health in zip(self._slots, healths, strict=True)
+        ]
+
+
+def _resources(resolved: ResolvedProvider, field: str, kind: type[Any]) -> Iterable[Any]:
+    """The resources written under a provider, as the words the stack speaks."""
+    for entry in getattr(resolved.entry, field, []):
+        values = entry.model_dump()
+        values["provider_resource_id"] = entry.provider_resource_id or entry.identifier
+        yield kind(provider_id=resolved.provider_id, **values)
+
+
+def _unique(field: str, owned: list[tuple[ProviderSlot, Any]]) -> list[Any]:
+    """The resources, once no identifier stands twice."""
+    owners: dict[str, str] = {}
+    for slot, resource in owned:
+        provider_id = slot.resolved.provider_id
+        if resource.identifier in owners:
+            raise ConfigError(
+                f"{resource.identifier!r} stands under {owners[resource.identifier]!r} and {provider_id!r} in {field}",
+                where=slot.resolved.source,
+                remedy="Give one of them another identifier; provider_resource_id keeps the provider's own name.",
+            )
+        owners[resource.identifier] = provider_id
+    return [resource for _, resource in owned]
+
+
+@asynccontextmanager
+async def open_stack(
+    distribution: Distribution,
+    *,
+    home: Path | None = None,
+    catalog: Catalog | None = None,
+    transport: "httpx.AsyncBaseTransport | None" = None,
+) -> AsyncGenerator[LocalStack, None]:
+    """Open every provider of the distribution; they close in reverse order when the context ends.
+
+    home: the state folder, `stack_home()` by default. transport: replaces the network for remote providers (tests).
+    Raises ConfigError for a wrong setting; an unreachable provider is degraded instead.
+    """
+    home = home or stack_home()
+    resolved = resolve_providers(distribution, catalog)
+    async with AsyncExitStack() as exits:
+        slots: list[ProviderSlot] = []
+        for api in distribution.providers.by_api():
+            floor_below = LocalStack(distribution, home, list(slots)) if api != "inference" else None
+            for provider in (provider for provider in resolved if provider.api == api):
+                ground = Ground(home=home, state=home / "providers" / provider.provider_id, transport=transport)
+                floor = ground if floor_below is None else InferenceFloor(ground, floor_below.inference)
+                slot = ProviderSlot(provider, floor)
+                slots.append(slot)
+                await exits.enter_async_context(slot.running())
+        yield LocalStack(distribution, home, slots)

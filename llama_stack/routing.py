@@ -1,0 +1,309 @@
+"""Routing: the name a caller uses -> the provider that owns it.
+
+A model is found by its identifier, or as `provider_id/name` for any model of a provider that can list or accept more
+than the distribution names. What the owner cannot do is refused here, before any call.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Generic, TypeVar
+
+from llama_stack.api.common import Caller, Health, HealthStatus, JsonObject
+from llama_stack.api.inference import (
+    Capabilities,
+    ChatEnd,
+    ChatEvent,
+    ChatRequest,
+    ChoiceEnd,
+    CompletionRequest,
+    EmbeddingAnswer,
+    EmbeddingRequest,
+    GrammarFormat,
+    Inference,
+    JsonObjectFormat,
+    JsonSchemaFormat,
+    ProviderModel,
+    RerankAnswer,
+    RerankRequest,
+    ToolCallDelta,
+    ToolCallStart,
+)
+from llama_stack.api.memory import Chunk, Document, Memory, MemoryQuery
+from llama_stack.api.messages import Message, has_images
+from llama_stack.api.resources import MemoryBank, Model, Shield
+from llama_stack.api.safety import Safety, ShieldVerdict
+from llama_stack.api.tools import NamedToolChoice, ToolDefinition, ToolGroup, ToolResult, Tools
+from llama_stack.errors import NotFound, ProviderFailed, ProviderUnavailable, StackError, UnsupportedParameter
+
+ResourceT = TypeVar("ResourceT", Model, Shield, MemoryBank, ToolGroup)
+ImplementationT = TypeVar("ImplementationT")
+
+LISTING_TTL_S = 60.0
+LISTING_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True)
+class Owner(Generic[ImplementationT]):
+    """A provider of this stack. `implementation` raises ProviderUnavailable while it is not open."""
+
+    provider_id: str
+    implementation: Callable[[], ImplementationT]
+
+
+class Routes(Generic[ResourceT, ImplementationT]):
+    """Resources of one kind with their owners."""
+
+    def __init__(self, kind: str, owners: Iterable[Owner[ImplementationT]], resources: Iterable[ResourceT]) -> None:
+        self.kind = kind
+        self.owners: Mapping[str, Owner[ImplementationT]] = {owner.provider_id: owner for owner in owners}
+        self.resources: Mapping[str, ResourceT] = {resource.identifier: resource for resource in resources}
+
+    def find(self, identifier: str) -> tuple[ResourceT, ImplementationT]:
+        """The resource and its open owner. Raises NotFound, naming what there is, or ProviderUnavailable."""
+        resource = self.resources.get(identifier)
+        if resource is None:
+            raise self.not_found(identifier)
+        return resource, self.owners[resource.provider_id].implementation()
+
+    def not_found(self, identifier: str) -> NotFound:
+        nearest = get_close_matches(identifier, self.resources, n=1)
+        names = ", ".join(sorted(self.resources)[:20]) or "none"
+        hint = f" Did you mean {nearest[0]!r}?" if nearest else f" There are: {names}."
+        code = f"{self.kind.replace(' ', '_')}_not_found"
+        param = "model" if self.kind == "model" else None
+        return NotFound(f"There is no {self.kind} {identifier!r}.{hint}", param=param, code=code)
+
+
+class RoutedInference:
+    """Inference over all providers and models of the stack; fulfils the Inference protocol."""
+
+    def __init__(self, routes: Routes[Model, Inference]) -> None:
+        self._routes = routes
+        self._listed: dict[str, tuple[float, list[Model]]] = {}
+
+    def find(self, identifier: str) -> tuple[Model, Inference]:
+        """The model and its owner; `provider_id/name` reaches models the distribution does not name."""
+        if identifier not in self._routes.resources:
+            provider_id, slash, name = identifier.partition("/")
+            owner = self._routes.owners.get(provider_id)
+            if slash and name and owner is not None:
+                model = Model(identifier=identifier, provider_id=provider_id, provider_resource_id=name)
+                return model, owner.implementation()
+        return self._routes.find(identifier)
+
+    async def models(self) -> list[Model]:
+        """The distribution's models, then what the providers list beyond them, as `provider_id/name`.
+
+        A provider that cannot list now adds nothing. Listings are kept for a minute.
+        """
+        configured = list(self._routes.resources.values())
+        taken = {(model.provider_id, model.provider_resource_id) for model in configured}
+        async with asyncio.TaskGroup() as group:
+            listings = [group.create_task(self._listing(owner)) for owner in self._routes.owners.values()]
+        listed = [model for listing in listings for model in listing.result()]
+        return configured + [m for m in listed if (m.provider_id, m.provider_resource_id) not in taken]
+
+    async def _listing(self, owner: Owner[Inference]) -> list[Model]:
+        kept = self._listed.get(owner.provider_id)
+        if kept is not None and time.monotonic() - kept[0] < LISTING_TTL_S:
+            return kept[1]
+        try:
+            async with asyncio.timeout(LISTING_TIMEOUT_S):
+                names = await owner.implementation().list_models()
+        except (StackError, TimeoutError):
+            return []
+        models = [_listed_model(owner.provider_id, name) for name in names]
+        self._listed[owner.provider_id] = (time.monotonic(), models)
+        return models
+
+    async def add_model(self, model: Model) -> Model:
+        return model
+
+    async def list_models(self) -> list[ProviderModel]:
+        return [
+            ProviderModel(
+                id=model.identifier,
+                model_type=model.model_type,
+                context_length=model.context_length,
+                embedding_dimension=model.embedding_dimension,
+            )
+            for model in await self.models()
+        ]
+
+    def capabilities(self, model: str) -> Capabilities:
+        resource, owner = self.find(model)
+        return owner.capabilities(resource.provider_resource_id)
+
+    async def health(self) -> Health:
+        return Health(status=HealthStatus.OK)
+
+    def stream_chat(self, request: ChatRequest, caller: Caller) -> AsyncGenerator[ChatEvent, None]:
+        model, owner = self.find(request.model)
+        _check_chat(request, owner.capabilities(model.provider_resource_id))
+        changes: dict[str, Any] = {"model": model.provider_resource_id}
+        if request.tool_choice == "none" and request.tools:
+            changes["tools"] = []
+        routed = request.model_copy(update=changes)
+        stream = owner.stream_chat(routed, caller)
+        if request.tool_choice == "none":
+            return _without_tool_calls(stream)
+        if request.tool_choice == "auto":
+            return stream
+        return _with_required_call(stream, model.identifier)
+
+    def complete(self, request: CompletionRequest, caller: Caller) -> AsyncGenerator[ChatEvent, None]:
+        model, owner = self.find(request.model)
+        able = owner.capabilities(model.provider_resource_id)
+        _require(able.completion, "complete raw text", request.model, "model")
+        _require(able.tokens_prompt or isinstance(request.prompt, str), "take token ids", request.model, "prompt")
+        _require(able.logprobs or request.logprobs is None, "give logprobs", request.model, "logprobs")
+        _require(able.multiple_choices or request.n == 1, "give several choices", request.model, "n")
+        return owner.complete(request.model_copy(update={"model": model.provider_resource_id}), caller)
+
+    async def embed(self, request: EmbeddingRequest, caller: Caller) -> EmbeddingAnswer:
+        model, owner = self.find(request.model)
+        able = owner.capabilities(model.provider_resource_id)
+        _require(able.embedding, "make embeddings", request.model, "model")
+        return await owner.embed(request.model_copy(update={"model": model.provider_resource_id}), caller)
+
+    async def rerank(self, request: RerankRequest, caller: Caller) -> RerankAnswer:
+        model, owner = self.find(request.model)
+        able = owner.capabilities(model.provider_resource_id)
+        _require(able.rerank, "rerank documents", request.model, "model")
+        return await owner.rerank(request.model_copy(update={"model": model.provider_resource_id}), caller)
+
+
+def _listed_model(provider_id: str, name: ProviderModel) -> Model:
+    return Model(
+        identifier=f"{provider_id}/{name.id}",
+        provider_id=provider_id,
+        provider_resource_id=name.id,
+        model_type=name.model_type,
+        context_length=name.context_length,
+        embedding_dimension=name.embedding_dimension,
+    )
+
+
+def _require(able: bool, deed: str, model: str, param: str) -> None:
+    if not able:
+        raise UnsupportedParameter(f"the model {model!r} cannot {deed}; use another model or leave it out", param=param)
+
+
+def _check_chat(request: ChatRequest, able: Capabilities) -> None:
+    """Refuse, naming the field, what the model's provider cannot do."""
+    name = request.model
+    _require(able.chat, "chat", name, "model")
+    if request.tools and request.tool_choice != "none":
+        _require(able.tools, "call tools", name, "tools")
+        if request.tool_choice != "auto":
+            _require(able.tool_choice, "be made to call a tool", name, "tool_choice")
+    if request.tool_choice not in ("auto", "none"):
+        _check_choice(request)
+    if isinstance(request.response_format, JsonObjectFormat | JsonSchemaFormat):
+        _require(able.json_schema, "constrain its answer to JSON", name, "response_format")
+    elif isinstance(request.response_format, GrammarFormat):
+        _require(able.grammar, "follow a grammar", name, "response_format")
+    _require(able.logprobs or not request.logprobs, "give logprobs", name, "logprobs")
+    _require(able.multiple_choices or request.n == 1, "give several choices", name, "n")
+    if not able.vision:
+        _require(not has_images(request.messages), "read images", name, "messages")
+
+
+def _check_choice(request: ChatRequest) -> None:
+    offered = {tool.name for tool in request.tools}
+    if not offered:
+        raise UnsupportedParameter("tool_choice asks for a call but no tools are offered", param="tool_choice")
+    if isinstance(request.tool_choice, NamedToolChoice):
+        unknown = [name for name in request.tool_choice.names if name not in offered]
+        if unknown:
+            raise UnsupportedParameter(
+                f"tool_choice names {unknown[0]!r}, which is not among the tools: {', '.join(sorted(offered))}",
+                param="tool_choice",
+            )
+
+
+async def _without_tool_calls(stream: AsyncGenerator[ChatEvent, None]) -> AsyncGenerator[ChatEvent, None]:
+    """Drop calls of a model that was told to make none: nobody may act on them."""
+    async with aclosing(stream):
+        async for event in stream:
+            if isinstance(event, ToolCallStart | ToolCallDelta):
+                continue
+            if isinstance(event, ChoiceEnd) and event.finish_reason == "tool_calls":
+                event = event.model_copy(update={"finish_reason": "stop"})
+            yield event
+
+
+async def _with_required_call(stream: AsyncGenerator[ChatEvent, None], model: str) -> AsyncGenerator[ChatEvent, None]:
+    """Fail, rather than end, an answer without the call that was required."""
+    called: set[int] = set()
+    ended: set[int] = set()
+    async with aclosing(stream):
+        async for event in stream:
+            if isinstance(event, ToolCallStart):
+                called.add(event.choice)
+            elif isinstance(event, ChoiceEnd) and event.finish_reason in ("stop", "tool_calls"):
+                ended.add(event.choice)
+            elif isinstance(event, ChatEnd) and ended - called:
+                raise ProviderFailed(
+                    f"the model {model!r} answered without the tool call that tool_choice requires",
+                    param="tool_choice",
+                    code="tool_choice_not_honoured",
+                )
+            yield event
+
+
+class RoutedSafety:
+    """Safety over all shields of the stack, by shield id."""
+
+    def __init__(self, routes: Routes[Shield, Safety]) -> None:
+        self._routes = routes
+
+    async def run_shield(
+        self, shield_id: str, messages: list[Message], caller: Caller, params: JsonObject | None = None
+    ) -> ShieldVerdict:
+        shield, owner = self._routes.find(shield_id)
+        return await owner.run_shield(shield, messages, caller, params)
+
+
+class RoutedMemory:
+    """Memory over all banks of the stack, by bank id."""
+
+    def __init__(self, routes: Routes[MemoryBank, Memory]) -> None:
+        self._routes = routes
+
+    async def insert_documents(self, bank_id: str, documents: list[Document], caller: Caller) -> None:
+        bank, owner = self._routes.find(bank_id)
+        await owner.insert_documents(bank, documents, caller)
+
+    async def query_documents(self, bank_id: str, query: MemoryQuery, caller: Caller) -> list[Chunk]:
+        bank, owner = self._routes.find(bank_id)
+        return await owner.query_documents(bank, query, caller)
+
+    async def delete_documents(self, bank_id: str, document_ids: list[str], caller: Caller) -> None:
+        bank, owner = self._routes.find(bank_id)
+        await owner.delete_documents(bank, document_ids, caller)
+
+
+class RoutedTools:
+    """Tools over all tool groups of the stack, by group id."""
+
+    def __init__(self, routes: Routes[ToolGroup, Tools]) -> None:
+        self._routes = routes
+
+    async def list_tools(self, group_id: str, caller: Caller) -> list[ToolDefinition]:
+        group, owner = self._routes.find(group_id)
+        return await owner.list_tools(group, caller)
+
+    async def invoke_tool(self, group_id: str, name: str, arguments: dict[str, Any], caller: Caller) -> ToolResult:
+        group, owner = self._routes.find(group_id)
+        return await owner.invoke_tool(group, name, arguments, caller)
+
+
+def unavailable(provider_id: str, health: Health) -> ProviderUnavailable:
+    """The error of a call to a provider that is not open."""
+    reason = health.message or "it is still starting"
+    return ProviderUnavailable(f"the provider {provider_id!r} is {health.status.value}: {reason}")
