@@ -1,0 +1,29 @@
+"""Fixtures every area shares."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from llama_stack.api.common import Caller
+
+SHIPPED_MICRO_MODEL = Path(__file__).parent.parent / "weights" / "llama-micro" / "llama-micro.gguf"
+
+
+@pytest.fixture(autouse=True)
+def stack_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home of the test's own, so that no test reads or writes a person's state."""
+    home = tmp_path / "llama-home"
+    monkeypatch.setenv("LLAMA_STACK_HOME", str(home))
+    return home
+
+
+@pytest.fixture
+def caller() -> Caller:
+    return Caller(owner="alice")
+
+
+@pytest.fixture(scope="session")
+def micro_model() -> Path:
+    """The shipped micro model; LLAMA_STACK_TEST_GGUF names another file to test against."""
+    return Path(os.environ.get("LLAMA_STACK_TEST_GGUF") or SHIPPED_MICRO_MODEL)

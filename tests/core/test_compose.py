@@ -1,0 +1,277 @@
+"""A distribution becomes a running stack: opening, degrading, recovering, routing and closing."""
+
+import asyncio
+import sys
+import types
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from importlib.metadata import EntryPoint
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from llama_stack import compose
+from llama_stack.api.common import Caller, HealthStatus
+from llama_stack.api.inference import (
+    Capabilities,
+    ChatEnd,
+    ChatEvent,
+    ChatRequest,
+    ChoiceEnd,
+    Inference,
+    PartialInference,
+    ProviderModel,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallStart,
+    collect,
+)
+from llama_stack.api.messages import UserMessage
+from llama_stack.api.resources import Model
+from llama_stack.api.tools import NamedToolChoice, ToolChoice, ToolDefinition
+from llama_stack.catalog import Catalog
+from llama_stack.compose import LocalStack, open_stack
+from llama_stack.distribution import Distribution
+from llama_stack.errors import (
+    ConfigError,
+    NotFound,
+    ProviderFailed,
+    ProviderUnavailable,
+    StackError,
+    UnsupportedParameter,
+)
+from llama_stack.provider import Ground, InferenceProvider, ProviderConfig
+
+HELLO = ChatRequest(model="m", messages=[UserMessage(content="hello")])
+TOOL = ToolDefinition(name="look")
+
+
+class Config(ProviderConfig):
+    api_key: SecretStr | None = None
+    url: str = "http://user:hunter2@host"
+
+
+class Echo(PartialInference):
+    """Answers with the name of the model it was asked for, or with the calls it is told to make."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.seen: list[ChatRequest] = []
+
+    async def add_model(self, model: Model) -> Model:
+        if model.provider_resource_id == "broken":
+            raise ConfigError("broken is no model")
+        return model.model_copy(update={"context_length": 4096})
+
+    def capabilities(self, model: str) -> Capabilities:
+        return Capabilities(vision=False, grammar=False)
+
+    async def list_models(self) -> list[ProviderModel]:
+        return [ProviderModel(id="upstream"), ProviderModel(id="more")]
+
+    async def stream_chat(self, request: ChatRequest, caller: Caller) -> AsyncGenerator[ChatEvent, None]:
+        self.seen.append(request)
+        yield TextDelta(text=request.model)
+        for index, name in enumerate(self.calls):
+            yield ToolCallStart(index=index, id=f"call_{index}", name=name)
+            yield ToolCallDelta(index=index, arguments="{}")
+        yield ChoiceEnd(finish_reason="tool_calls" if self.calls else "stop")
+        yield ChatEnd()
+
+
+class Doors:
+    """What the test provider does when it is opened."""
+
+    def __init__(self) -> None:
+        self.echo = Echo()
+        self.refuse: Exception | None = None
+        self.is_open = asyncio.Event()
+        self.opened = 0
+        self.closed = 0
+
+    @asynccontextmanager
+    async def open(self, config: Config, ground: Ground) -> AsyncIterator[Inference]:
+        if self.refuse is not None:
+            raise self.refuse
+        self.opened += 1
+        asyncio.get_running_loop().call_soon(self.is_open.set)
+        try:
+            yield self.echo
+        finally:
+            self.closed += 1
+
+
+@pytest.fixture
+def doors() -> Doors:
+    return Doors()
+
+
+@pytest.fixture
+def catalog(doors: Doors) -> Iterator[Catalog]:
+    module: Any = types.ModuleType("echo_provider_of_tests")
+    module.provider = InferenceProvider(summary="echo", config=Config, open=doors.open)
+    sys.modules[module.__name__] = module
+    module.__spec__ = types.SimpleNamespace(submodule_search_locations=None, name=module.__name__)
+    yield Catalog([EntryPoint("remote::echo", module.__name__, "llama_stack.providers")])
+    del sys.modules[module.__name__]
+
+
+def distribution(models: list[dict[str, Any]] | None = None, **config: Any) -> Distribution:
+    entry = {
+        "provider_id": "echo",
+        "provider_type": "remote::echo",
+        "config": config,
+        "models": [{"identifier": "m", "provider_resource_id": "upstream"}] if models is None else models,
+    }
+    return Distribution.model_validate({"version": 1, "name": "test", "providers": {"inference": [entry]}})
+
+
+@pytest.fixture
+async def stack(catalog: Catalog) -> AsyncIterator[LocalStack]:
+    async with open_stack(distribution(api_key="sk-secret"), catalog=catalog) as stack:
+        yield stack
+
+
+async def test_a_request_reaches_the_owner_under_its_own_name(stack: LocalStack, caller: Caller) -> None:
+    answer = await collect(stack.inference.stream_chat(HELLO, caller))
+    assert answer.message.content == "upstream"
+
+
+async def test_any_model_of_a_provider_is_reached_by_prefix(stack: LocalStack, caller: Caller) -> None:
+    request = HELLO.model_copy(update={"model": "echo/some/other"})
+    assert (await collect(stack.inference.stream_chat(request, caller))).message.content == "some/other"
+
+
+async def test_models_are_the_listed_ones_then_what_the_provider_adds(stack: LocalStack, caller: Caller) -> None:
+    models = await stack.list_models(caller)
+    assert [(model.identifier, model.context_length) for model in models] == [("m", 4096), ("echo/more", None)]
+
+
+async def test_an_unknown_model_is_not_found_and_the_known_ones_are_named(stack: LocalStack, caller: Caller) -> None:
+    with pytest.raises(NotFound, match=r"There is no model 'zzz'\. There are: m\.") as caught:
+        stack.inference.stream_chat(HELLO.model_copy(update={"model": "zzz"}), caller)
+    assert (caught.value.param, caught.value.code) == ("model", "model_not_found")
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"response_format": {"type": "grammar", "grammar": 'root ::= "a"'}}, "response_format"),
+        (
+            {
+                "messages": [
+                    {"role": "user", "content": [{"type": "image", "url": "http://x/y.png"}]},
+                ]
+            },
+            "messages",
+        ),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tools": [TOOL.model_dump()], "tool_choice": {"names": ["other"]}}, "tool_choice"),
+    ],
+)
+async def test_what_the_owner_cannot_do_is_refused_before_any_call(
+    stack: LocalStack, doors: Doors, caller: Caller, change: dict[str, Any], param: str
+) -> None:
+    request = ChatRequest.model_validate({**HELLO.model_dump(), **change})
+    with pytest.raises(UnsupportedParameter) as caught:
+        stack.inference.stream_chat(request, caller)
+    assert caught.value.param == param
+    assert doors.echo.seen == []
+
+
+async def test_tool_choice_none_hides_the_tools_and_drops_a_disobedient_call(
+    stack: LocalStack, doors: Doors, caller: Caller
+) -> None:
+    doors.echo.calls = ["look"]
+    request = HELLO.model_copy(update={"tools": [TOOL], "tool_choice": "none"})
+    answer = await collect(stack.inference.stream_chat(request, caller))
+    assert doors.echo.seen[0].tools == []
+    assert answer.message.tool_calls == []
+    assert answer.choices[0].finish_reason == "stop"
+
+
+@pytest.mark.parametrize("choice", ["required", NamedToolChoice(names=["look"])])
+async def test_a_required_call_that_does_not_come_is_an_error(
+    stack: LocalStack, doors: Doors, caller: Caller, choice: ToolChoice
+) -> None:
+    request = HELLO.model_copy(update={"tools": [TOOL], "tool_choice": choice})
+    with pytest.raises(ProviderFailed) as caught:
+        await collect(stack.inference.stream_chat(request, caller))
+    assert caught.value.code == "tool_choice_not_honoured"
+    doors.echo.calls = ["look"]
+    answer = await collect(stack.inference.stream_chat(request, caller))
+    assert [call.name for call in answer.message.tool_calls] == ["look"]
+
+
+async def test_no_secret_is_shown_in_the_providers_listing(stack: LocalStack, caller: Caller) -> None:
+    [state] = await stack.providers(caller)
+    assert state.config == {"api_key": "**********", "url": "http://user:**********@host"}
+    assert "sk-secret" not in repr(state)
+
+
+async def test_an_unreachable_provider_is_degraded_and_recovers_by_itself(
+    doors: Doors, catalog: Catalog, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compose, "FIRST_RETRY_S", 0.01)
+    doors.refuse = ProviderUnavailable("nobody answers at host:80")
+    async with open_stack(distribution(), catalog=catalog) as stack:
+        [state] = await stack.providers(caller)
+        assert (state.health.status, state.health.message) == (HealthStatus.DEGRADED, "nobody answers at host:80")
+        with pytest.raises(ProviderUnavailable, match="nobody answers at host:80"):
+            stack.inference.stream_chat(HELLO, caller)
+        doors.refuse = None
+        async with asyncio.timeout(5):
+            await doors.is_open.wait()
+        assert (await stack.providers(caller))[0].health.status is HealthStatus.OK
+        assert (await collect(stack.inference.stream_chat(HELLO, caller))).message.content == "upstream"
+    assert (doors.opened, doors.closed) == (1, 1)
+
+
+async def test_a_wrong_setting_stops_the_start_and_closes_what_was_open(doors: Doors, catalog: Catalog) -> None:
+    broken = distribution(models=[{"identifier": "broken"}])
+    with pytest.raises(ConfigError, match="broken is no model"):
+        async with open_stack(broken, catalog=catalog):
+            pytest.fail("must not open")
+    assert (doors.opened, doors.closed) == (1, 1)
+
+
+async def test_an_error_inside_the_context_comes_out_as_it_is(doors: Doors, catalog: Catalog) -> None:
+    with pytest.raises(KeyError, match="mine"):
+        async with open_stack(distribution(), catalog=catalog):
+            raise KeyError("mine")
+    assert doors.closed == 1
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ([{"provider_id": "a", "provider_type": "remote::ecco"}], "Did you mean remote::echo?"),
+        (
+            [{"provider_id": "a", "provider_type": "remote::echo", "config": {"api_kee": "x"}}],
+            r"config.api_kee is not a known key; did you mean 'api_key'?",
+        ),
+        ([{"provider_id": "a", "provider_type": "remote::echo"}] * 2, "two providers have the id 'a'"),
+        (
+            [
+                {"provider_id": "a", "provider_type": "remote::echo", "models": [{"identifier": "m"}]},
+                {"provider_id": "b", "provider_type": "remote::echo", "models": [{"identifier": "m"}]},
+            ],
+            "'m' stands under 'a' and 'b'",
+        ),
+    ],
+)
+async def test_a_wrong_distribution_is_refused(catalog: Catalog, entries: list[dict[str, Any]], message: str) -> None:
+    wrong = Distribution.model_validate({"version": 1, "name": "t", "providers": {"inference": entries}})
+    with pytest.raises(StackError) as caught:
+        async with open_stack(wrong, catalog=catalog):
+            pytest.fail("must not open")
+    assert message in caught.value.message
+
+
+async def test_a_provider_under_another_api_is_refused(catalog: Catalog) -> None:
+    entry = {"provider_id": "a", "provider_type": "remote::echo"}
+    wrong = Distribution.model_validate({"version": 1, "name": "t", "providers": {"safety": [entry]}})
+    with pytest.raises(ConfigError, match=r"Move it to providers\.inference"):
+        async with open_stack(wrong, catalog=catalog):
+            pytest.fail("must not open")
