@@ -1,0 +1,73 @@
+"""What answers of OpenAI's chat and completion endpoints have in common: their head, usage and log probabilities."""
+
+import time
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+from llama_stack.api.common import JsonObject
+from llama_stack.api.inference import TokenLogprob, Usage
+
+
+@dataclass(frozen=True)
+class AnswerHead:
+    """What every object of one answer repeats. model: the name the caller used. created: seconds since 1970."""
+
+    model: str
+    id: str = field(default_factory=lambda: f"chatcmpl-{uuid4().hex}")
+    created: int = field(default_factory=lambda: int(time.time()))
+
+
+def encode_logprobs(logprobs: list[TokenLogprob]) -> JsonObject:
+    return {
+        "content": [
+            {**_encode_token(token), "top_logprobs": [_encode_token(other) for other in token.top]}
+            for token in logprobs
+        ],
+        "refusal": None,
+    }
+
+
+def _encode_token(token: TokenLogprob) -> JsonObject:
+    return {"token": token.token, "logprob": token.logprob, "bytes": token.bytes}
+
+
+def encode_usage(usage: Usage) -> JsonObject:
+    body: JsonObject = {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.total_tokens,
+    }
+    if usage.cached_input_tokens is not None:
+        body["prompt_tokens_details"] = {"cached_tokens": usage.cached_input_tokens}
+    if usage.reasoning_tokens is not None:
+        body["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
+    return body
+
+
+def decode_usage(body: object) -> Usage | None:
+    """Lenient: partners leave fields out or null. None when there is no usage at all."""
+    if not isinstance(body, dict):
+        return None
+    prompt_details = body.get("prompt_tokens_details") or {}
+    completion_details = body.get("completion_tokens_details") or {}
+    return Usage(
+        input_tokens=body.get("prompt_tokens") or 0,
+        output_tokens=body.get("completion_tokens") or 0,
+        cached_input_tokens=prompt_details.get("cached_tokens"),
+        reasoning_tokens=completion_details.get("reasoning_tokens"),
+    )
+
+
+def decode_logprobs(body: object) -> list[TokenLogprob] | None:
+    if not isinstance(body, dict) or not isinstance(body.get("content"), list):
+        return None
+    return [_decode_token(token) for token in body["content"]]
+
+
+def _decode_token(body: JsonObject) -> TokenLogprob:
+    return TokenLogprob(
+        token=body["token"],
+        logprob=body["logprob"],
+        bytes=body.get("bytes"),
+        top=[_decode_token(other) for other in body.get("top_logprobs") or ()],
+    )
