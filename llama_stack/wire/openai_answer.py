@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from uuid import uuid4
 
 from llama_stack.api.common import JsonObject
-from llama_stack.api.inference import TokenLogprob, Usage
+from llama_stack.api.inference import FinishReason, TokenLogprob, Usage
 
 
 @dataclass(frozen=True)
@@ -71,3 +71,27 @@ def _decode_token(body: JsonObject) -> TokenLogprob:
         bytes=body.get("bytes"),
         top=[_decode_token(other) for other in body.get("top_logprobs") or ()],
     )
+
+
+_FINISH_REASONS: dict[str, FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "model_length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+}
+
+
+def finish_reason_of(word: str) -> FinishReason:
+    """A partner's finish reason in OpenAI's words; "stop" for one that is not known."""
+    return _FINISH_REASONS.get(word, "stop")
+
+
+_KNOWN_FIELDS = frozenset({"id", "object", "created", "model", "choices", "usage", "obfuscation", "error"})
+
+
+def response_fields(body: JsonObject) -> JsonObject:
+    """The fields of an answer, or of a chunk of one, that are the partner's own."""
+    return {name: body[name] for name in body.keys() - _KNOWN_FIELDS if body[name] is not None}

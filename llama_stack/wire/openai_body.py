@@ -4,6 +4,7 @@ and "Completions"), and what happens to OpenAI fields this stack cannot honour.
 Beyond OpenAI's own, the vendor-neutral sampling fields of vLLM and llama.cpp are accepted under their common names.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -189,7 +190,7 @@ def decode_stream_wish(body: GenerationBody) -> StreamWish:
     return StreamWish(stream=True, include_usage=bool(options.include_usage))
 
 
-def refuse_unsupported(extra: JsonObject, unsupported: dict[str, tuple[tuple[object, ...], str]]) -> JsonObject:
+def refuse_unsupported(extra: JsonObject, unsupported: Mapping[str, tuple[tuple[object, ...], str]]) -> JsonObject:
     """`extra` without the fields whose value changes nothing. Raises UnsupportedParameter for a value that would.
 
     unsupported: field name to (values that mean the default, what to do instead).

@@ -30,6 +30,8 @@ from llama_stack.wire.openai_answer import (
     decode_usage,
     encode_logprobs,
     encode_usage,
+    finish_reason_of,
+    response_fields,
 )
 from llama_stack.wire.openai_errors import raise_error_in_answer
 
@@ -150,18 +152,6 @@ def _without(extra: JsonObject, reserved: JsonObject) -> JsonObject:
     return {name: value for name, value in extra.items() if name not in reserved or reserved[name] is None}
 
 
-_CHUNK_FIELDS = frozenset({"id", "object", "created", "model", "choices", "usage", "obfuscation", "error"})
-_FINISH_REASONS: dict[str, FinishReason] = {
-    "stop": "stop",
-    "length": "length",
-    "max_tokens": "length",
-    "model_length": "length",
-    "tool_calls": "tool_calls",
-    "function_call": "tool_calls",
-    "content_filter": "content_filter",
-}
-
-
 class ChatChunkDecoder:
     """Reads an upstream's chunks, parsed from JSON, and gives our events; `end` closes what is open.
 
@@ -192,15 +182,13 @@ class ChatChunkDecoder:
             raise ProviderFailed(f"the upstream sent {type(chunk).__name__} where a chat completion chunk was expected")
         if chunk.get("error"):
             raise_error_in_answer(chunk["error"])
-        for name in chunk.keys() - _CHUNK_FIELDS:
-            if chunk[name] is not None:
-                self._extra[name] = chunk[name]
-        if chunk.get("usage"):
-            self._usage = decode_usage(chunk["usage"])
+        self._extra.update(response_fields(chunk))
         if self._model is None and isinstance(chunk.get("model"), str):
             self._model = chunk["model"] or None
         events: list[ChatEvent] = []
         try:
+            if chunk.get("usage"):
+                self._usage = decode_usage(chunk["usage"])
             for position, choice in enumerate(chunk.get("choices") or ()):
                 index = choice.get("index")
                 number = position if index is None else index
@@ -274,7 +262,7 @@ class _ChoiceReader:
         elif function := delta.get("function_call"):
             self._feed_call({"index": 0, "function": function}, events)
         if reason := choice.get("finish_reason"):
-            self.finish_reason = _FINISH_REASONS.get(reason, "stop")
+            self.finish_reason = finish_reason_of(reason)
             if isinstance(choice.get("stop_reason"), str):
                 self._stop_sequence = choice["stop_reason"]
 
