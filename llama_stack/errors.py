@@ -15,6 +15,7 @@
     │   └── ProviderTimeout       504
     ├── StructuredOutputInvalid   502  the model's answer does not match the schema that was asked for
     └── ConfigError                 -  a distribution, provider or setting is wrong; ends the command, never a request
+        └── MissingVariable         -  a distribution needs an environment variable that is not set
 
 Anything else that reaches the server is our own bug and becomes a 500 without details. Messages say what was
 wanted, what was there and what to do; they never hold a secret.
@@ -160,3 +161,13 @@ class ConfigError(StackError):
         self.remedy = remedy
         text = f"{where}: {message}" if where else message
         super().__init__(f"{text}\n  {remedy}" if remedy else text)
+
+
+class MissingVariable(ConfigError):
+    """`name` is the environment variable."""
+
+    code = "missing_variable"
+
+    def __init__(self, name: str, message: str, *, where: str | None = None, remedy: str | None = None) -> None:
+        super().__init__(message, where=where, remedy=remedy)
+        self.name = name

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from llama_stack.errors import ConfigError
+from llama_stack.errors import ConfigError, MissingVariable
 
 Path = tuple[str | int, ...]
 """Where a value stands in the file: keys and list positions from the top."""
@@ -94,7 +94,8 @@ def _substitute_text(text: str, env: Mapping[str, str], where: str, path: Path, 
             origin = Origin("environment", name)
             return value
         if not how:
-            raise ConfigError(
+            raise MissingVariable(
+                name,
                 f"{spell(path)} needs the environment variable {name}, which is not set",
                 where=where,
                 remedy=f"Set it ({name}=...), or give a default in the file: ${{env.{name}:=default}}.",
