@@ -1,0 +1,1 @@
+"""The embedded engine's parts: one supervised llama.cpp process per loaded model, and what speaks to it."""

@@ -1,0 +1,116 @@
+"""Texts to vectors, and documents in order of relevance."""
+
+import base64
+from array import array
+from dataclasses import dataclass
+
+from llama_stack.api.inference import (
+    EmbeddingAnswer,
+    EmbeddingRequest,
+    RankedDocument,
+    RerankAnswer,
+    RerankRequest,
+    Usage,
+)
+from llama_stack.errors import ContextOverflow, InvalidRequest, UnsupportedParameter
+from llama_stack_providers.inline._llama_cpp.engine import Engine
+
+INPUTS_A_CALL = 16
+"""Inputs of one exchange with the worker: a long list must not hold every slot, nor one answer grow without end."""
+
+ADDED_TOKENS = 2
+"""Begin and end tokens a model may put around an input."""
+
+
+@dataclass(frozen=True)
+class _Input:
+    """Something to embed: a text known to fit, or token ids."""
+
+    content: str | list[int]
+    truncated: bool = False
+
+
+async def embed(engine: Engine, request: EmbeddingRequest) -> EmbeddingAnswer:
+    """Raises ContextOverflow, with the numbers, for an input over the window when `truncate` is "refuse"."""
+    if request.extra:
+        raise UnsupportedParameter(f"embeddings take no {next(iter(request.extra))!r}", param=next(iter(request.extra)))
+    if request.dimensions not in (None, engine.header.width):
+        raise UnsupportedParameter(
+            f"model {request.model!r} makes vectors of {engine.header.width} numbers and cannot shorten them",
+            param="dimensions",
+        )
+    inputs = [await _prepared(engine, request, position) for position in range(len(request.inputs))]
+    parts = [inputs[first : first + INPUTS_A_CALL] for first in range(0, len(inputs), INPUTS_A_CALL)]
+    vectors: list[list[float]] = []
+    usage = Usage()
+    for part in parts:
+        made, tokens = await _vectors(engine, part)
+        vectors.extend(made)
+        usage.input_tokens += tokens
+    truncated = [position for position, one in enumerate(inputs) if one.truncated]
+    return EmbeddingAnswer(vectors=vectors, usage=usage, truncated=truncated)
+
+
+async def _vectors(engine: Engine, inputs: list[_Input]) -> tuple[list[list[float]], int]:
+    body = {"input": [one.content for one in inputs], "encoding_format": "base64"}
+    async with engine.turn():
+        answer = await engine.work("/v1/embeddings", body)
+    rows = sorted(answer["data"], key=lambda row: row["index"])
+    vectors = [array("f", base64.b64decode(row["embedding"])).tolist() for row in rows]
+    return vectors, int(answer["usage"]["prompt_tokens"])
+
+
+async def _prepared(engine: Engine, request: EmbeddingRequest, position: int) -> _Input:
+    given = request.inputs[position]
+    if isinstance(given, str):
+        prefix = {"query": engine.settings.query_prefix, "document": engine.settings.document_prefix}
+        text = prefix.get(request.task or "", "") + given
+        if len(text.encode()) + ADDED_TOKENS <= engine.window:
+            return _Input(text)  # a token is at least one byte
+        tokens = await engine.tokens_of(text, special=True, parse_special=False)
+        if len(tokens) <= engine.window:
+            return _Input(tokens)
+        plain = await engine.tokens_of(text, special=False, parse_special=False)
+    else:
+        tokens = plain = _checked_tokens(engine, given, position)
+        if len(tokens) <= engine.window:
+            return _Input(tokens)
+    if request.truncate == "refuse":
+        raise ContextOverflow(
+            f"input {position} has {len(tokens)} tokens; model {request.model!r} takes {engine.window}. Split it, or "
+            'set truncate to "end" or "start"',
+            param="input",
+        )
+    return _Input(_cut(tokens, plain, engine.window, keep_end=request.truncate == "start"), truncated=True)
+
+
+def _cut(tokens: list[int], plain: list[int], window: int, *, keep_end: bool) -> list[int]:
+    """The first or last tokens of the text that fit, between the same begin and end tokens as the whole."""
+    added = len(tokens) - len(plain)
+    begin = next((at for at in range(added + 1) if tokens[at : at + len(plain)] == plain), 0)
+    room = window - added
+    kept = plain[len(plain) - room :] if keep_end else plain[:room]
+    return tokens[:begin] + kept + tokens[begin + len(plain) :]
+
+
+def _checked_tokens(engine: Engine, tokens: list[int], position: int) -> list[int]:
+    vocabulary = len(engine.header.tokens)
+    if not tokens:
+        raise InvalidRequest(f"input {position} holds no tokens", param="input")
+    wrong = next((token for token in tokens if not 0 <= token < vocabulary), None)
+    if wrong is not None:
+        raise InvalidRequest(f"input {position}: {wrong} is no token id; ids go up to {vocabulary - 1}", param="input")
+    return tokens
+
+
+async def rerank(engine: Engine, request: RerankRequest) -> RerankAnswer:
+    if request.extra:
+        raise UnsupportedParameter(f"reranking takes no {next(iter(request.extra))!r}", param=next(iter(request.extra)))
+    if not request.documents:
+        return RerankAnswer(results=[])
+    async with engine.turn():
+        answer = await engine.work("/v1/rerank", {"query": request.query, "documents": request.documents})
+    ranked = [RankedDocument(index=row["index"], score=row["relevance_score"]) for row in answer["results"]]
+    ranked.sort(key=lambda document: (-document.score, document.index))
+    usage = Usage(input_tokens=int(answer.get("usage", {}).get("prompt_tokens", 0)))
+    return RerankAnswer(results=ranked[: request.top_n], usage=usage)

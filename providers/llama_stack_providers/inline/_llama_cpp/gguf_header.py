@@ -1,0 +1,166 @@
+"""The metadata at the head of a GGUF file, read without loading the model.
+
+Format: "GGUF" specification of the ggml project (docs/gguf.md), versions 2 and 3, little-endian: magic, version, number
+of tensors, number of key-values, the key-values, then one record per tensor with its offset.
+"""
+
+import mmap
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+_SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_STRING, _ARRAY = 8, 9
+_RANK_POOLING = 4
+_ENCODERS = frozenset({"bert", "nomic-bert", "nomic-bert-moe", "neo-bert", "jina-bert-v2", "jina-bert-v3",
+                       "modern-bert", "gemma-embedding", "eurobert"})  # fmt: skip
+
+
+class NotGguf(ValueError):
+    """The file is not a whole GGUF file; the message says what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class GgufHeader:
+    """What the stack needs to know of a model before it is loaded.
+
+    values: scalar and text metadata by key. tokens: the vocabulary, by token id. size_bytes: of the file.
+    """
+
+    path: Path
+    size_bytes: int
+    values: dict[str, Any] = field(repr=False)
+    tokens: tuple[str, ...] = field(repr=False)
+
+    @property
+    def architecture(self) -> str:
+        return str(self.values.get("general.architecture", "unknown"))
+
+    def of_architecture(self, key: str) -> Any:
+        return self.values.get(f"{self.architecture}.{key}")
+
+    @property
+    def name(self) -> str:
+        return str(self.values.get("general.name", self.path.stem))
+
+    @property
+    def trained_context(self) -> int:
+        return int(self.of_architecture("context_length") or 2048)
+
+    @property
+    def width(self) -> int:
+        return int(self.of_architecture("embedding_length") or 0)
+
+    @property
+    def chat_template(self) -> str | None:
+        template = self.values.get("tokenizer.chat_template")
+        return template if isinstance(template, str) and template else None
+
+    @property
+    def purpose(self) -> str:
+        """ "embedding" and "rerank" for models that pool their input into one vector or score, else "chat"."""
+        pooling = self.of_architecture("pooling_type")
+        if pooling == _RANK_POOLING:
+            return "rerank"
+        return "embedding" if pooling or self.architecture in _ENCODERS else "chat"
+
+    def cache_bytes_per_token(self) -> int:
+        """Memory of the attention cache for one token, keys and values in 16 bits."""
+        layers = int(self.of_architecture("block_count") or 0)
+        heads = int(self.of_architecture("attention.head_count") or 1)
+        kv_heads = self.of_architecture("attention.head_count_kv")
+        kv_heads = int(kv_heads) if isinstance(kv_heads, int) else heads
+        key = int(self.of_architecture("attention.key_length") or self.width // heads)
+        value = int(self.of_architecture("attention.value_length") or self.width // heads)
+        return layers * kv_heads * (key + value) * 2
+
+
+def read_header(path: Path) -> GgufHeader:
+    """Read the header. Raises NotGguf for a file that is no GGUF or is cut short, OSError where it cannot be read."""
+    size = path.stat().st_size
+    if size < 24:
+        raise NotGguf(f"{path} is no GGUF file: it has only {size} bytes")
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        if mapped[:4] != b"GGUF":
+            raise NotGguf(f"{path} is no GGUF file: it begins with {bytes(mapped[:4])!r}")
+        try:
+            return _Reader(mapped).header(path, size)
+        except (struct.error, IndexError, UnicodeDecodeError, KeyError, OverflowError) as error:
+            raise NotGguf(f"{path} is cut short or damaged in its header ({size} bytes)") from error
+
+
+class _Reader:
+    def __init__(self, mapped: mmap.mmap) -> None:
+        self._mapped = mapped
+        self._at = 4
+
+    def header(self, path: Path, size: int) -> GgufHeader:
+        version = self._scalar("I")
+        if version not in (2, 3):
+            raise NotGguf(f"{path} has GGUF version {version}; versions 2 and 3 can be read")
+        tensors, pairs = self._scalar("Q"), self._scalar("Q")
+        values: dict[str, Any] = {}
+        tokens: tuple[str, ...] = ()
+        for _ in range(pairs):
+            key, kind = self._text(), self._scalar("I")
+            value = self._value(kind, keep=key == "tokenizer.ggml.tokens")
+            if key == "tokenizer.ggml.tokens":
+                tokens = tuple(value)
+            elif value is not None:
+                values[key] = value
+        self._check_tensors(path, size, tensors, int(values.get("general.alignment", 32)))
+        return GgufHeader(path, size, values, tokens)
+
+    def _check_tensors(self, path: Path, size: int, tensors: int, alignment: int) -> None:
+        """A download cut short has a whole header: compare where the last tensor begins with the file's end."""
+        last = 0
+        for _ in range(tensors):
+            self._text()
+            dimensions = self._scalar("I")
+            self._at += 8 * dimensions + 4
+            last = max(last, self._scalar("Q"))
+        begin = -(-self._at // alignment) * alignment + last
+        if tensors and begin >= size:
+            raise NotGguf(f"{path} is cut short: it has {size} bytes and needs more than {begin}; download it again")
+
+    def _scalar(self, code: str) -> Any:
+        (value,) = struct.unpack_from(f"<{code}", self._mapped, self._at)
+        self._at += struct.calcsize(code)
+        return value
+
+    def _text(self) -> str:
+        length = self._scalar("Q")
+        end = self._at + length
+        if end > len(self._mapped):
+            raise IndexError(end)
+        text = self._mapped[self._at : end].decode("utf-8", "replace")
+        self._at = end
+        return text
+
+    def _value(self, kind: int, *, keep: bool) -> Any:
+        if kind == _STRING:
+            return self._text()
+        if kind == _ARRAY:
+            return self._array(keep=keep)
+        return self._scalar(_SCALARS[kind])
+
+    def _array(self, *, keep: bool) -> list[Any] | None:
+        """The array's texts where `keep` asks for them; arrays are passed over otherwise."""
+        kind, count = self._scalar("I"), self._scalar("Q")
+        if kind in _SCALARS:
+            self._at += count * struct.calcsize(_SCALARS[kind])
+            if self._at > len(self._mapped):
+                raise IndexError(self._at)
+            return None
+        if kind == _STRING and keep:
+            return [self._text() for _ in range(count)]
+        for _ in range(count):
+            if kind == _STRING:
+                length = self._scalar("Q")
+                self._at += length
+            else:
+                self._value(kind, keep=False)
+            if self._at > len(self._mapped):
+                raise IndexError(self._at)
+        return None

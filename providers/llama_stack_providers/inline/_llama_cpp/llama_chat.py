@@ -1,0 +1,59 @@
+"""Chat with Llama models: our own rendering of the prompt, our own reading of the answer."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from datetime import UTC, datetime
+
+from llama_stack.api.inference import ChatEnd, ChatEvent, ChatRequest, TextDelta
+from llama_stack.errors import UnsupportedParameter
+from llama_stack.wire.llama_prompts.families import LlamaFamily, family_for
+from llama_stack.wire.llama_prompts.render import render_chat
+from llama_stack_providers.inline._llama_cpp.completion import choice_end
+from llama_stack_providers.inline._llama_cpp.engine import Engine
+from llama_stack_providers.inline._llama_cpp.generation import Generation, Tally, generate
+from llama_stack_providers.inline._llama_cpp.gguf_header import GgufHeader
+from llama_stack_providers.inline._llama_cpp.grammar import format_grammar
+from llama_stack_providers.inline._llama_cpp.sampling import sampling_fields
+
+_LLAMA_3_MARKS = ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
+
+
+def llama_family(model: str, header: GgufHeader) -> LlamaFamily | None:
+    """The family whose prompts the model reads; None for a model that is no Llama 3.1 or later."""
+    template = header.chat_template
+    names = (model, header.path.name, header.name, str(header.values.get("general.basename", "")))
+    family = family_for(*names, chat_template=template)
+    if family is None and template is not None and all(mark in template for mark in _LLAMA_3_MARKS):
+        return LlamaFamily.LLAMA_3_1 if "ipython" in template else None
+    return family
+
+
+async def llama_chat(engine: Engine, request: ChatRequest, family: LlamaFamily) -> AsyncGenerator[ChatEvent, None]:
+    refuse_unknown(request)
+    prompt = render_chat(request, family=family, today=datetime.now(UTC).date())
+    fields = sampling_fields(
+        request.sampling,
+        request.extra,
+        vocabulary=len(engine.header.tokens),
+        temperature=engine.settings.temperature,
+    )
+    fields.update(await format_grammar(engine, request.response_format))
+    begin = engine.header.values.get("tokenizer.ggml.bos_token_id")
+    pieces = prompt.as_pieces(begin) if prompt.forges_tokens and isinstance(begin, int) else prompt.as_text()
+    top = (request.top_logprobs or 0) if request.logprobs else None
+    wanted = Generation(pieces, request.sampling.max_tokens, request.n, top, fields=fields)
+    tally = Tally()
+    async with aclosing(generate(engine, wanted, tally)) as made:
+        async for piece in made:
+            if piece.text or piece.logprobs:
+                yield TextDelta(text=piece.text, choice=piece.choice, logprobs=piece.logprobs)
+            if piece.stop_type is not None:
+                yield choice_end(piece)
+    yield ChatEnd(usage=tally.usage, model=request.model)
+
+
+def refuse_unknown(request: ChatRequest) -> None:
+    if request.reasoning_effort not in (None, "none"):
+        raise UnsupportedParameter(
+            f"model {request.model!r} has no adjustable reasoning; leave reasoning_effort out", param="reasoning_effort"
+        )

@@ -1,0 +1,102 @@
+"""Any GGUF model on this machine's CPU, in llama.cpp: chat, completion, embeddings and reranking, without a server.
+
+Each loaded model lives in a supervised process of its own, on a private socket: native code that fails takes one
+request with it, not the stack. `_llama_cpp/` holds the parts.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+
+from llama_stack.api.common import Caller, Health, HealthStatus
+from llama_stack.api.inference import (
+    Capabilities,
+    ChatEvent,
+    ChatRequest,
+    CompletionRequest,
+    EmbeddingAnswer,
+    EmbeddingRequest,
+    ProviderModel,
+    RerankAnswer,
+    RerankRequest,
+)
+from llama_stack.api.resources import Model
+from llama_stack.provider import Ground, InferenceProvider
+from llama_stack_providers.inline._llama_cpp.completion import complete
+from llama_stack_providers.inline._llama_cpp.embeddings import embed, rerank
+from llama_stack_providers.inline._llama_cpp.llama_chat import llama_chat, llama_family
+from llama_stack_providers.inline._llama_cpp.models import Models
+from llama_stack_providers.inline._llama_cpp.settings import Config
+
+
+class LlamaCppInference:
+    """Fulfils the Inference protocol over the models of a distribution."""
+
+    def __init__(self, models: Models) -> None:
+        self._models = models
+
+    async def add_model(self, model: Model) -> Model:
+        return await self._models.add(model)
+
+    async def list_models(self) -> list[ProviderModel]:
+        """Nothing beyond what the distribution lists: no request may name a file of this machine."""
+        return []
+
+    def capabilities(self, model: str) -> Capabilities:
+        header = self._models.find(model).header
+        purpose = header.purpose if header is not None else "chat"
+        chats = purpose == "chat"
+        return Capabilities(
+            chat=chats,
+            completion=chats,
+            embedding=purpose == "embedding",
+            rerank=purpose == "rerank",
+            tools=chats,
+            tool_choice=chats,
+            vision=False,
+            json_schema=chats,
+            grammar=chats,
+            logprobs=chats,
+            multiple_choices=chats,
+            tokens_prompt=True,
+        )
+
+    async def health(self) -> Health:
+        failures = [f"{served.name}: {served.failure}" for served in self._models.served if served.failure]
+        if failures:
+            return Health(status=HealthStatus.DEGRADED, message="; ".join(failures))
+        return Health(status=HealthStatus.OK)
+
+    async def stream_chat(self, request: ChatRequest, caller: Caller) -> AsyncGenerator[ChatEvent, None]:
+        async with self._models.use(request.model) as engine:
+            family = llama_family(request.model, engine.header)
+            assert family is not None
+            async with aclosing(llama_chat(engine, request, family)) as events:
+                async for event in events:
+                    yield event
+
+    async def complete(self, request: CompletionRequest, caller: Caller) -> AsyncGenerator[ChatEvent, None]:
+        async with self._models.use(request.model) as engine, aclosing(complete(engine, request)) as events:
+            async for event in events:
+                yield event
+
+    async def embed(self, request: EmbeddingRequest, caller: Caller) -> EmbeddingAnswer:
+        async with self._models.use(request.model) as engine:
+            return await embed(engine, request)
+
+    async def rerank(self, request: RerankRequest, caller: Caller) -> RerankAnswer:
+        async with self._models.use(request.model) as engine:
+            return await rerank(engine, request)
+
+
+@asynccontextmanager
+async def open_llama_cpp(config: Config, ground: Ground) -> AsyncIterator[LlamaCppInference]:
+    async with Models(config, ground.home) as models:
+        yield LlamaCppInference(models)
+
+
+provider = InferenceProvider(
+    summary="Any GGUF model on this machine, in the embedded llama.cpp engine",
+    config=Config,
+    open=open_llama_cpp,
+    requires=("xllamacpp>=2026.10,<2027",),
+)
