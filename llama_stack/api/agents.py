@@ -84,7 +84,10 @@ class MemoryRetrievalStep(Word):
 
 Step = Annotated[InferenceStep | ToolExecutionStep | ShieldCallStep | MemoryRetrievalStep, Field(discriminator="type")]
 
-TurnEndReason = Literal["completed", "max_infer_iters", "max_tool_calls", "max_tokens", "max_seconds", "blocked"]
+TurnEndReason = Literal[
+    "completed", "max_infer_iters", "max_tool_calls", "max_tokens", "max_seconds", "blocked", "interrupted"
+]
+"""interrupted: nobody worked on the turn any more (its caller left, its process died) when the next one began."""
 
 
 class Turn(Word):

@@ -171,6 +171,19 @@ class Usage(Word):
     def total_tokens(self) -> int:
         return self.input_tokens + self.output_tokens
 
+    def plus(self, other: "Usage") -> "Usage":
+        """Both together; a part that neither of the two reports stays unknown."""
+
+        def total(one: int | None, two: int | None) -> int | None:
+            return None if one is None and two is None else (one or 0) + (two or 0)
+
+        return Usage(
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            cached_input_tokens=total(self.cached_input_tokens, other.cached_input_tokens),
+            reasoning_tokens=total(self.reasoning_tokens, other.reasoning_tokens),
+        )
+
 
 class TokenLogprob(Word):
     """A token, its natural log probability, its UTF-8 bytes, and the alternatives considered (best first)."""
