@@ -1,0 +1,215 @@
+"""Python functions as tools.
+
+Name, description and parameters are read from the signature, its annotations and the docstring; the JSON Schema and
+the check of a call's arguments are Pydantic's, so a function is called with the very types it declares.
+"""
+
+import asyncio
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, get_args, get_origin, get_type_hints, overload
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
+from pydantic_core import to_json
+
+from llama_stack.agents.docstrings import read_docstring
+from llama_stack.agents.tools import BadArguments, Tool
+from llama_stack.api.common import JsonObject
+from llama_stack.api.messages import AudioPart, FilePart, ImagePart, TextPart
+from llama_stack.api.tools import ToolDefinition, ToolResult
+from llama_stack.errors import InvalidRequest
+
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_CONTENT_PARTS = (TextPart, ImagePart, FilePart, AudioPart)
+_SUBSCHEMA_MAPS = ("properties", "$defs", "patternProperties")
+
+
+@dataclass(frozen=True)
+class FunctionTool:
+    """A function marked with `tool`: still callable as before, and usable as a tool."""
+
+    function: Callable[..., Any]
+    tool: Tool
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+
+@overload
+def tool(function: Callable[..., Any]) -> FunctionTool: ...
+
+
+@overload
+def tool(
+    *, name: str | None = None, description: str | None = None
+) -> Callable[[Callable[..., Any]], FunctionTool]: ...
+
+
+def tool(
+    function: Callable[..., Any] | None = None, *, name: str | None = None, description: str | None = None
+) -> FunctionTool | Callable[[Callable[..., Any]], FunctionTool]:
+    """Mark a function as a tool, with another name or description than its own where that is wanted.
+
+    Optional: an agent takes plain functions too. Raises InvalidRequest as `tool_from_function` does.
+    """
+
+    def mark(marked: Callable[..., Any]) -> FunctionTool:
+        return FunctionTool(marked, tool_from_function(marked, name=name, description=description))
+
+    return mark if function is None else mark(function)
+
+
+def tool_from_function(
+    function: Callable[..., Any] | FunctionTool, *, name: str | None = None, description: str | None = None
+) -> Tool:
+    """The function as a tool; a plain function runs in a thread, a coroutine function on the event loop.
+
+    What it returns becomes the result: text as it is, content parts as they are, anything else as JSON.
+    Raises InvalidRequest for a parameter without annotation, for *args and **kwargs, and for types without a schema.
+    """
+    if isinstance(function, FunctionTool):
+        return function.tool
+    tool_name = name or str(getattr(function, "__name__", type(function).__name__))
+    if not _NAME.fullmatch(tool_name):
+        raise InvalidRequest(
+            f"{tool_name!r} is no name for a tool (1 to 64 letters, digits, _ or -); give one: tool(name=...)",
+            param="tools",
+        )
+    inner = function.func if isinstance(function, partial) else function
+    docstring = read_docstring(inner)
+    arguments = _arguments_model(function, tool_name, docstring.parameters)
+    definition = ToolDefinition(
+        name=tool_name,
+        description=description or docstring.description or None,
+        parameters=_schema_of(arguments, tool_name),
+    )
+    return Tool(definition, partial(_checked, arguments), partial(_call, function))
+
+
+def _arguments_model(function: Callable[..., Any], tool_name: str, descriptions: Mapping[str, str]) -> type[BaseModel]:
+    """A model with one field per parameter. Fields are numbered and the names are aliases: any name is allowed."""
+    hints = _hints(function, tool_name)
+    fields: dict[str, Any] = {}
+    for position, parameter in enumerate(inspect.signature(function).parameters.values()):
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+            raise InvalidRequest(
+                f"tool {tool_name}: {parameter} cannot be filled by name; write each parameter out", param="tools"
+            )
+        if parameter.name not in hints:
+            raise InvalidRequest(
+                f"tool {tool_name}: parameter {parameter.name!r} has no type annotation; write for example "
+                f"`{parameter.name}: str`",
+                param="tools",
+            )
+        annotation, described = _described(hints[parameter.name])
+        default = ... if parameter.default is parameter.empty else parameter.default
+        description = described or descriptions.get(parameter.name)
+        fields[f"argument_{position}"] = (annotation, Field(default, alias=parameter.name, description=description))
+    try:
+        return create_model(f"{tool_name}_arguments", __config__=ConfigDict(extra="forbid"), **fields)
+    except (PydanticSchemaGenerationError, PydanticUserError) as error:
+        raise _without_schema(tool_name, error) from error
+
+
+def _hints(function: Callable[..., Any], tool_name: str) -> dict[str, Any]:
+    inner = function.func if isinstance(function, partial) else function
+    annotated = inner if inspect.isroutine(inner) else type(inner).__call__
+    try:
+        return get_type_hints(annotated, include_extras=True)
+    except (NameError, TypeError) as error:
+        raise InvalidRequest(f"tool {tool_name}: its annotations cannot be read: {error}", param="tools") from error
+
+
+def _described(annotation: Any) -> tuple[Any, str | None]:
+    """`Annotated[str, "what it is"]` describes a parameter, too; Pydantic's own Field does so by itself."""
+    if get_origin(annotation) is Annotated:
+        for extra in get_args(annotation)[1:]:
+            if isinstance(extra, str):
+                return annotation, extra
+            if getattr(extra, "description", None):
+                return annotation, str(extra.description)
+    return annotation, None
+
+
+def _schema_of(arguments: type[BaseModel], tool_name: str) -> JsonObject:
+    try:
+        schema = arguments.model_json_schema(by_alias=True)
+    except PydanticUserError as error:
+        raise _without_schema(tool_name, error) from error
+    schema.pop("title", None)
+    schema.setdefault("properties", {})
+    # The loop answers for unknown names; a small model's prompt is better without this line.
+    schema.pop("additionalProperties", None)
+    _drop_titles(schema)
+    return schema
+
+
+def _drop_titles(schema: Any) -> None:
+    """Pydantic titles every field with its own name again, which costs a small model's prompt tokens."""
+    if isinstance(schema, list):
+        for item in schema:
+            _drop_titles(item)
+    elif isinstance(schema, dict):
+        if isinstance(schema.get("title"), str):
+            del schema["title"]
+        for key, value in schema.items():
+            if key in _SUBSCHEMA_MAPS and isinstance(value, dict):
+                _drop_titles(list(value.values()))
+            elif key not in ("default", "enum", "const", "examples"):
+                _drop_titles(value)
+
+
+def _without_schema(tool_name: str, error: Exception) -> InvalidRequest:
+    return InvalidRequest(f"tool {tool_name}: a parameter's type has no JSON Schema: {error}", param="tools")
+
+
+def _checked(model: type[BaseModel], arguments: JsonObject) -> Mapping[str, Any]:
+    try:
+        checked = model.model_validate(arguments)
+    except ValidationError as error:
+        raise BadArguments("; ".join(_fault(fault) for fault in error.errors(include_url=False))) from error
+    # Defaults are left to the function itself: it may tell them from a value that was given.
+    return {
+        field.alias or name: getattr(checked, name)
+        for name, field in model.model_fields.items()
+        if name in checked.model_fields_set
+    }
+
+
+def _fault(fault: Any) -> str:
+    place = ".".join(map(str, fault["loc"])) or "the arguments"
+    if fault["type"] == "missing":
+        return f"{place} is required"
+    if fault["type"] == "extra_forbidden":
+        return f"{place} is not a known argument"
+    return f"{place}: {fault['msg'][:1].lower()}{fault['msg'][1:]}, got {str(fault['input'])[:80]!r}"
+
+
+async def _call(function: Callable[..., Any], arguments: Mapping[str, Any]) -> ToolResult:
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
+        answer = await function(**arguments)
+    else:
+        answer = await asyncio.to_thread(function, **arguments)
+        if isinstance(answer, Awaitable):
+            answer = await answer
+    return _as_result(answer)
+
+
+def _as_result(answer: Any) -> ToolResult:
+    match answer:
+        case ToolResult():
+            return answer
+        case None:
+            return ToolResult(content="done")
+        case str():
+            return ToolResult(content=answer)
+        case bytes() | bytearray() | memoryview():
+            return ToolResult(content=f"{len(answer)} bytes of binary data, which cannot be shown as text")
+        case [*parts] if parts and all(isinstance(part, _CONTENT_PARTS) for part in parts):
+            return ToolResult(content=parts)
+        case _:
+            return ToolResult(content=to_json(answer, fallback=str, bytes_mode="base64").decode())

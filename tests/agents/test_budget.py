@@ -1,0 +1,155 @@
+"""What a turn may spend, and that it ends with text when that is gone."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from llama_stack.agents.loop import run_turn
+from llama_stack.api.agents import ToolExecutionStep
+from llama_stack.api.inference import Sampling, TextDelta
+from tests.agents.scripts import Script, asks, calls, everything, results_in, says, setup_of, text_out
+
+LIMIT_S = 20.0
+
+
+def again() -> str:
+    """Always worth another try."""
+    return "try again"
+
+
+async def test_a_model_that_never_stops_calling_is_asked_for_an_answer_with_tools_off() -> None:
+    script = Script(*[calls(("again", {}))] * 3, says("enough"))
+    _, turn = await everything(run_turn(setup_of(script, again, budget={"max_infer_iters": 4}), [], asks("?")))
+
+    assert [request.tool_choice for request in script.requests] == ["auto", "auto", "auto", "none"]
+    assert turn.end_reason == "max_infer_iters"
+    assert text_out(turn) == "enough"
+    assert len(turn.steps) == 7
+
+
+async def test_one_that_calls_even_then_gets_a_text_that_names_the_limit() -> None:
+    script = Script(otherwise=calls(("again", {})))
+    _, turn = await everything(run_turn(setup_of(script, again, budget={"max_infer_iters": 2}), [], asks("?")))
+
+    assert len(script.requests) == 2
+    assert turn.end_reason == "max_infer_iters"
+    assert text_out(turn) == (
+        "I had to stop before an answer was ready: the limit of model calls for one turn was reached."
+    )
+
+
+async def test_a_single_allowed_step_is_one_with_tools_off() -> None:
+    script = Script(says("as I am"))
+    _, turn = await everything(run_turn(setup_of(script, again, budget={"max_infer_iters": 1}), [], asks("?")))
+
+    assert script.requests[0].tool_choice == "none"
+    assert turn.end_reason == "max_infer_iters"
+
+
+async def test_a_turn_without_tools_is_completed_by_its_single_step() -> None:
+    _, turn = await everything(run_turn(setup_of(Script(says("hi")), budget={"max_infer_iters": 1}), [], asks("?")))
+
+    assert turn.end_reason == "completed"
+
+
+async def test_calls_beyond_the_limit_are_answered_without_being_run() -> None:
+    ran: list[int] = []
+
+    def note(number: int) -> str:
+        ran.append(number)
+        return str(number)
+
+    script = Script(calls(*[("note", {"number": number}) for number in range(4)]), says("two of four"))
+    _, turn = await everything(run_turn(setup_of(script, note, budget={"max_tool_calls": 2}), [], asks("?")))
+
+    refused = "Error: The call was not made: this turn may make no more tool calls."
+    assert results_in(script.requests[1]) == ["0", "1", refused, refused]
+    assert sorted(ran) == [0, 1]
+    assert script.requests[1].tool_choice == "none"
+    assert turn.end_reason == "max_tool_calls"
+    assert text_out(turn) == "two of four"
+
+
+async def test_no_tool_calls_allowed_means_tools_off_from_the_start() -> None:
+    script = Script(says("without"))
+    _, turn = await everything(run_turn(setup_of(script, again, budget={"max_tool_calls": 0}), [], asks("?")))
+
+    assert script.requests[0].tool_choice == "none"
+    assert text_out(turn) == "without"
+
+
+async def test_tokens_the_model_makes_are_counted_over_the_steps() -> None:
+    script = Script(calls(("again", {}), tokens=50), calls(("again", {}), tokens=35), says("so far", tokens=5))
+    setup = setup_of(script, again, budget={"max_tokens": 100}, sampling=Sampling(max_tokens=60))
+    _, turn = await everything(run_turn(setup, [], asks("?")))
+
+    assert [request.sampling.max_tokens for request in script.requests] == [60, 50, 15]
+    assert [request.tool_choice for request in script.requests] == ["auto", "auto", "none"]
+    assert turn.end_reason == "max_tokens"
+    assert text_out(turn) == "so far"
+    assert turn.usage.output_tokens == 90
+
+
+async def test_a_turn_whose_tokens_are_all_gone_says_so() -> None:
+    script = Script(calls(("again", {}), tokens=100))
+    _, turn = await everything(run_turn(setup_of(script, again, budget={"max_tokens": 100}), [], asks("?")))
+
+    assert turn.end_reason == "max_tokens"
+    assert text_out(turn).startswith("I had to stop before an answer was ready: the limit of tokens")
+
+
+async def test_an_answer_cut_off_by_its_length_says_so() -> None:
+    _, turn = await everything(run_turn(setup_of(Script(says("Once upon", finish_reason="length"))), [], asks("?")))
+
+    assert turn.end_reason == "max_tokens"
+    assert text_out(turn) == "Once upon"
+
+
+async def test_an_answer_withheld_by_a_filter_is_blocked() -> None:
+    _, turn = await everything(run_turn(setup_of(Script(says("", finish_reason="content_filter"))), [], asks("?")))
+
+    assert turn.end_reason == "blocked"
+
+
+@pytest.mark.parametrize("max_seconds", [0.2])
+async def test_a_hanging_tool_costs_the_turn_its_time_but_not_its_answer(max_seconds: float) -> None:
+    stopped = asyncio.Event()
+
+    async def hang() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+
+    script = Script(calls(("hang", {}), ("again", {})), says("the tool hangs"))
+    setup = setup_of(script, hang, again, budget={"max_seconds": max_seconds})
+    async with asyncio.timeout(LIMIT_S):
+        _, turn = await everything(run_turn(setup, [], asks("?")))
+
+    assert stopped.is_set()
+    assert turn.end_reason == "max_seconds"
+    step = turn.steps[1]
+    assert isinstance(step, ToolExecutionStep)
+    assert step.results[0].content == "Error: hang was stopped: the time for this turn is used up."
+    assert step.results[1].content == "try again"
+
+
+async def test_a_model_that_hangs_leaves_what_it_has_said() -> None:
+    hanging: list[Any] = [TextDelta(text="The capital is"), asyncio.Event()]
+    script = Script(hanging)
+    async with asyncio.timeout(LIMIT_S):
+        _, turn = await everything(run_turn(setup_of(script, budget={"max_seconds": 0.1}), [], asks("?")))
+
+    assert script.closed.is_set()
+    assert turn.end_reason == "max_seconds"
+    assert text_out(turn) == "The capital is"
+
+
+async def test_a_model_that_says_nothing_in_time_is_answered_for() -> None:
+    async with asyncio.timeout(LIMIT_S):
+        _, turn = await everything(
+            run_turn(setup_of(Script([asyncio.Event()]), budget={"max_seconds": 0.1}), [], asks("?"))
+        )
+
+    assert text_out(turn) == "I had to stop before an answer was ready: the time limit for one turn was reached."
