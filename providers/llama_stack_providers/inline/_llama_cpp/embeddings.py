@@ -1,6 +1,8 @@
 """Texts to vectors, and documents in order of relevance."""
 
 import base64
+import re
+import unicodedata
 from array import array
 from dataclasses import dataclass
 
@@ -20,6 +22,8 @@ INPUTS_A_CALL = 16
 
 ADDED_TOKENS = 2
 """Begin and end tokens a model may put around an input."""
+
+_HANGUL = re.compile("[\uac00-\ud7a3]+")
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ async def _prepared(engine: Engine, request: EmbeddingRequest, position: int) ->
     given = request.inputs[position]
     if isinstance(given, str):
         prefix = {"query": engine.settings.query_prefix, "document": engine.settings.document_prefix}
-        text = prefix.get(request.task or "", "") + given
+        text = _as_tokenized(engine, prefix.get(request.task or "", "") + given)
         if len(text.encode()) + ADDED_TOKENS <= engine.window:
             return _Input(text)  # a token is at least one byte
         tokens = await engine.tokens_of(text, special=True, parse_special=False)
@@ -82,6 +86,13 @@ async def _prepared(engine: Engine, request: EmbeddingRequest, position: int) ->
             param="input",
         )
     return _Input(_cut(tokens, plain, engine.window, keep_end=request.truncate == "start"), truncated=True)
+
+
+def _as_tokenized(engine: Engine, text: str) -> str:
+    """BERT's tokenizer reads Korean syllables as their letters (Unicode NFD); llama.cpp's takes them for unknown."""
+    if engine.header.values.get("tokenizer.ggml.model") != "bert":
+        return text
+    return _HANGUL.sub(lambda syllables: unicodedata.normalize("NFD", syllables[0]), text)
 
 
 def _cut(tokens: list[int], plain: list[int], window: int, *, keep_end: bool) -> list[int]:
