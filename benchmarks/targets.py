@@ -65,7 +65,7 @@ def ours(upstream_url: str) -> Target:
     port = free_port()
     command = llama("stack", "run", str(HERE / "stack.yaml"), "--port", str(port))
     env = {"UPSTREAM_URL": upstream_url, "LLAMA_STACK_HOME": "state"}
-    return Target(OURS, command, port, env, model_prefix="bench/")
+    return Target(OURS, command, port, env)
 
 
 def peer(one: peers.Peer, home: Path, upstream_url: str) -> Target:
