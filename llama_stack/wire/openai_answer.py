@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
+from typing import Self
 from uuid import uuid4
 
 from llama_stack.api.common import JsonObject
@@ -13,8 +14,16 @@ class AnswerHead:
     """What every object of one answer repeats. model: the name the caller used. created: seconds since 1970."""
 
     model: str
-    id: str = field(default_factory=lambda: f"chatcmpl-{uuid4().hex}")
+    id: str
     created: int = field(default_factory=lambda: int(time.time()))
+
+    @classmethod
+    def for_chat(cls, model: str) -> Self:
+        return cls(model, f"chatcmpl-{uuid4().hex}")
+
+    @classmethod
+    def for_completion(cls, model: str) -> Self:
+        return cls(model, f"cmpl-{uuid4().hex}")
 
 
 def encode_logprobs(logprobs: list[TokenLogprob]) -> JsonObject:

@@ -104,8 +104,10 @@ class ChatChunkEncoder:
         return b"" if choice in self._begun else self._begin(choice, content=None)
 
     def _begin(self, choice: int, content: str | None) -> bytes:
+        """OpenAI's own client expects choices to begin in the order of their numbers."""
+        earlier = b"".join(self._begin(number, None) for number in range(choice) if number not in self._begun)
         self._begun[choice] = _Said()
-        return self._frame(choice, {"role": "assistant", "content": content, "refusal": None})
+        return earlier + self._frame(choice, {"role": "assistant", "content": content, "refusal": None})
 
     def _end_of_choice(self, event: ChoiceEnd) -> bytes:
         head = self._head_of(event.choice)

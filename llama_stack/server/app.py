@@ -1,0 +1,45 @@
+"""create_app(): the application over a running Stack."""
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+
+from llama_stack import __version__
+from llama_stack.api.stack import Stack
+from llama_stack.server.edge import Edge
+from llama_stack.server.errors import add_error_handlers
+from llama_stack.server.openapi import openapi_document
+from llama_stack.server.options import ServerOptions
+from llama_stack.server.routes import chat, completions, embeddings, models, system
+
+_DESCRIPTION = "One interface for applications built on Llama models. The OpenAI routes keep OpenAI's wire shape."
+
+
+def create_app(stack: Stack, options: ServerOptions | None = None) -> FastAPI:
+    """The application. The stack must stay open for as long as the application serves; it is not closed here."""
+    options = options or ServerOptions()
+    app = FastAPI(
+        title="Llama Stack",
+        version=__version__,
+        description=_DESCRIPTION,
+        openapi_url="/openapi.json",
+        # These pages load their scripts from somebody else's servers.
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]  # FastAPI's way to extend the document
+    if options.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(options.cors_origins),
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["x-request-id"],
+        )
+    app.add_middleware(Edge)
+    add_error_handlers(app)
+    app.include_router(chat.routes(stack, options))
+    app.include_router(completions.routes(stack, options))
+    app.include_router(embeddings.routes(stack, options))
+    app.include_router(models.routes(stack))
+    app.include_router(system.routes(stack, app))
+    return app

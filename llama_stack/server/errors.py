@@ -1,0 +1,60 @@
+"""Errors as responses: one body for all of them, and a hint for a path that does not exist."""
+
+import math
+from difflib import get_close_matches
+
+import orjson
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from llama_stack.errors import InvalidRequest, NotFound, StackError
+from llama_stack.wire.openai_errors import encode_error
+
+
+def error_response(error: StackError, *, status: int | None = None) -> Response:
+    headers: dict[str, str] = {}
+    if error.retry_after_s is not None:
+        headers["retry-after"] = str(math.ceil(error.retry_after_s))
+    return Response(
+        orjson.dumps(encode_error(error)),
+        status_code=status or error.http_status,
+        headers=headers,
+        media_type="application/json",
+    )
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    async def stack_error(request: Request, error: Exception) -> Response:
+        if not isinstance(error, StackError):
+            raise error
+        return error_response(error)
+
+    async def http_error(request: Request, error: Exception) -> Response:
+        """What the router says: no such path, no such method, or a client that left while its body was read."""
+        if not isinstance(error, HTTPException):
+            raise error
+        path = request.url.path
+        if error.status_code == 404:
+            return error_response(NotFound(_no_such_path(app, path), code="unknown_route"))
+        if error.status_code == 405:
+            allowed = (error.headers or {}).get("Allow", "another method")
+            refused = InvalidRequest(f"{path} does not take {request.method}; use {allowed}", code="method_not_allowed")
+            response = error_response(refused, status=405)
+            response.headers.update(error.headers or {})
+            return response
+        return error_response(InvalidRequest(str(error.detail)), status=error.status_code)
+
+    app.add_exception_handler(StackError, stack_error)
+    app.add_exception_handler(HTTPException, http_error)
+
+
+def _no_such_path(app: FastAPI, path: str) -> str:
+    paths = [route.path for route in app.routes if hasattr(route, "path")]
+    nearest = get_close_matches(path, [*paths, *(f"/v1{path}",)], n=1, cutoff=0.5)
+    known = nearest[0] if nearest and nearest[0] in paths else None
+    if f"/v1{path}" in paths:
+        known = f"/v1{path}"
+    hint = f"; did you mean {known}?" if known else "; GET /v1/inspect/routes lists what there is"
+    return f"there is no {path[:200]!r} here{hint}"

@@ -1,0 +1,54 @@
+"""The OpenAPI document.
+
+Routes read their bodies themselves, so each says with `describe` what goes in and what comes out; `openapi_document`
+puts the schemas of the bodies beside those FastAPI collects for the answers.
+"""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from llama_stack.api.common import JsonObject
+from llama_stack.server.schema import ErrorAnswer
+
+_REF = "#/components/schemas/{model}"
+
+_described: dict[str, type[BaseModel]] = {}
+"""Models named by `describe` that FastAPI does not see; they belong to the code, not to one application."""
+
+
+def describe(
+    *, answer: type[BaseModel], body: type[BaseModel] | None = None, chunk: type[BaseModel] | None = None
+) -> dict[str, Any]:
+    """Keyword arguments for a route. chunk: one frame of the answer when it is streamed."""
+    content = {"text/event-stream": {"itemSchema": _reference(chunk)}} if chunk is not None else {}
+    extra: JsonObject = {}
+    if body is not None:
+        extra["requestBody"] = {"required": True, "content": {"application/json": {"schema": _reference(body)}}}
+    return {
+        "responses": {
+            200: {"model": answer, "description": "The answer", "content": content},
+            "4XX": {"model": ErrorAnswer, "description": "The request cannot be served as it is"},
+            "5XX": {"model": ErrorAnswer, "description": "A provider, or the server itself, failed"},
+        },
+        "openapi_extra": extra,
+    }
+
+
+def _reference(model: type[BaseModel]) -> JsonObject:
+    if _described.setdefault(model.__name__, model) is not model:
+        raise TypeError(f"two described models are called {model.__name__}")
+    return {"$ref": _REF.format(model=model.__name__)}
+
+
+def openapi_document(app: FastAPI) -> JsonObject:
+    """The document, made once and kept by the application."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        _, definitions = models_json_schema([(model, "validation") for model in _described.values()], ref_template=_REF)
+        document.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])
+        app.openapi_schema = document
+    return app.openapi_schema
