@@ -1,0 +1,258 @@
+"""Agents and their sessions, with the turns and steps in them, in the order in which they happened."""
+
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from llama_stack.api.agents import AgentConfig, Session, Step, Turn
+from llama_stack.api.common import Caller, Word
+from llama_stack.errors import Conflict, InvalidRequest, NotFound
+from llama_stack.storage.columns import as_json, new_id, now
+from llama_stack.storage.database import Database
+from llama_stack.storage.pages import Page, rows_by_time
+from llama_stack.storage.tables import agents, sessions, steps, turns
+from llama_stack.storage.turns import (
+    LEASE,
+    STEP,
+    OpenTurn,
+    TurnState,
+    held,
+    input_as_json,
+    is_free,
+    new_holder,
+    read_turn,
+)
+
+
+class AgentRecord(Word):
+    """A stored agent."""
+
+    agent_id: str
+    config: AgentConfig
+    created_at: datetime
+
+
+class AgentStore:
+    """Every method sees the caller's own rows only: another owner's id is NotFound, like one that never was."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # --- agents ----------------------------------------------------------------------------------------------------
+
+    async def create_agent(self, config: AgentConfig, caller: Caller) -> AgentRecord:
+        record = AgentRecord(agent_id=new_id("agent"), config=config, created_at=now())
+        row = {"owner": caller.owner, "config": as_json(config), "created_at": record.created_at}
+        async with self._database.write() as connection:
+            await connection.execute(insert(agents).values(agent_id=record.agent_id, **row))
+        return record
+
+    async def agent(self, agent_id: str, caller: Caller) -> AgentRecord:
+        """One agent. Raises NotFound."""
+        async with self._database.read() as connection:
+            row = (await connection.execute(select(agents).where(_own_agent(agent_id, caller)))).one_or_none()
+        if row is None:
+            raise _no_agent(agent_id)
+        return _read_agent(row)
+
+    async def agents(self, caller: Caller, *, limit: int = 100, after: str | None = None) -> Page[AgentRecord]:
+        """The caller's agents, oldest first, from the one after the id `after`."""
+        query = select(agents).where(agents.c.owner == caller.owner)
+        async with self._database.read() as connection:
+            rows = await rows_by_time(
+                connection, query, agents.c.created_at, agents.c.agent_id, limit=limit, after=after
+            )
+        entries = [_read_agent(row) for row in rows[:limit]]
+        return Page(entries=entries, next_after=entries[-1].agent_id if len(rows) > limit else None)
+
+    async def delete_agent(self, agent_id: str, caller: Caller) -> None:
+        """Delete an agent with its sessions and all that was said in them. Raises NotFound."""
+        async with self._database.write() as connection:
+            if (await connection.execute(delete(agents).where(_own_agent(agent_id, caller)))).rowcount == 0:
+                raise _no_agent(agent_id)
+
+    # --- sessions --------------------------------------------------------------------------------------------------
+
+    async def create_session(self, agent_id: str, name: str, caller: Caller) -> Session:
+        """Begin a conversation with an agent. Raises NotFound when the caller has no such agent."""
+        session = Session(session_id=new_id("session"), agent_id=agent_id, name=name, started_at=now())
+        row = session.model_dump(exclude={"turns"}) | {"owner": caller.owner}
+        async with self._database.write() as connection:
+            # Locked, so that the agent cannot be deleted between these two statements.
+            own = select(agents.c.agent_id).where(_own_agent(agent_id, caller)).with_for_update(read=True)
+            if (await connection.execute(own)).one_or_none() is None:
+                raise _no_agent(agent_id)
+            await connection.execute(insert(sessions).values(row))
+        return session
+
+    async def session(self, agent_id: str, session_id: str, caller: Caller) -> Session:
+        """A session with its turns and their steps. Raises NotFound."""
+        query = select(sessions).where(_own_session(session_id, caller), sessions.c.agent_id == agent_id)
+        async with self._database.read() as connection:
+            row = (await connection.execute(query)).one_or_none()
+            if row is None:
+                raise _no_session(session_id)
+            of_session = (turns.c.session_id == session_id) & (turns.c.owner == caller.owner)
+            return _read_session(row, await _read_turns(connection, of_session))
+
+    async def sessions(
+        self, agent_id: str, caller: Caller, *, limit: int = 100, after: str | None = None
+    ) -> Page[Session]:
+        """An agent's sessions, oldest first and without their turns. An agent the caller has not has no sessions."""
+        query = select(sessions).where(sessions.c.owner == caller.owner, sessions.c.agent_id == agent_id)
+        async with self._database.read() as connection:
+            rows = await rows_by_time(
+                connection, query, sessions.c.started_at, sessions.c.session_id, limit=limit, after=after
+            )
+        entries = [_read_session(row, []) for row in rows[:limit]]
+        return Page(entries=entries, next_after=entries[-1].session_id if len(rows) > limit else None)
+
+    async def delete_session(self, agent_id: str, session_id: str, caller: Caller) -> None:
+        """Delete a session with its turns; whoever works on one of them is told at its next write. Raises NotFound."""
+        statement = delete(sessions).where(_own_session(session_id, caller), sessions.c.agent_id == agent_id)
+        async with self._database.write() as connection:
+            if (await connection.execute(statement)).rowcount == 0:
+                raise _no_session(session_id)
+
+    # --- turns -----------------------------------------------------------------------------------------------------
+
+    async def turn(self, session_id: str, turn_id: str, caller: Caller) -> Turn:
+        """One turn with its steps. Raises NotFound."""
+        async with self._database.read() as connection:
+            return await _read_one_turn(connection, session_id, turn_id, caller)
+
+    @asynccontextmanager
+    async def open_turn(self, turn: Turn, caller: Caller) -> AsyncIterator[OpenTurn]:
+        """Store a new turn and hold it while the block runs.
+
+        A block left before the turn was completed or put aside lets it go: it can be reopened, until the session's
+        next turn begins and ends it as interrupted. The same happens to a turn that awaits results.
+        Raises NotFound for a session the caller has not, Conflict while another turn of the session is worked on,
+        InvalidRequest for a turn that has begun already.
+        """
+        if turn.steps or turn.end_reason is not None:
+            raise InvalidRequest(f"turn {turn.turn_id} is not new: it has steps or an end reason", param="turn")
+        holder = new_holder()
+        try:
+            async with self._database.write() as connection:
+                await _insert_turn(connection, turn, caller, holder)
+        except IntegrityError as error:
+            raise Conflict(f"there is a turn {turn.turn_id} already", param="turn_id") from error
+        async with held(self._database, turn.model_copy(update={"steps": []}), caller, holder) as open_turn:
+            yield open_turn
+
+    @asynccontextmanager
+    async def reopen_turn(self, session_id: str, turn_id: str, caller: Caller) -> AsyncIterator[OpenTurn]:
+        """Hold a turn again that awaits results or that was let go, and go on after its last stored step.
+
+        Raises NotFound, and Conflict for a turn that has ended or that somebody else works on.
+        """
+        holder = new_holder()
+        statement = (
+            update(turns)
+            .where(_own_turn(session_id, turn_id, caller), turns.c.state != TurnState.COMPLETED, is_free(now()))
+            .values(state=TurnState.RUNNING, holder=holder, held_until=now() + LEASE)
+        )
+        async with self._database.write() as connection:
+            is_ours = (await connection.execute(statement)).rowcount == 1
+            turn = await _read_one_turn(connection, session_id, turn_id, caller)
+            if not is_ours and turn.end_reason is not None:
+                raise Conflict(f"turn {turn_id} has ended ({turn.end_reason}); begin a new turn", param="turn_id")
+            if not is_ours:
+                raise Conflict(f"turn {turn_id} is being worked on; wait for it to end", param="turn_id")
+        async with held(self._database, turn, caller, holder) as open_turn:
+            yield open_turn
+
+
+async def _insert_turn(connection: AsyncConnection, turn: Turn, caller: Caller, holder: str) -> None:
+    # The session's row is locked, so of two turns that begin together the second sees the first.
+    own = select(sessions.c.session_id).where(_own_session(turn.session_id, caller)).with_for_update()
+    if (await connection.execute(own)).one_or_none() is None:
+        raise _no_session(turn.session_id)
+    moment = now()
+    unfinished = (turns.c.session_id == turn.session_id) & (turns.c.state != TurnState.COMPLETED)
+    left_behind = {"state": TurnState.COMPLETED, "end_reason": "interrupted", "holder": None, "completed_at": moment}
+    await connection.execute(update(turns).where(unfinished, is_free(moment)).values(left_behind))
+    running = (await connection.execute(select(turns.c.turn_id).where(unfinished))).scalar()
+    if running is not None:
+        raise Conflict(
+            f"turn {running} of session {turn.session_id} is being worked on; wait for it to end", param="session_id"
+        )
+    last = select(func.max(turns.c.sequence)).where(turns.c.session_id == turn.session_id)
+    sequence = (await connection.execute(last)).scalar()
+    row = {
+        "turn_id": turn.turn_id,
+        "owner": caller.owner,
+        "session_id": turn.session_id,
+        "sequence": 0 if sequence is None else sequence + 1,
+        "state": TurnState.RUNNING,
+        "holder": holder,
+        "held_until": moment + LEASE,
+        "input": input_as_json(turn),
+        "usage": as_json(turn.usage),
+        "started_at": turn.started_at,
+    }
+    await connection.execute(insert(turns).values(row))
+
+
+async def _read_one_turn(connection: AsyncConnection, session_id: str, turn_id: str, caller: Caller) -> Turn:
+    found = await _read_turns(connection, _own_turn(session_id, turn_id, caller))
+    if not found:
+        raise NotFound(f"session {session_id!r} has no turn {turn_id!r}", param="turn_id")
+    return found[0]
+
+
+async def _read_turns(connection: AsyncConnection, which: ColumnElement[bool]) -> list[Turn]:
+    """The turns in their order, each with its steps in theirs."""
+    of_turns: Select[Any] = (
+        select(steps.c.turn_id, steps.c.body)
+        .join(turns, steps.c.turn_id == turns.c.turn_id)
+        .where(which)
+        .order_by(steps.c.turn_id, steps.c.sequence)
+    )
+    rows = (await connection.execute(select(turns).where(which).order_by(turns.c.sequence))).all()
+    stored: defaultdict[str, list[Step]] = defaultdict(list)
+    for step in (await connection.execute(of_turns)).all() if rows else []:
+        stored[step.turn_id].append(STEP.validate_json(step.body))
+    return [read_turn(row, stored[row.turn_id]) for row in rows]
+
+
+def _read_agent(row: Any) -> AgentRecord:
+    config = AgentConfig.model_validate_json(row.config)
+    return AgentRecord(agent_id=row.agent_id, config=config, created_at=row.created_at)
+
+
+def _read_session(row: Any, session_turns: list[Turn]) -> Session:
+    return Session(
+        session_id=row.session_id,
+        agent_id=row.agent_id,
+        name=row.name,
+        turns=session_turns,
+        started_at=row.started_at,
+    )
+
+
+def _own_agent(agent_id: str, caller: Caller) -> ColumnElement[bool]:
+    return (agents.c.agent_id == agent_id) & (agents.c.owner == caller.owner)
+
+
+def _own_session(session_id: str, caller: Caller) -> ColumnElement[bool]:
+    return (sessions.c.session_id == session_id) & (sessions.c.owner == caller.owner)
+
+
+def _own_turn(session_id: str, turn_id: str, caller: Caller) -> ColumnElement[bool]:
+    return (turns.c.turn_id == turn_id) & (turns.c.session_id == session_id) & (turns.c.owner == caller.owner)
+
+
+def _no_agent(agent_id: str) -> NotFound:
+    return NotFound(f"there is no agent {agent_id!r}", param="agent_id")
+
+
+def _no_session(session_id: str) -> NotFound:
+    return NotFound(f"there is no session {session_id!r}", param="session_id")

@@ -1,0 +1,152 @@
+"""One open database: short transactions, and the driver's errors turned into ours."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from sqlalchemy import Table
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, StatementError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from llama_stack.errors import ConfigError, ProviderUnavailable, StackError
+from llama_stack.storage.engine import Location, create_engine, locate, prepare_file, unavailable
+from llama_stack.storage.schema import SchemaStatus, migrate_schema, read_status, refuse_newer, refuse_older
+
+
+class Database:
+    """Gives out transactions; belongs to one event loop of one process. Get one from `open_database`."""
+
+    def __init__(self, engine: AsyncEngine, location: Location) -> None:
+        self._engine = engine
+        self._location = location
+        self._write_turn = asyncio.Lock()
+
+    @property
+    def dialect(self) -> str:
+        """`sqlite` or `postgresql`."""
+        return self._location.dialect
+
+    def insert(self, table: Table) -> sqlite.Insert | postgresql.Insert:
+        """An INSERT that can say ON CONFLICT, which SQLAlchemy spells alike for both databases but keeps apart."""
+        return postgresql.insert(table) if self.dialect == "postgresql" else sqlite.insert(table)
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that only reads. Raises ProviderUnavailable when the database cannot be reached."""
+        with _database_errors(self._location):
+            async with self._engine.connect() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that writes; committed when the block ends well. Keep it short and do nothing else inside."""
+        with _database_errors(self._location):
+            if self.dialect == "postgresql":
+                async with self._engine.begin() as connection:
+                    yield connection
+                return
+            # SQLite lets one transaction write at a time. Waiting here is fair and cheap; its own waiting is polling.
+            async with self._write_turn, self._engine.connect() as connection:
+                await connection.execution_options(stack_writes=True)
+                async with connection.begin():
+                    yield connection
+
+
+@contextmanager
+def _database_errors(location: Location) -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeout, OSError) as error:
+        raise unavailable(location, error) from error
+    except DBAPIError as error:
+        if error.connection_invalidated or _is_disconnect(error):
+            raise unavailable(location, error) from error
+        raise
+    except StatementError as error:
+        # A value that a column type refused.
+        if isinstance(error.orig, StackError):
+            raise error.orig from None
+        raise
+
+
+def _is_disconnect(error: DBAPIError) -> bool:
+    # SQLSTATE class 08 is "connection exception", 57P "operator intervention" (shutdown), 53 "insufficient resources".
+    state = str(getattr(error.orig, "sqlstate", "") or "")
+    return state.startswith(("08", "57P", "53"))
+
+
+@asynccontextmanager
+async def open_database(url: str, *, migrate: bool = True) -> AsyncIterator[Database]:
+    """Open the database at a URL, its schema brought to the version this code works with.
+
+    url: `sqlite:///path`, `sqlite://` (in memory), `postgresql://...` or `postgres://...`.
+    migrate: False refuses an older schema instead of upgrading it.
+    Raises ConfigError when the URL, the file, the server behind it or the schema cannot be used.
+    """
+    async with _opened(url) as (engine, location):
+        with _fatal_at_start(location):
+            status = await read_status(engine, location)
+            refuse_newer(status)
+            if not migrate:
+                refuse_older(status)
+            elif status.pending:
+                await migrate_schema(engine, location)
+        yield Database(engine, location)
+
+
+async def schema_status(url: str) -> SchemaStatus:
+    """What `llama db status` shows. Raises ConfigError when the database cannot be opened."""
+    async with _opened(url) as (engine, location):
+        with _fatal_at_start(location):
+            return await read_status(engine, location)
+
+
+async def upgrade_schema(url: str) -> list[str]:
+    """Apply every pending migration (`llama db upgrade`); returns what was done, empty when nothing was due."""
+    async with _opened(url) as (engine, location):
+        with _fatal_at_start(location):
+            return await migrate_schema(engine, location)
+
+
+async def rollback_schema(url: str, to: int | None = None) -> list[str]:
+    """Undo migrations down to version `to` (`llama db rollback`), by default the last one; returns what was done.
+
+    0 empties the database. Data that only the newer schema can hold is lost; a SQLite file is copied beside itself
+    first. Raises ConfigError when the database is not above that version.
+    """
+    async with _opened(url) as (engine, location):
+        with _fatal_at_start(location):
+            current = (await read_status(engine, location)).current
+            target = max(current - 1, 0) if to is None else to
+            if target > current:
+                raise ConfigError(
+                    f"the database {location.shown} is at schema version {current}: there is no way back to {target}",
+                    remedy=f"choose a version from 0 to {current}",
+                )
+            return await migrate_schema(engine, location, target=target)
+
+
+@asynccontextmanager
+async def _opened(url: str) -> AsyncIterator[tuple[AsyncEngine, Location]]:
+    location = locate(url)
+    if location.file is not None:
+        await prepare_file(location.file)
+    engine = create_engine(location)
+    try:
+        yield engine, location
+    finally:
+        await engine.dispose()
+
+
+@contextmanager
+def _fatal_at_start(location: Location) -> Iterator[None]:
+    """Without its database a stack cannot start, so what is a passing failure later is a wrong setting here."""
+    try:
+        with _database_errors(location):
+            yield
+    except ProviderUnavailable as error:
+        raise ConfigError(
+            error.message, where="storage.url", remedy="start the database, or correct storage.url"
+        ) from error

@@ -1,0 +1,49 @@
+"""Pages of a list, by key: the next page begins after a row, not after a count, so rows are neither missed nor doubled
+while others come and go.
+"""
+
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import ColumnElement, Select, and_, or_
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from llama_stack.api.common import Word
+from llama_stack.errors import InvalidRequest
+
+MAX_LIMIT = 1000
+EntryT = TypeVar("EntryT")
+
+
+class Page(Word, Generic[EntryT]):
+    """Some entries of a list. next_after: what to pass as `after` for the next page; None where the list ends."""
+
+    entries: list[EntryT]
+    next_after: str | None = None
+
+
+def check_limit(limit: int) -> int:
+    if not 1 <= limit <= MAX_LIMIT:
+        raise InvalidRequest(f"limit must be 1 to {MAX_LIMIT}, not {limit}", param="limit")
+    return limit
+
+
+async def rows_by_time(
+    connection: AsyncConnection,
+    query: Select[Any],
+    moment: ColumnElement[Any],
+    identity: ColumnElement[Any],
+    *,
+    limit: int,
+    after: str | None,
+) -> list[Any]:
+    """Up to limit + 1 rows of the query, oldest first; `identity` tells rows of the same moment apart.
+
+    Raises InvalidRequest when the query has no row `after`, such as one deleted since.
+    """
+    check_limit(limit)
+    if after is not None:
+        last = (await connection.execute(query.with_only_columns(moment).where(identity == after))).scalar()
+        if last is None:
+            raise InvalidRequest(f"after: there is no {after!r} in this list (any more)", param="after")
+        query = query.where(or_(moment > last, and_(moment == last, identity > after)))
+    return list((await connection.execute(query.order_by(moment, identity).limit(limit + 1))).all())

@@ -1,0 +1,104 @@
+"""The tables as the newest migration leaves them; what the stores query. A test holds both together.
+
+Every row has an owner, and every query of a store asks for it.
+"""
+
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    UniqueConstraint,
+    text,
+)
+
+from llama_stack.storage.columns import Document, Enumeration, Name, UtcDateTime
+
+metadata = MetaData()
+
+resources = Table(
+    "resources",
+    metadata,
+    Column("owner", Name("owner"), nullable=False),
+    Column("kind", Enumeration, nullable=False),
+    Column("identifier", Name("identifier"), nullable=False),
+    Column("body", Document, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    PrimaryKeyConstraint("owner", "kind", "identifier"),
+)
+
+agents = Table(
+    "agents",
+    metadata,
+    Column("agent_id", Name("agent_id"), primary_key=True),
+    Column("owner", Name("owner"), nullable=False),
+    Column("config", Document, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Index("agents_by_owner", "owner", "created_at", "agent_id"),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("session_id", Name("session_id"), primary_key=True),
+    Column("owner", Name("owner"), nullable=False),
+    Column("agent_id", Name("agent_id"), ForeignKey("agents.agent_id", ondelete="CASCADE"), nullable=False),
+    Column("name", Name("name"), nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Index("sessions_by_agent", "agent_id", "started_at", "session_id"),
+)
+
+turns = Table(
+    "turns",
+    metadata,
+    Column("turn_id", Name("turn_id"), primary_key=True),
+    Column("owner", Name("owner"), nullable=False),
+    Column("session_id", Name("session_id"), ForeignKey("sessions.session_id", ondelete="CASCADE"), nullable=False),
+    Column("sequence", Integer, nullable=False),
+    Column("state", Enumeration, nullable=False),
+    Column("holder", Name("holder")),
+    Column("held_until", UtcDateTime),
+    Column("input", Document, nullable=False),
+    Column("output", Document),
+    Column("end_reason", Enumeration),
+    Column("usage", Document, nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("completed_at", UtcDateTime),
+    UniqueConstraint("session_id", "sequence", name="turns_in_order"),
+    CheckConstraint("state IN ('running', 'awaiting', 'completed')", name="turns_state"),
+    Index(
+        "one_unfinished_turn",
+        "session_id",
+        unique=True,
+        sqlite_where=text("state <> 'completed'"),
+        postgresql_where=text("state <> 'completed'"),
+    ),
+)
+
+steps = Table(
+    "steps",
+    metadata,
+    Column("turn_id", Name("turn_id"), ForeignKey("turns.turn_id", ondelete="CASCADE"), nullable=False),
+    Column("sequence", Integer, nullable=False),
+    Column("owner", Name("owner"), nullable=False),
+    Column("step_id", Name("step_id"), nullable=False),
+    Column("body", Document, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    PrimaryKeyConstraint("turn_id", "sequence"),
+    UniqueConstraint("turn_id", "step_id", name="steps_once"),
+)
+
+key_values = Table(
+    "key_values",
+    metadata,
+    Column("owner", Name("owner"), nullable=False),
+    Column("namespace", Name("namespace"), nullable=False),
+    Column("key", Name("key"), nullable=False),
+    Column("value", Document, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    PrimaryKeyConstraint("owner", "namespace", "key"),
+)

@@ -1,0 +1,192 @@
+"""The right to write one turn: who holds it, for how long, and what happens when its holder is gone.
+
+Only one process may write a turn, and a process can die at any moment. So a running turn is held on a lease that its
+holder renews while it works. Once the lease has run out, the turn can be taken up again where its last stored step
+left it, or be left behind by a new turn. Each holding has its own token: a holder that was only slow, and comes back
+after its turn was taken, can no longer write (https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html).
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from pydantic import TypeAdapter
+from sqlalchemy import ColumnElement, and_, insert, or_, update
+from sqlalchemy.exc import IntegrityError
+
+from llama_stack.api.agents import InferenceStep, Step, Turn
+from llama_stack.api.common import Caller
+from llama_stack.api.inference import Usage
+from llama_stack.api.messages import AssistantMessage, ToolMessage, UserMessage
+from llama_stack.errors import Conflict, InvalidRequest, ProviderUnavailable
+from llama_stack.storage.columns import as_json, new_id, now
+from llama_stack.storage.database import Database
+from llama_stack.storage.tables import steps, turns
+
+LEASE = timedelta(seconds=30)
+"""Must outlast a stalled process and the difference between two servers' clocks."""
+RENEWALS_PER_LEASE = 3
+
+STEP: TypeAdapter[Step] = TypeAdapter(Step)
+TURN_INPUT: TypeAdapter[list[UserMessage | ToolMessage]] = TypeAdapter(list[UserMessage | ToolMessage])
+
+
+class TurnState(StrEnum):
+    """running: held, or was when its holder died. awaiting: for results of the caller's own tools."""
+
+    RUNNING = "running"
+    AWAITING = "awaiting"
+    COMPLETED = "completed"
+
+
+class OpenTurn:
+    """A turn that is being worked on; nobody else can write it meanwhile.
+
+    Every method raises Conflict once the turn is no longer this holder's: it was deleted with its session, or taken
+    over after this process had not renewed the lease in time. Stop working on the turn then.
+    """
+
+    def __init__(self, database: Database, turn: Turn, caller: Caller, holder: str) -> None:
+        self._database = database
+        self._turn = turn
+        self._caller = caller
+        self._holder = holder
+        self._is_open = True
+
+    @property
+    def turn(self) -> Turn:
+        """The turn as it is stored now."""
+        return self._turn.model_copy(update={"steps": list(self._turn.steps)})
+
+    async def append_step(self, step: Step) -> None:
+        """Store a finished step and the usage it adds. Call it before anything the step led to is done or shown."""
+        usage = self._turn.usage
+        if isinstance(step, InferenceStep) and step.usage is not None:
+            usage = usage.plus(step.usage)
+        row = {
+            "turn_id": self._turn.turn_id,
+            "sequence": len(self._turn.steps),
+            "owner": self._caller.owner,
+            "step_id": step.step_id,
+            "body": as_json(step),
+            "created_at": now(),
+        }
+        try:
+            await self._write({"usage": as_json(usage), "held_until": now() + LEASE}, step_row=row)
+        except IntegrityError as error:
+            raise Conflict(f"turn {self._turn.turn_id} has a step {step.step_id} already", param="step_id") from error
+        self._turn.steps.append(step)
+        self._turn.usage = usage
+
+    async def await_results(self) -> None:
+        """Put the turn aside until the caller brings results of its own tools; nobody holds it then."""
+        await self._write({"state": TurnState.AWAITING, "holder": None, "held_until": None})
+        self._is_open = False
+
+    async def complete(self, turn: Turn) -> None:
+        """End the turn with the output, reason, usage and time of `turn`. Its steps must be stored already.
+
+        Raises InvalidRequest when `turn` is another one, has no end reason or has a step that was never stored.
+        """
+        if turn.turn_id != self._turn.turn_id or turn.end_reason is None:
+            raise InvalidRequest(f"turn {self._turn.turn_id} can only be completed by itself with an end reason")
+        if [step.step_id for step in turn.steps] != [step.step_id for step in self._turn.steps]:
+            raise InvalidRequest(f"the steps of turn {turn.turn_id} are not those that were stored", param="steps")
+        completed_at = turn.completed_at or now()
+        await self._write(
+            {
+                "state": TurnState.COMPLETED,
+                "holder": None,
+                "held_until": None,
+                "output": as_json(turn.output) if turn.output is not None else None,
+                "end_reason": turn.end_reason,
+                "usage": as_json(turn.usage),
+                "completed_at": completed_at,
+            }
+        )
+        self._turn = turn.model_copy(update={"steps": self._turn.steps, "completed_at": completed_at})
+        self._is_open = False
+
+    async def renew(self) -> None:
+        """Hold the turn for another lease."""
+        await self._write({"held_until": now() + LEASE})
+
+    async def release(self) -> None:
+        """Let the turn go as it is, if it is still held: it can be reopened, or be left behind by a new one."""
+        if not self._is_open:
+            return
+        self._is_open = False
+        statement = update(turns).where(self._is_held()).values(holder=None, held_until=None)
+        async with self._database.write() as connection:
+            await connection.execute(statement)
+
+    def _is_held(self) -> ColumnElement[bool]:
+        return and_(
+            turns.c.turn_id == self._turn.turn_id,
+            turns.c.owner == self._caller.owner,
+            turns.c.holder == self._holder,
+            turns.c.state == TurnState.RUNNING,
+        )
+
+    async def _write(self, values: dict[str, Any], step_row: dict[str, Any] | None = None) -> None:
+        async with self._database.write() as connection:
+            if (await connection.execute(update(turns).where(self._is_held()).values(values))).rowcount == 0:
+                raise Conflict(f"turn {self._turn.turn_id} is not held any more: it was deleted, ended or taken over")
+            if step_row is not None:
+                await connection.execute(insert(steps).values(step_row))
+
+
+@asynccontextmanager
+async def held(database: Database, turn: Turn, caller: Caller, holder: str) -> AsyncIterator[OpenTurn]:
+    """Keep the lease while the block runs, and let the turn go when the block is left, however it is left."""
+    open_turn = OpenTurn(database, turn, caller, holder)
+    renewing = asyncio.create_task(_keep_renewing(open_turn))
+    try:
+        yield open_turn
+    finally:
+        renewing.cancel()
+        await asyncio.wait([renewing])
+        # Where the database is away, the lease runs out by itself.
+        with suppress(ProviderUnavailable):
+            await open_turn.release()
+
+
+async def _keep_renewing(open_turn: OpenTurn) -> None:
+    while True:
+        await asyncio.sleep(LEASE.total_seconds() / RENEWALS_PER_LEASE)
+        try:
+            await open_turn.renew()
+        except ProviderUnavailable:
+            continue  # the database may be back before the lease runs out
+        except Conflict:
+            return  # ended, or lost; whoever writes next is told
+
+
+def is_free(moment: datetime) -> ColumnElement[bool]:
+    """Holds for a turn that nobody works on."""
+    return or_(turns.c.state == TurnState.AWAITING, turns.c.held_until.is_(None), turns.c.held_until < moment)
+
+
+def new_holder() -> str:
+    return new_id("holder")
+
+
+def input_as_json(turn: Turn) -> str:
+    return "[" + ",".join(as_json(message) for message in turn.input) + "]"
+
+
+def read_turn(row: Any, stored_steps: list[Step]) -> Turn:
+    return Turn(
+        turn_id=row.turn_id,
+        session_id=row.session_id,
+        input=TURN_INPUT.validate_json(row.input),
+        steps=stored_steps,
+        output=AssistantMessage.model_validate_json(row.output) if row.output is not None else None,
+        end_reason=row.end_reason,
+        usage=Usage.model_validate_json(row.usage),
+        started_at=row.started_at,
+        completed_at=row.completed_at,
+    )
