@@ -1,3 +1,80 @@
-"""Llama Stack: one interface for applications built on Llama models."""
+"""Llama Stack: one interface for applications built on Llama models.
+
+    from llama_stack import Agent, LlamaStack
+
+    async with LlamaStack.open("starter") as stack:  # or LlamaStack.connect("http://localhost:8321")
+        answer = await stack.chat("Hello")
+        result = await Agent(stack, tools=[get_weather]).run("What is the weather in Bergen?")
+
+A plain `with` gives the sync face of the same stack. Names are imported when they are first touched.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llama_stack.agents.functions import tool
+    from llama_stack.api.agents import Budget
+    from llama_stack.api.inference import Sampling
+    from llama_stack.api.messages import (
+        AssistantMessage,
+        ImagePart,
+        SystemMessage,
+        TextPart,
+        ToolCall,
+        ToolMessage,
+        UserMessage,
+    )
+    from llama_stack.api.tools import ToolDefinition, ToolResult
+    from llama_stack.errors import StackError
+    from llama_stack.sdk.agent import Agent, AgentResult, AgentSession, SyncAgent
+    from llama_stack.sdk.stack import LlamaStack, SyncLlamaStack
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Agent",
+    "AgentResult",
+    "AgentSession",
+    "AssistantMessage",
+    "Budget",
+    "ImagePart",
+    "LlamaStack",
+    "Sampling",
+    "StackError",
+    "SyncAgent",
+    "SyncLlamaStack",
+    "SystemMessage",
+    "TextPart",
+    "ToolCall",
+    "ToolDefinition",
+    "ToolMessage",
+    "ToolResult",
+    "UserMessage",
+    "__version__",
+    "tool",
+]
+
+_MESSAGES = ("AssistantMessage", "ImagePart", "SystemMessage", "TextPart", "ToolCall", "ToolMessage", "UserMessage")
+_HOMES = {
+    **dict.fromkeys(("Agent", "AgentResult", "AgentSession", "SyncAgent"), "llama_stack.sdk.agent"),
+    **dict.fromkeys(("LlamaStack", "SyncLlamaStack"), "llama_stack.sdk.stack"),
+    "tool": "llama_stack.agents.functions",
+    **dict.fromkeys(_MESSAGES, "llama_stack.api.messages"),
+    **dict.fromkeys(("ToolDefinition", "ToolResult"), "llama_stack.api.tools"),
+    "Budget": "llama_stack.api.agents",
+    "Sampling": "llama_stack.api.inference",
+    "StackError": "llama_stack.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

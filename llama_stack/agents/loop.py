@@ -248,14 +248,8 @@ class _TurnUnderWay:
         return sampling.model_copy(update={"max_tokens": min(limits)}) if limits else sampling
 
     def _add(self, step: InferenceStep) -> None:
-        turn, usage = self._turn, step.usage or Usage()
-        turn.steps.append(step)
-        turn.usage = Usage(
-            input_tokens=turn.usage.input_tokens + usage.input_tokens,
-            output_tokens=turn.usage.output_tokens + usage.output_tokens,
-            cached_input_tokens=_sum(turn.usage.cached_input_tokens, usage.cached_input_tokens),
-            reasoning_tokens=_sum(turn.usage.reasoning_tokens, usage.reasoning_tokens),
-        )
+        self._turn.steps.append(step)
+        self._turn.usage = self._turn.usage.plus(step.usage or Usage())
 
     def _reason_to_end(
         self, message: AssistantMessage, finish_reason: FinishReason, plan: _Plan, out_of_time: bool
@@ -390,10 +384,6 @@ async def _owned(work: Coroutine[Any, Any, T]) -> AsyncIterator[asyncio.Task[T]]
 
 def _with_note(content: Content, note: str) -> Content:
     return f"{content}\n{note}" if isinstance(content, str) else [*content, TextPart(text=note)]
-
-
-def _sum(one: int | None, other: int | None) -> int | None:
-    return None if one is None and other is None else (one or 0) + (other or 0)
 
 
 def _new_id(kind: str) -> str:

@@ -14,7 +14,7 @@ from typing import Annotated, Literal, Protocol
 from pydantic import Field
 
 from llama_stack.api.common import Caller, Health, HealthStatus, JsonObject, Word
-from llama_stack.api.messages import AssistantMessage, Message, ToolCall
+from llama_stack.api.messages import AssistantMessage, Message, ToolCall, text_of
 from llama_stack.api.resources import Model, ModelType
 from llama_stack.api.tools import ToolChoice, ToolDefinition
 from llama_stack.errors import UnsupportedParameter
@@ -281,6 +281,11 @@ class ChatAnswer(Word):
     def message(self) -> AssistantMessage:
         """The first choice's message."""
         return self.choices[0].message
+
+    @property
+    def text(self) -> str:
+        """The first choice's text; empty when it only calls tools."""
+        return text_of(self.message.content)
 
 
 class EmbeddingAnswer(Word):

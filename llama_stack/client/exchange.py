@@ -1,0 +1,104 @@
+"""One exchange with a Llama Stack server: JSON out, JSON or a stream of it back, the errors of a local stack."""
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import httpx
+import orjson
+
+from llama_stack.api.common import Caller, JsonObject
+from llama_stack.errors import NotPermitted, ProviderFailed, ProviderTimeout, ProviderUnavailable, StackError
+from llama_stack.wire.openai_errors import decode_error
+from llama_stack.wire.sse import SSEDecoder
+
+PROVIDER_DATA_HEADER = "X-LlamaStack-Provider-Data"
+# Where several classes share a type, the first one drawn in the tree stands for it.
+_ERRORS: list[type[StackError]] = [StackError, *StackError.__subclasses__()]
+_STATUS_OF_TYPE = {cls.type: cls.status for cls in reversed(_ERRORS)}
+
+
+class Exchange:
+    """Requests to one server. Identity is the connection's; provider credentials travel with each request."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self._http = http
+
+    async def get(self, path: str, caller: Caller) -> Any:
+        return await self._whole("GET", path, None, caller)
+
+    async def post(self, path: str, body: JsonObject, caller: Caller) -> Any:
+        return await self._whole("POST", path, body, caller)
+
+    async def stream(self, path: str, body: JsonObject, caller: Caller) -> AsyncGenerator[Any, None]:
+        """The JSON of each server-sent event until `[DONE]`.
+
+        Raises the error of an error event, and ProviderFailed for a stream that broke off.
+        """
+        sse = SSEDecoder()
+        async with self._send("POST", path, body, caller) as response, aclosing(_chunks(response)) as chunks:
+            async for chunk in chunks:
+                for event in sse.feed(chunk):
+                    if event.data == b"[DONE]":
+                        return
+                    parsed = _parsed(event.data)
+                    if isinstance(parsed, dict) and isinstance(parsed.get("error"), dict):
+                        raise decode_error(_STATUS_OF_TYPE.get(parsed["error"].get("type"), 500), parsed)
+                    yield parsed
+        raise ProviderFailed("the connection to the stack broke off before the answer was complete")
+
+    async def _whole(self, method: str, path: str, body: JsonObject | None, caller: Caller) -> Any:
+        async with self._send(method, path, body, caller) as response:
+            return _parsed(await response.aread())
+
+    @asynccontextmanager
+    async def _send(
+        self, method: str, path: str, body: JsonObject | None, caller: Caller
+    ) -> AsyncIterator[httpx.Response]:
+        """A response with a good status; its body is still to be read, inside the context."""
+        headers = {"content-type": "application/json"}
+        if caller.provider_credentials:
+            headers[PROVIDER_DATA_HEADER] = json.dumps(caller.provider_credentials)
+        content = None if body is None else orjson.dumps(body)
+        where = self._http.base_url
+        try:
+            async with self._http.stream(method, path, content=content, headers=headers) as response:
+                if response.is_redirect:
+                    target = response.headers.get("location")
+                    raise NotPermitted(f"{where} redirects to {target}; connect to that address if you trust it")
+                if not response.is_success:
+                    raise decode_error(
+                        response.status_code, _read_json(await response.aread()), response.headers.get("retry-after")
+                    )
+                yield response
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise ProviderUnavailable(
+                f"cannot reach a stack at {where}: {error}; start one with `llama stack run starter`, or mend the URL"
+            ) from error
+        except httpx.TimeoutException as error:
+            raise ProviderTimeout(
+                f"the stack at {where} sent nothing in time; raise timeout_s or ask for less"
+            ) from error
+        except httpx.TransportError as error:
+            raise ProviderFailed(f"the connection to the stack at {where} failed: {error}") from error
+
+
+async def _chunks(response: httpx.Response) -> AsyncGenerator[bytes, None]:
+    async for chunk in response.aiter_bytes():
+        yield chunk
+
+
+def _read_json(content: bytes) -> Any:
+    """The body of an error as far as it is JSON; a proxy's web page is not."""
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _parsed(content: bytes) -> Any:
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise ProviderFailed(f"the server answered what is not JSON ({error}); is the URL that of a stack?") from error
