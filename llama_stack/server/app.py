@@ -37,9 +37,14 @@ def create_app(stack: Stack, options: ServerOptions | None = None) -> FastAPI:
         )
     app.add_middleware(Edge)
     add_error_handlers(app)
-    app.include_router(chat.routes(stack, options))
-    app.include_router(completions.routes(stack, options))
-    app.include_router(embeddings.routes(stack, options))
-    app.include_router(models.routes(stack))
-    app.include_router(system.routes(stack, app))
+    families = (
+        chat.routes(stack, options),
+        completions.routes(stack, options),
+        embeddings.routes(stack, options),
+        models.routes(stack),
+        system.routes(stack, app),
+    )
+    for family in families:
+        # Flat, not nested as include_router may do it: the list of routes is read for hints and by /v1/inspect/routes.
+        app.router.routes.extend(family.routes)
     return app

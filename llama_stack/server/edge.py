@@ -1,5 +1,6 @@
 """The outermost layer: a request id in every answer, one line in the access log, and our own bugs as a plain 500."""
 
+import asyncio
 import logging
 import re
 import time
@@ -8,7 +9,7 @@ from uuid import uuid4
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from llama_stack.errors import StackError
+from llama_stack.errors import ProviderUnavailable, StackError
 from llama_stack.server.hang_up import ClientGone
 from llama_stack.wire.openai_errors import encode_error
 
@@ -55,6 +56,11 @@ class Edge:
             await self._app(scope, receive, send_with_id)
         except ClientGone:
             status = status or _GONE_STATUS
+        except asyncio.CancelledError:
+            # Only a server that stops cancels a request, and this is the request's outermost frame.
+            if not status:
+                stopping = ProviderUnavailable("the server is shutting down; ask again")
+                await _send_json(send_with_id, 503, orjson.dumps(encode_error(stopping)))
         except Exception:
             # Whatever is no StackError is a bug of ours; the caller learns nothing but where to look.
             logger.exception("request %s failed", request_id)

@@ -210,6 +210,7 @@ class Model(Answer):
     object: Literal["model"]
     created: int
     owned_by: str
+    type: Literal["model"]
     identifier: str
     provider_id: str
     provider_resource_id: str

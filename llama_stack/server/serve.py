@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 DRAIN_S = 3
 """Seconds that running answers are given after the signal to stop."""
+CANCEL_S = 1
+"""Seconds that answers which were cut off are given to close what they hold."""
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
@@ -97,6 +99,12 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.on_ready is not None:
             self.on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        if self.server_state.tasks:
+            # Cancelled by now, but not over: what they hold must be closed before the stack below them is.
+            await asyncio.wait(self.server_state.tasks, timeout=CANCEL_S)
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

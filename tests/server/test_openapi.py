@@ -1,0 +1,120 @@
+"""The OpenAPI document: nothing dangles, nothing is missing, and the server answers as it says."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi.routing import APIRoute
+
+from llama_stack.api.inference import ReasoningDelta
+from llama_stack.server import schema
+from llama_stack.server.app import create_app
+from llama_stack.testing.scripted import ScriptedStack, calls, says
+from tests.server.conftest import Start
+
+
+def document() -> Any:
+    return create_app(ScriptedStack()).openapi()
+
+
+def references(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        if isinstance(node.get("$ref"), str):
+            yield node["$ref"]
+        for value in node.values():
+            yield from references(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from references(value)
+
+
+def test_every_reference_resolves() -> None:
+    whole = document()
+    found = set(references(whole))
+    assert len(found) > 20
+    for reference in found:
+        node = whole
+        for step in reference.removeprefix("#/").split("/"):
+            assert step in node, f"{reference} leads nowhere"
+            node = node[step]
+
+
+def operations() -> list[tuple[str, str, Any]]:
+    return [
+        (path, method, operation)
+        for path, methods in document()["paths"].items()
+        for method, operation in methods.items()
+    ]
+
+
+def test_the_document_has_every_route() -> None:
+    app = create_app(ScriptedStack())
+    routes = {
+        (route.path, method.lower())
+        for route in app.routes
+        if isinstance(route, APIRoute)
+        for method in route.methods or ()
+    }
+    assert len(routes) >= 11
+    in_document = {(path.replace("{identifier}", "{identifier:path}"), method) for path, method, _ in operations()}
+    assert in_document == routes
+
+
+@pytest.mark.parametrize(("path", "method", "operation"), operations())
+def test_every_operation_says_what_goes_in_and_what_comes_out(path: str, method: str, operation: Any) -> None:
+    assert operation["summary"]
+    assert operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"]
+    for failure in ("4XX", "5XX"):
+        assert operation["responses"][failure]["content"]["application/json"]["schema"]["$ref"].endswith("/ErrorAnswer")
+    if method == "post":
+        assert operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+    assert "422" not in operation["responses"]
+
+
+def strictly(model: type[schema.Answer], body: Any) -> None:
+    """The body fits the described shape, down to no field beyond it."""
+    parsed = model.model_validate(body, strict=True)
+
+    def beyond(node: Any) -> Iterator[str]:
+        if isinstance(node, schema.Answer):
+            yield from node.__pydantic_extra__ or ()
+            for name in type(node).model_fields:
+                yield from beyond(getattr(node, name))
+        elif isinstance(node, list):
+            for item in node:
+                yield from beyond(item)
+
+    assert list(beyond(parsed)) == []
+
+
+async def test_answers_are_as_described(start: Start) -> None:
+    chat = {"model": "scripted", "messages": [{"role": "user", "content": "x"}]}
+    script = [ReasoningDelta(text="hm"), *calls(("f", "{}"))]
+    posts: list[tuple[str, Any, type[schema.Answer]]] = [
+        ("chat/completions", chat, schema.ChatCompletion),
+        ("completions", {"model": "m", "prompt": "x"}, schema.Completion),
+        ("embeddings", {"model": "m", "input": "x"}, schema.EmbeddingList),
+        ("rerank", {"model": "m", "query": "q", "documents": ["a"], "return_documents": True}, schema.Ranking),
+        ("chat/completions", {}, schema.ErrorAnswer),
+    ]
+    gets: list[tuple[str, type[schema.Answer]]] = [
+        ("models", schema.ModelList),
+        ("models/scripted", schema.Model),
+        ("health", schema.HealthAnswer),
+        ("version", schema.VersionAnswer),
+        ("providers", schema.ProviderList),
+        ("providers/scripted", schema.Provider),
+        ("inspect/routes", schema.RouteList),
+        ("providers/none", schema.ErrorAnswer),
+    ]
+    async with start(script, says("x")) as server:
+        for path, body, model in posts:
+            strictly(model, (await server.http.post(f"/v1/{path}", json=body)).json())
+        for path, model in gets:
+            strictly(model, (await server.http.get(f"/v1/{path}")).json())
+
+
+async def test_the_document_is_served(start: Start) -> None:
+    async with start() as server:
+        served = (await server.http.get("/openapi.json")).json()
+    assert served == document()
