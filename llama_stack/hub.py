@@ -127,6 +127,22 @@ async def download(
     return target
 
 
+async def list_files(repository: str, home: Path, *, environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Paths of all files of `owner/name` or `owner/name@revision`, as the hub lists them. Raises as `download` does."""
+    wanted = HubReference.parse(f"{PREFIX}{repository}/README.md")
+    hub, folder = _Hub(wanted, environment), wanted.local_path(home).parent
+    hub.check_online(folder)
+    async with hub.connected(folder):
+        page = f"{hub.endpoint}/api/models/{wanted.repository}/revision/{quote(wanted.revision, safe='')}"
+        answer = await hub.client.get(page, follow_redirects=True)
+        if answer.status_code >= 400:
+            raise await hub.refusal(answer)
+        try:
+            return [str(file["rfilename"]) for file in answer.json()["siblings"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ProviderFailed(f"{page} gave no list of files; is HF_ENDPOINT a model hub?") from error
+
+
 async def verify(reference: str, home: Path, *, progress: Progress | None = None) -> None:
     """Compare a downloaded file with the checksum it was announced with.
 
