@@ -18,7 +18,6 @@ def messages_of(turn: Turn) -> list[Message]:
     A call that never got a result is given one that says so: providers refuse a conversation with open calls.
     """
     messages: list[Message] = list(turn.input)
-    results = _results_of(turn)
     for position, step in enumerate(turn.steps):
         if not isinstance(step, InferenceStep):
             continue
@@ -26,6 +25,7 @@ def messages_of(turn: Turn) -> list[Message]:
         is_superseded = not calls and position + 1 < len(turn.steps)
         if is_superseded:
             continue
+        results = _results_after(turn, position)
         messages.append(step.message)
         messages.extend(
             results.get(call.id) or ToolMessage(tool_call_id=call.id, content=NO_RESULT, name=call.name)
@@ -41,11 +41,12 @@ def history_of(turns: Iterable[Turn]) -> list[Message]:
 
 def open_calls(turn: Turn) -> list[ToolCall]:
     """Calls of the latest inference step that have no result yet, in their order."""
-    step = last_inference(turn)
-    if step is None:
-        return []
-    results = _results_of(turn)
-    return [call for call in step.message.tool_calls if call.id not in results]
+    for position in reversed(range(len(turn.steps))):
+        step = turn.steps[position]
+        if isinstance(step, InferenceStep):
+            results = _results_after(turn, position)
+            return [call for call in step.message.tool_calls if call.id not in results]
+    return []
 
 
 def last_inference(turn: Turn) -> InferenceStep | None:
@@ -57,10 +58,12 @@ def calls_made(turn: Turn) -> list[ToolCall]:
     return [call for step in turn.steps if isinstance(step, ToolExecutionStep) for call in step.tool_calls]
 
 
-def _results_of(turn: Turn) -> dict[str, ToolMessage]:
-    return {
-        result.tool_call_id: result
-        for step in turn.steps
-        if isinstance(step, ToolExecutionStep)
-        for result in step.results
-    }
+def _results_after(turn: Turn, position: int) -> dict[str, ToolMessage]:
+    """Results for the calls of the inference step at `position`. Call ids are unique in one answer only."""
+    results: dict[str, ToolMessage] = {}
+    for step in turn.steps[position + 1 :]:
+        if isinstance(step, InferenceStep):
+            break
+        if isinstance(step, ToolExecutionStep):
+            results.update({result.tool_call_id: result for result in step.results})
+    return results

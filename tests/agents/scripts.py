@@ -1,8 +1,7 @@
-"""A model that says what the test wrote down, and records what it was asked."""
+"""What the tests of the loop share: a setup in one line, scripted answers, and what a turn came to."""
 
-import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from llama_stack.agents.functions import tool_from_function
@@ -10,75 +9,30 @@ from llama_stack.agents.loop import AgentSetup
 from llama_stack.agents.tools import Tool, Toolbox
 from llama_stack.api.agents import AgentConfig, AgentEvent, Turn, TurnAwaitingInput, TurnCompleted
 from llama_stack.api.common import Caller
-from llama_stack.api.inference import (
-    ChatEnd,
-    ChatEvent,
-    ChatRequest,
-    ChoiceEnd,
-    FinishReason,
-    PartialInference,
-    TextDelta,
-    ToolCallDelta,
-    ToolCallStart,
-    Usage,
-)
+from llama_stack.api.inference import ChatRequest, FinishReason, Usage
 from llama_stack.api.messages import ToolMessage, UserMessage, text_of
+from llama_stack.testing import scripted
+from llama_stack.testing.scripted import Script, ScriptedInference
 
 
-def says(text: str, *, finish_reason: FinishReason = "stop", tokens: int = 1) -> list[ChatEvent]:
-    return [
-        TextDelta(text=text),
-        ChoiceEnd(finish_reason=finish_reason),
-        ChatEnd(usage=Usage(input_tokens=10, output_tokens=tokens)),
-    ]
+def says(text: str, *, finish_reason: FinishReason = "stop", tokens: int = 1) -> Script:
+    return scripted.says(text, finish_reason=finish_reason, usage=Usage(input_tokens=10, output_tokens=tokens))
 
 
-def calls(*wanted: tuple[str, Any], tokens: int = 1) -> list[ChatEvent]:
-    """One (name, arguments) per call; arguments that are no text are written as JSON. Ids are c0, c1, ..."""
-    events: list[ChatEvent] = []
-    for index, (name, arguments) in enumerate(wanted):
-        text = arguments if isinstance(arguments, str) else json.dumps(arguments)
-        events += [ToolCallStart(index=index, id=f"c{index}", name=name), ToolCallDelta(index=index, arguments=text)]
-    return [
-        *events,
-        ChoiceEnd(finish_reason="tool_calls"),
-        ChatEnd(usage=Usage(input_tokens=10, output_tokens=tokens)),
-    ]
+def calls(*wanted: tuple[str, Any], tokens: int = 1) -> Script:
+    """One (name, arguments) per call; arguments that are no text are written as JSON. Ids are call_0, call_1, ..."""
+    texts = [(name, given if isinstance(given, str) else json.dumps(given)) for name, given in wanted]
+    return scripted.calls(*texts, usage=Usage(input_tokens=10, output_tokens=tokens))
 
 
-class Script(PartialInference):
-    """Plays one answer per request. Call ids are made unique by the number of the answer, as a provider's are.
-
-    otherwise: played for every request after the last answer. A `asyncio.Event` in an answer holds it up forever.
-    """
-
-    def __init__(self, *answers: Sequence[ChatEvent | asyncio.Event], otherwise: Sequence[ChatEvent] = ()) -> None:
-        self.requests: list[ChatRequest] = []
-        self.closed = asyncio.Event()
-        self._answers = list(answers)
-        self._otherwise = otherwise
-
-    async def stream_chat(self, request: ChatRequest, caller: Caller) -> AsyncGenerator[ChatEvent, None]:
-        number = len(self.requests)
-        self.requests.append(request)
-        answer = self._answers.pop(0) if self._answers else self._otherwise
-        assert answer, f"the script has no answer for request {number}"
-        try:
-            for event in answer:
-                if isinstance(event, asyncio.Event):
-                    event.set()
-                    await asyncio.Event().wait()
-                elif isinstance(event, ToolCallStart):
-                    yield event.model_copy(update={"id": f"{event.id}.{number}"})
-                else:
-                    yield event
-        finally:
-            self.closed.set()
-
-
-def setup_of(script: Script, *tools: Tool | Callable[..., Any], **config: Any) -> AgentSetup:
+def setup_of(script: ScriptedInference, *tools: Tool | Callable[..., Any], **config: Any) -> AgentSetup:
     toolbox = Toolbox(tool if isinstance(tool, Tool) else tool_from_function(tool) for tool in tools)
     return AgentSetup(script, AgentConfig(model="m", **config), Caller(owner="alice"), toolbox)
+
+
+def chats(script: ScriptedInference) -> list[ChatRequest]:
+    """What the model was asked, in order."""
+    return [request for request in script.requests if isinstance(request, ChatRequest)]
 
 
 def asks(text: str) -> list[UserMessage | ToolMessage]:

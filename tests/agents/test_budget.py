@@ -8,7 +8,8 @@ import pytest
 from llama_stack.agents.loop import run_turn
 from llama_stack.api.agents import ToolExecutionStep
 from llama_stack.api.inference import Sampling, TextDelta
-from tests.agents.scripts import Script, asks, calls, everything, results_in, says, setup_of, text_out
+from llama_stack.testing.scripted import ScriptedInference
+from tests.agents.scripts import asks, calls, chats, everything, results_in, says, setup_of, text_out
 
 LIMIT_S = 20.0
 
@@ -19,20 +20,20 @@ def again() -> str:
 
 
 async def test_a_model_that_never_stops_calling_is_asked_for_an_answer_with_tools_off() -> None:
-    script = Script(*[calls(("again", {}))] * 3, says("enough"))
+    script = ScriptedInference(*[calls(("again", {}))] * 3, says("enough"))
     _, turn = await everything(run_turn(setup_of(script, again, budget={"max_infer_iters": 4}), [], asks("?")))
 
-    assert [request.tool_choice for request in script.requests] == ["auto", "auto", "auto", "none"]
+    assert [request.tool_choice for request in chats(script)] == ["auto", "auto", "auto", "none"]
     assert turn.end_reason == "max_infer_iters"
     assert text_out(turn) == "enough"
     assert len(turn.steps) == 7
 
 
 async def test_one_that_calls_even_then_gets_a_text_that_names_the_limit() -> None:
-    script = Script(otherwise=calls(("again", {})))
+    script = ScriptedInference(calls(("again", {})))
     _, turn = await everything(run_turn(setup_of(script, again, budget={"max_infer_iters": 2}), [], asks("?")))
 
-    assert len(script.requests) == 2
+    assert len(chats(script)) == 2
     assert turn.end_reason == "max_infer_iters"
     assert text_out(turn) == (
         "I had to stop before an answer was ready: the limit of model calls for one turn was reached."
@@ -40,15 +41,17 @@ async def test_one_that_calls_even_then_gets_a_text_that_names_the_limit() -> No
 
 
 async def test_a_single_allowed_step_is_one_with_tools_off() -> None:
-    script = Script(says("as I am"))
+    script = ScriptedInference(says("as I am"))
     _, turn = await everything(run_turn(setup_of(script, again, budget={"max_infer_iters": 1}), [], asks("?")))
 
-    assert script.requests[0].tool_choice == "none"
+    assert chats(script)[0].tool_choice == "none"
     assert turn.end_reason == "max_infer_iters"
 
 
 async def test_a_turn_without_tools_is_completed_by_its_single_step() -> None:
-    _, turn = await everything(run_turn(setup_of(Script(says("hi")), budget={"max_infer_iters": 1}), [], asks("?")))
+    _, turn = await everything(
+        run_turn(setup_of(ScriptedInference(says("hi")), budget={"max_infer_iters": 1}), [], asks("?"))
+    )
 
     assert turn.end_reason == "completed"
 
@@ -60,39 +63,41 @@ async def test_calls_beyond_the_limit_are_answered_without_being_run() -> None:
         ran.append(number)
         return str(number)
 
-    script = Script(calls(*[("note", {"number": number}) for number in range(4)]), says("two of four"))
+    script = ScriptedInference(calls(*[("note", {"number": number}) for number in range(4)]), says("two of four"))
     _, turn = await everything(run_turn(setup_of(script, note, budget={"max_tool_calls": 2}), [], asks("?")))
 
     refused = "Error: The call was not made: this turn may make no more tool calls."
-    assert results_in(script.requests[1]) == ["0", "1", refused, refused]
+    assert results_in(chats(script)[1]) == ["0", "1", refused, refused]
     assert sorted(ran) == [0, 1]
-    assert script.requests[1].tool_choice == "none"
+    assert chats(script)[1].tool_choice == "none"
     assert turn.end_reason == "max_tool_calls"
     assert text_out(turn) == "two of four"
 
 
 async def test_no_tool_calls_allowed_means_tools_off_from_the_start() -> None:
-    script = Script(says("without"))
+    script = ScriptedInference(says("without"))
     _, turn = await everything(run_turn(setup_of(script, again, budget={"max_tool_calls": 0}), [], asks("?")))
 
-    assert script.requests[0].tool_choice == "none"
+    assert chats(script)[0].tool_choice == "none"
     assert text_out(turn) == "without"
 
 
 async def test_tokens_the_model_makes_are_counted_over_the_steps() -> None:
-    script = Script(calls(("again", {}), tokens=50), calls(("again", {}), tokens=35), says("so far", tokens=5))
+    script = ScriptedInference(
+        calls(("again", {}), tokens=50), calls(("again", {}), tokens=35), says("so far", tokens=5)
+    )
     setup = setup_of(script, again, budget={"max_tokens": 100}, sampling=Sampling(max_tokens=60))
     _, turn = await everything(run_turn(setup, [], asks("?")))
 
-    assert [request.sampling.max_tokens for request in script.requests] == [60, 50, 15]
-    assert [request.tool_choice for request in script.requests] == ["auto", "auto", "none"]
+    assert [request.sampling.max_tokens for request in chats(script)] == [60, 50, 15]
+    assert [request.tool_choice for request in chats(script)] == ["auto", "auto", "none"]
     assert turn.end_reason == "max_tokens"
     assert text_out(turn) == "so far"
     assert turn.usage.output_tokens == 90
 
 
 async def test_a_turn_whose_tokens_are_all_gone_says_so() -> None:
-    script = Script(calls(("again", {}), tokens=100))
+    script = ScriptedInference(calls(("again", {}), tokens=100))
     _, turn = await everything(run_turn(setup_of(script, again, budget={"max_tokens": 100}), [], asks("?")))
 
     assert turn.end_reason == "max_tokens"
@@ -100,14 +105,18 @@ async def test_a_turn_whose_tokens_are_all_gone_says_so() -> None:
 
 
 async def test_an_answer_cut_off_by_its_length_says_so() -> None:
-    _, turn = await everything(run_turn(setup_of(Script(says("Once upon", finish_reason="length"))), [], asks("?")))
+    _, turn = await everything(
+        run_turn(setup_of(ScriptedInference(says("Once upon", finish_reason="length"))), [], asks("?"))
+    )
 
     assert turn.end_reason == "max_tokens"
     assert text_out(turn) == "Once upon"
 
 
 async def test_an_answer_withheld_by_a_filter_is_blocked() -> None:
-    _, turn = await everything(run_turn(setup_of(Script(says("", finish_reason="content_filter"))), [], asks("?")))
+    _, turn = await everything(
+        run_turn(setup_of(ScriptedInference(says("", finish_reason="content_filter"))), [], asks("?"))
+    )
 
     assert turn.end_reason == "blocked"
 
@@ -122,7 +131,7 @@ async def test_a_hanging_tool_costs_the_turn_its_time_but_not_its_answer(max_sec
         finally:
             stopped.set()
 
-    script = Script(calls(("hang", {}), ("again", {})), says("the tool hangs"))
+    script = ScriptedInference(calls(("hang", {}), ("again", {})), says("the tool hangs"))
     setup = setup_of(script, hang, again, budget={"max_seconds": max_seconds})
     async with asyncio.timeout(LIMIT_S):
         _, turn = await everything(run_turn(setup, [], asks("?")))
@@ -137,11 +146,11 @@ async def test_a_hanging_tool_costs_the_turn_its_time_but_not_its_answer(max_sec
 
 async def test_a_model_that_hangs_leaves_what_it_has_said() -> None:
     hanging: list[Any] = [TextDelta(text="The capital is"), asyncio.Event()]
-    script = Script(hanging)
+    script = ScriptedInference(hanging)
     async with asyncio.timeout(LIMIT_S):
         _, turn = await everything(run_turn(setup_of(script, budget={"max_seconds": 0.1}), [], asks("?")))
 
-    assert script.closed.is_set()
+    assert script.closed_early.is_set()
     assert turn.end_reason == "max_seconds"
     assert text_out(turn) == "The capital is"
 
@@ -149,7 +158,7 @@ async def test_a_model_that_hangs_leaves_what_it_has_said() -> None:
 async def test_a_model_that_says_nothing_in_time_is_answered_for() -> None:
     async with asyncio.timeout(LIMIT_S):
         _, turn = await everything(
-            run_turn(setup_of(Script([asyncio.Event()]), budget={"max_seconds": 0.1}), [], asks("?"))
+            run_turn(setup_of(ScriptedInference([asyncio.Event()]), budget={"max_seconds": 0.1}), [], asks("?"))
         )
 
     assert text_out(turn) == "I had to stop before an answer was ready: the time limit for one turn was reached."
