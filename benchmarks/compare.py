@@ -64,10 +64,36 @@ def run(
         return measured
 
 
+HEADLINES = (
+    ("CPU ms per chat completion, 16 at once", "chat-c16", lambda sample: sample.cpu_ms, 2),
+    ("CPU us per streamed chunk, 16 at once", "stream-c16", lambda sample: sample.cpu_us_per_chunk, 1),
+    ("CPU ms per embeddings request, 16 at once", "embed-c16", lambda sample: sample.cpu_ms, 2),
+)
+_ADDED = "ms added to the first chunk, 1 at once"
+
+
+def headlines(rounds: Sequence[report.Round]) -> str:
+    """The few figures to remember; in brackets how many times ours a server takes."""
+    names = dict.fromkeys(sample.target for sample in rounds[0])
+    others = [name for name in names if name not in (targets.DIRECT, targets.OURS)]
+    rows = []
+    for title, cell, metric, digits in HEADLINES:
+        row = [title, report.number(report.median(rounds, targets.OURS, cell, metric), digits)]
+        for name in others:
+            figure = report.number(report.median(rounds, name, cell, metric), digits)
+            row.append(f"{figure} ({report.number(report.ratio(rounds, name, targets.OURS, cell, metric), 1)}x)")
+        rows.append(row)
+    first_chunk = [_ADDED]
+    for name in (targets.OURS, *others):
+        wait = report.added(rounds, name, targets.DIRECT, "stream-c1", lambda sample: sample.first_chunk_p50_ms)
+        first_chunk.append(report.number(wait, 2))
+    return report.markdown(["", targets.OURS, *others], [*rows, first_chunk])
+
+
 def tables(rounds: Sequence[report.Round]) -> str:
-    """All cells as Markdown."""
+    """The headlines, then all cells, as Markdown."""
     cells = list(dict.fromkeys(sample.cell for one in rounds for sample in one))
-    parts = []
+    parts = [headlines(rounds)]
     for name in cells:
         columns = report.STREAM_COLUMNS if CELLS[name].streamed else report.CHAT_COLUMNS
         parts.append(report.cell_table(rounds, name, columns, beside=targets.OURS))

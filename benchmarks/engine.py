@@ -32,7 +32,7 @@ from benchmarks.report import markdown, number
 SHIPPED = targets.HERE.parent / "weights" / "llama-micro" / "llama-micro.gguf"
 IN_PROCESS, LISTENER = "engine in process", "engine's listener"
 MAX_TOKENS = 128
-REQUESTS_PER_WORKER = 12
+REQUESTS = 12
 _ENDINGS = ("<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|python_tag|>", "</s>", "<|im_end|>", "<|endoftext|>")
 _PROMPTS = ("Hello there.", "What is a river?", "Count the stone bridges.", "Tell me about quiet villages.")
 _COMPLETION_TOKENS = re.compile(rb'"completion_tokens":\s*(\d+)')
@@ -58,7 +58,7 @@ class Work:
         stream = {"stream": True, "stream_options": {"include_usage": True}} if self.streamed else {}
         bias = {str(token): -100 for token in forbidden}
         common = {"model": "bench", "max_tokens": MAX_TOKENS, "temperature": 0, "logit_bias": bias, **stream}
-        prompts = [_PROMPTS[number % len(_PROMPTS)] for number in range(REQUESTS_PER_WORKER * self.parallel)]
+        prompts = [_PROMPTS[number % len(_PROMPTS)] for number in range(REQUESTS)]
         if self.chat:
             return [{**common, "messages": [{"role": "user", "content": prompt}]} for prompt in prompts]
         return [{**common, "prompt": prompt} for prompt in prompts]

@@ -57,7 +57,7 @@ def typed(upstream_url: str) -> Target:
 
 def llama(*arguments: str) -> list[str]:
     """Our command line, of the installation that runs this."""
-    return [sys.executable, "-m", "llama_stack.cli.main", *arguments]
+    return [sys.executable, "-m", "llama_stack", *arguments]
 
 
 def ours(upstream_url: str) -> Target:

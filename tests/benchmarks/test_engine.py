@@ -13,7 +13,7 @@ def test_a_work_asks_for_full_answers_of_the_same_prompts_in_both_forms() -> Non
 
     assert (whole.name, whole.path) == ("completion, whole, 1", "/v1/completions")
     assert (chat.name, chat.path) == ("chat, streamed, 4", "/v1/chat/completions")
-    assert len(chat.bodies([7])) == 4 * len(whole.bodies([7]))
+    assert len(chat.bodies([7])) == len(whole.bodies([7]))
     body = chat.bodies([7, 9])[0]
     assert body["stream_options"] == {"include_usage": True}
     assert (body["max_tokens"], body["logit_bias"]) == (MAX_TOKENS, {"7": -100, "9": -100})
