@@ -23,6 +23,7 @@ from llama_stack.api.resources import Model
 from llama_stack.provider import Ground, InferenceProvider
 from llama_stack_providers.inline._llama_cpp.completion import complete
 from llama_stack_providers.inline._llama_cpp.embeddings import embed, rerank
+from llama_stack_providers.inline._llama_cpp.foreign_chat import foreign_chat
 from llama_stack_providers.inline._llama_cpp.llama_chat import llama_chat, llama_family
 from llama_stack_providers.inline._llama_cpp.models import Models
 from llama_stack_providers.inline._llama_cpp.settings import Config
@@ -69,8 +70,8 @@ class LlamaCppInference:
     async def stream_chat(self, request: ChatRequest, caller: Caller) -> AsyncGenerator[ChatEvent, None]:
         async with self._models.use(request.model) as engine:
             family = llama_family(request.model, engine.header)
-            assert family is not None
-            async with aclosing(llama_chat(engine, request, family)) as events:
+            chat = foreign_chat(engine, request) if family is None else llama_chat(engine, request, family)
+            async with aclosing(chat) as events:
                 async for event in events:
                     yield event
 

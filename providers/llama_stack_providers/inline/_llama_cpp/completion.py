@@ -6,13 +6,13 @@ from contextlib import aclosing
 from llama_stack.api.inference import (
     ChatEnd,
     ChatEvent,
-    ChoiceEnd,
     CompletionRequest,
     TextDelta,
 )
 from llama_stack.errors import InvalidRequest, UnsupportedParameter
+from llama_stack_providers.inline._llama_cpp.answer import plain_events
 from llama_stack_providers.inline._llama_cpp.engine import Engine
-from llama_stack_providers.inline._llama_cpp.generation import Generation, Piece, Prompt, Tally, generate
+from llama_stack_providers.inline._llama_cpp.generation import Generation, Prompt, Tally, generate
 from llama_stack_providers.inline._llama_cpp.grammar import format_grammar
 from llama_stack_providers.inline._llama_cpp.sampling import sampling_fields
 
@@ -35,17 +35,9 @@ async def complete(engine: Engine, request: CompletionRequest) -> AsyncGenerator
         for choice in range(request.n):
             yield TextDelta(text=text, choice=choice)
     async with aclosing(generate(engine, wanted, tally)) as pieces:
-        async for piece in pieces:
-            if piece.text or piece.logprobs:
-                yield TextDelta(text=piece.text, choice=piece.choice, logprobs=piece.logprobs)
-            if piece.stop_type is not None:
-                yield choice_end(piece)
+        async for event in plain_events(pieces):
+            yield event
     yield ChatEnd(usage=tally.usage, model=request.model)
-
-
-def choice_end(piece: Piece) -> ChoiceEnd:
-    reason = "length" if piece.stop_type == "limit" else "stop"
-    return ChoiceEnd(finish_reason=reason, choice=piece.choice, stop_sequence=piece.stop_sequence)
 
 
 def _checked_prompt(engine: Engine, request: CompletionRequest) -> Prompt:

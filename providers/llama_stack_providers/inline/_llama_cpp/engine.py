@@ -56,7 +56,7 @@ class Engine:
         self.worker = worker
         self.slots = worker.orders.slots
         self.window = worker.orders.context_length
-        self.checked_grammars: set[str] = set()
+        self.proved_grammars: set[str] = set()
         self._max_queue = max_queue
         self._waiting = 0
         self._free = asyncio.Semaphore(self.slots)

@@ -1,23 +1,28 @@
-"""Answers held to a form: response formats and forced tool calls as grammars the engine enforces.
+"""Answers held to a form: response formats and tool calls as grammars that the engine enforces.
 
 llama.cpp takes its own GBNF, or llguidance's dialect of Lark where the text begins with `%llguidance`. A wrong GBNF is
 refused; a wrong Lark grammar, a bad regular expression or a JSON schema that cannot be enforced is only logged, and
 the answer then comes unconstrained. So each Lark grammar is proved on the engine before it is used: wrapped so that a
-mark must come first, one token is generated; without the mark, the grammar was not in force.
+mark must come first, a few tokens are generated; without the mark, the grammar was not in force.
 """
 
 import asyncio
-import json
+from collections.abc import Sequence
 from typing import Any
 
 from llama_stack.api.inference import (
+    ChatRequest,
     GrammarFormat,
     JsonObjectFormat,
     JsonSchemaFormat,
     ResponseFormat,
     TextFormat,
+    ToolPromptFormat,
 )
+from llama_stack.api.tools import NamedToolChoice, ToolDefinition
 from llama_stack.errors import InvalidRequest
+from llama_stack.wire.grammars import json_object_grammar, json_schema_grammar, tool_grammar
+from llama_stack.wire.llama_prompts.families import LlamaFamily
 from llama_stack_providers.inline._llama_cpp.engine import Engine
 
 LARK = "%llguidance {}\n"
@@ -31,12 +36,14 @@ async def format_grammar(engine: Engine, form: ResponseFormat) -> dict[str, Any]
         case TextFormat():
             return {}
         case JsonObjectFormat():
-            grammar = json_grammar({"type": "object"})
+            grammar = json_object_grammar()
         case JsonSchemaFormat():
-            grammar = json_grammar(form.json_schema)
+            grammar = json_schema_grammar(form.json_schema)
         case GrammarFormat(syntax="gbnf"):
-            if not form.grammar.strip():
-                raise InvalidRequest("the grammar is empty", param="response_format")
+            if not form.grammar.strip() or form.grammar.startswith("%llguidance"):
+                raise InvalidRequest(
+                    "the text is no GBNF grammar; for Lark, set syntax to lark", param="response_format"
+                )
             return {"grammar": form.grammar}
         case GrammarFormat(syntax="lark"):
             grammar = form.grammar if form.grammar.startswith("%llguidance") else LARK + form.grammar
@@ -47,32 +54,85 @@ async def format_grammar(engine: Engine, form: ResponseFormat) -> dict[str, Any]
     return {"grammar": grammar}
 
 
-def json_grammar(schema: dict[str, Any]) -> str:
-    """Compact-free, single-line JSON that the schema accepts: free whitespace lets a weak model wander for ever."""
-    tight = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-    return f"{LARK}start: %json {json.dumps({**schema, 'x-guidance': tight})}\n"
+def must_call(request: ChatRequest) -> bool:
+    """Whether the answer has to be a tool call."""
+    choice = request.tool_choice
+    return choice == "required" or (isinstance(choice, NamedToolChoice) and choice.mode == "required")
+
+
+async def call_grammar(
+    engine: Engine,
+    request: ChatRequest,
+    tools: Sequence[ToolDefinition],
+    family: LlamaFamily,
+    form: ToolPromptFormat | None,
+) -> dict[str, Any]:
+    """The engine's fields for the offered tools and the response format together.
+
+    Raises InvalidRequest for a forced or strict tool whose schema cannot be enforced. A tool the model may leave alone
+    is then offered without constraint: real tools come with schemas that say more than a grammar can.
+    """
+    try:
+        grammar = await _proved_calls(engine, request, tools, family, form)
+    except InvalidRequest:
+        if any(tool.strict for tool in tools):
+            raise
+        loose = [tool.model_copy(update={"parameters": {"type": "object"}}) for tool in tools]
+        grammar = await _proved_calls(engine, request, loose, family, form)
+    return {} if grammar is None else {"grammar": grammar}
+
+
+async def _proved_calls(
+    engine: Engine,
+    request: ChatRequest,
+    tools: Sequence[ToolDefinition],
+    family: LlamaFamily,
+    form: ToolPromptFormat | None,
+) -> str | None:
+    answer_has_form = not isinstance(request.response_format, TextFormat)
+    if answer_has_form and not must_call(request):
+        answer = (await format_grammar(engine, request.response_format))["grammar"]
+        if not answer.startswith(LARK):
+            raise InvalidRequest(
+                "tools cannot be combined with a GBNF grammar; write it in Lark", param="response_format"
+            )
+        names = [tool.name for tool in tools]
+        calls = tool_grammar(tools, NamedToolChoice(names=names), family, request.parallel_tool_calls, form=form)
+        assert calls is not None
+        grammar: str | None = f"{LARK}start: calls | answer\ncalls: {_nested(calls)}\nanswer: {_nested(answer)}\n"
+    else:
+        grammar = tool_grammar(tools, request.tool_choice, family, request.parallel_tool_calls, form=form)
+    if grammar is not None:
+        await prove(engine, grammar, param="tools")
+    return grammar
+
+
+def _nested(grammar: str) -> str:
+    return f"%lark {{\n{grammar.removeprefix(LARK)}\n}}"
 
 
 async def prove(engine: Engine, grammar: str, *, param: str) -> None:
     """Raise InvalidRequest, with llguidance's reason, when the engine would not enforce this Lark grammar."""
-    if grammar in engine.checked_grammars:
+    if grammar in engine.proved_grammars:
         return
-    _, _, body = grammar.partition("\n")
-    wrapped = f'{LARK}start: "{_MARK}" inner\ninner: %lark {{\n{body}\n}}\n'
+    wrapped = f'{LARK}start: "{_MARK}" inner\ninner: {_nested(grammar)}\n'
     answer = await engine.call(
         "/completion", {"prompt": "a", "n_predict": 4, "temperature": 0, "grammar": wrapped, "cache_prompt": False}
     )
     if not answer["content"].startswith(_MARK):
         await asyncio.sleep(0.1)  # the reason comes over another pipe
-        raise InvalidRequest(f"it cannot be enforced: {_reason(engine)}", param=param)
-    if len(engine.checked_grammars) >= _REMEMBERED:
-        engine.checked_grammars.clear()
-    engine.checked_grammars.add(grammar)
+        raise InvalidRequest(f"{param} cannot be enforced: {_reason(engine)}", param=param)
+    if len(engine.proved_grammars) >= _REMEMBERED:
+        engine.proved_grammars.clear()
+    engine.proved_grammars.add(grammar)
 
 
 def _reason(engine: Engine) -> str:
+    """llguidance's sentence on standard error, without its place in our wrapping."""
     said = engine.worker.said("llg error:")
     if said is None:
         return "the grammar does not compile"
-    _, _, reason = said.partition("llg error:")
-    return " ".join(line.strip() for line in reason.split("\n") if line.strip())[:500]
+    first, _, rest = said.partition("llg error:")[2].partition("\n")
+    sentences = [first.partition("): ")[2] or first, *rest.split("\n")]
+    words = [line.strip() for line in sentences if line.strip() and not line.strip()[0].isdigit()]
+    return " ".join(word for word in words if set(word) != {"^"})[:500]
