@@ -23,7 +23,7 @@ from llama_stack.api.resources import Model
 from llama_stack.provider import Ground, InferenceProvider
 from llama_stack_providers.inline._llama_cpp.completion import complete
 from llama_stack_providers.inline._llama_cpp.embeddings import embed, rerank
-from llama_stack_providers.inline._llama_cpp.foreign_chat import foreign_chat
+from llama_stack_providers.inline._llama_cpp.foreign_chat import foreign_chat, renders_tools
 from llama_stack_providers.inline._llama_cpp.llama_chat import llama_chat, llama_family
 from llama_stack_providers.inline._llama_cpp.models import Models
 from llama_stack_providers.inline._llama_cpp.settings import Config
@@ -44,20 +44,23 @@ class LlamaCppInference:
 
     def capabilities(self, model: str) -> Capabilities:
         header = self._models.find(model).header
-        purpose = header.purpose if header is not None else "chat"
-        chats = purpose == "chat"
+        if header is None:  # of the hub and not downloaded yet: its first use says so
+            return Capabilities(completion=True, grammar=True, tokens_prompt=True)
+        generates = header.purpose == "chat"
+        is_llama = llama_family(model, header) is not None
+        chats = generates and (is_llama or header.chat_template is not None)
+        tools = chats and (is_llama or renders_tools(header))
         return Capabilities(
             chat=chats,
-            completion=chats,
-            embedding=purpose == "embedding",
-            rerank=purpose == "rerank",
-            tools=chats,
-            tool_choice=chats,
-            vision=False,
-            json_schema=chats,
-            grammar=chats,
-            logprobs=chats,
-            multiple_choices=chats,
+            completion=generates,
+            embedding=header.purpose == "embedding",
+            rerank=header.purpose == "rerank",
+            tools=tools,
+            tool_choice=tools,
+            json_schema=generates,
+            grammar=generates,
+            logprobs=generates,
+            multiple_choices=generates,
             tokens_prompt=True,
         )
 

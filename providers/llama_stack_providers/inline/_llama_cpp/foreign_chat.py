@@ -11,7 +11,7 @@ from typing import Any
 
 from llama_stack.api.common import JsonObject
 from llama_stack.api.inference import ChatEnd, ChatEvent, ChatRequest, TextFormat
-from llama_stack.api.messages import has_images
+from llama_stack.api.messages import Message, TextPart, has_images
 from llama_stack.api.tools import NamedToolChoice, ToolDefinition
 from llama_stack.errors import UnsupportedParameter
 from llama_stack.wire.llama_prompts.families import LlamaFamily
@@ -19,6 +19,7 @@ from llama_stack.wire.openai_chat import ChatChunkDecoder, encode_chat_request
 from llama_stack_providers.inline._llama_cpp.answer import chat_events
 from llama_stack_providers.inline._llama_cpp.engine import Engine
 from llama_stack_providers.inline._llama_cpp.generation import Generation, Tally, check_room, generate
+from llama_stack_providers.inline._llama_cpp.gguf_header import GgufHeader
 from llama_stack_providers.inline._llama_cpp.grammar import call_grammar, format_grammar, must_call
 from llama_stack_providers.inline._llama_cpp.sampling import sampling_fields
 
@@ -56,10 +57,15 @@ def _chat_body(engine: Engine, request: ChatRequest) -> JsonObject:
         offered = [tool for tool in request.tools if tool.name in request.tool_choice.names]
     else:
         offered = [] if request.tool_choice == "none" else request.tools
+    if offered and not renders_tools(engine.header):
+        raise UnsupportedParameter(
+            f"the chat template of model {request.model!r} has no place for tools", param="tools"
+        )
     if request.n > engine.slots:
         raise UnsupportedParameter(f"model {request.model!r} gives at most {engine.slots} answers at once", param="n")
     plain = request.model_copy(
         update={
+            "messages": [_without_control_tokens(engine, message) for message in request.messages],
             "tools": offered,
             "tool_choice": "auto",
             "sampling": request.sampling.model_copy(update={"logit_bias": {}, "repetition_penalty": None}),
@@ -75,6 +81,30 @@ def _chat_body(engine: Engine, request: ChatRequest) -> JsonObject:
     elif request.reasoning_effort is not None:
         body["chat_template_kwargs"] = {"reasoning_effort": request.reasoning_effort}
     return body
+
+
+def renders_tools(header: GgufHeader) -> bool:
+    return "tools" in (header.chat_template or "")
+
+
+def _without_control_tokens(engine: Engine, message: Message) -> Message:
+    """The message with a space inside whatever spells a control token: llama.cpp would read it as the token."""
+    if isinstance(message.content, str):
+        return message.model_copy(update={"content": _defused(engine, message.content)})
+    if message.content is None:
+        return message
+    parts = [
+        part.model_copy(update={"text": _defused(engine, part.text)}) if isinstance(part, TextPart) else part
+        for part in message.content
+    ]
+    return message.model_copy(update={"content": parts})
+
+
+def _defused(engine: Engine, text: str) -> str:
+    for token in engine.header.control_tokens:
+        if token in text:
+            text = text.replace(token, f"{token[0]} {token[1:]}")
+    return text
 
 
 def _sampling(engine: Engine, request: ChatRequest) -> dict[str, Any]:

@@ -19,8 +19,8 @@ Prompt = str | Sequence[int | str]
 # Without this the last frame repeats the prompt and every setting.
 _LAST_FRAME = ["index", "content", "stop_type", "stopping_word", "tokens_predicted", "tokens_evaluated",
                "completion_probabilities", "timings/cache_n"]  # fmt: skip
-_NOT_TOKENS_BUT_BYTES = 16
-"""A prompt's tokens are at most its bytes and a few the model adds."""
+_ADDED_TOKENS = 16
+"""A prompt's tokens are at most its bytes and these few the model adds."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,10 @@ async def check_room(engine: Engine, wanted: Generation) -> None:
     Without max_tokens the answer ends where the window does, with finish reason "length"; a prompt that fills the
     window by itself is refused by the engine, which counts it anyway.
     """
+    # Counting takes time that grows faster than the text: what cannot fit by its length alone is not counted.
+    fewest = _most_tokens(wanted.prompt) // engine.header.longest_token_bytes
+    if fewest > engine.window:
+        raise engine.overflow(fewest, wanted.max_tokens, param=wanted.param)
     if wanted.max_tokens is None or _most_tokens(wanted.prompt) + wanted.max_tokens <= engine.window:
         return
     prompt_tokens = await count_tokens(engine, wanted.prompt)
@@ -129,8 +133,8 @@ async def check_room(engine: Engine, wanted: Generation) -> None:
 
 def _most_tokens(prompt: Prompt) -> int:
     if isinstance(prompt, str):
-        return len(prompt.encode()) + _NOT_TOKENS_BUT_BYTES
-    return sum(1 if isinstance(part, int) else len(part.encode()) for part in prompt) + _NOT_TOKENS_BUT_BYTES
+        return len(prompt.encode()) + _ADDED_TOKENS
+    return sum(1 if isinstance(part, int) else len(part.encode()) for part in prompt) + _ADDED_TOKENS
 
 
 async def count_tokens(engine: Engine, prompt: Prompt) -> int:

@@ -7,12 +7,15 @@ of tensors, number of key-values, the key-values, then one record per tensor wit
 import mmap
 import struct
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
 _RANK_POOLING = 4
+_CONTROL = 3
+_KEPT_ARRAYS = ("tokenizer.ggml.tokens", "tokenizer.ggml.token_type")
 _ENCODERS = frozenset({"bert", "nomic-bert", "nomic-bert-moe", "neo-bert", "jina-bert-v2", "jina-bert-v3",
                        "modern-bert", "gemma-embedding", "eurobert"})  # fmt: skip
 
@@ -25,13 +28,15 @@ class NotGguf(ValueError):
 class GgufHeader:
     """What the stack needs to know of a model before it is loaded.
 
-    values: scalar and text metadata by key. tokens: the vocabulary, by token id. size_bytes: of the file.
+    values: scalar and text metadata by key. tokens: the vocabulary, by token id. token_types: their kinds.
+    size_bytes: of the file.
     """
 
     path: Path
     size_bytes: int
     values: dict[str, Any] = field(repr=False)
     tokens: tuple[str, ...] = field(repr=False)
+    token_types: bytes = field(repr=False)
 
     @property
     def architecture(self) -> str:
@@ -51,6 +56,15 @@ class GgufHeader:
     @property
     def width(self) -> int:
         return int(self.of_architecture("embedding_length") or 0)
+
+    @cached_property
+    def control_tokens(self) -> list[str]:
+        """Texts of the tokens that structure a prompt and may not come from what a user writes."""
+        return [text for text, kind in zip(self.tokens, self.token_types, strict=False) if kind == _CONTROL and text]
+
+    @cached_property
+    def longest_token_bytes(self) -> int:
+        return max((len(text.encode()) for text in self.tokens), default=1)
 
     @property
     def chat_template(self) -> str | None:
@@ -86,7 +100,7 @@ def read_header(path: Path) -> GgufHeader:
             raise NotGguf(f"{path} is no GGUF file: it begins with {bytes(mapped[:4])!r}")
         try:
             return _Reader(mapped).header(path, size)
-        except (struct.error, IndexError, UnicodeDecodeError, KeyError, OverflowError) as error:
+        except (struct.error, IndexError, ValueError, KeyError, OverflowError) as error:
             raise NotGguf(f"{path} is cut short or damaged in its header ({size} bytes)") from error
 
 
@@ -102,15 +116,18 @@ class _Reader:
         tensors, pairs = self._scalar("Q"), self._scalar("Q")
         values: dict[str, Any] = {}
         tokens: tuple[str, ...] = ()
+        token_types = b""
         for _ in range(pairs):
             key, kind = self._text(), self._scalar("I")
-            value = self._value(kind, keep=key == "tokenizer.ggml.tokens")
+            value = self._value(kind, keep=key in _KEPT_ARRAYS)
             if key == "tokenizer.ggml.tokens":
                 tokens = tuple(value)
+            elif key == "tokenizer.ggml.token_type":
+                token_types = bytes(value)
             elif value is not None:
                 values[key] = value
         self._check_tensors(path, size, tensors, int(values.get("general.alignment", 32)))
-        return GgufHeader(path, size, values, tokens)
+        return GgufHeader(path, size, values, tokens, token_types)
 
     def _check_tensors(self, path: Path, size: int, tensors: int, alignment: int) -> None:
         """A download cut short has a whole header: compare where the last tensor begins with the file's end."""
@@ -146,13 +163,13 @@ class _Reader:
         return self._scalar(_SCALARS[kind])
 
     def _array(self, *, keep: bool) -> list[Any] | None:
-        """The array's texts where `keep` asks for them; arrays are passed over otherwise."""
+        """The array's members where `keep` asks for them; arrays are passed over otherwise."""
         kind, count = self._scalar("I"), self._scalar("Q")
         if kind in _SCALARS:
-            self._at += count * struct.calcsize(_SCALARS[kind])
+            begin, self._at = self._at, self._at + count * struct.calcsize(_SCALARS[kind])
             if self._at > len(self._mapped):
                 raise IndexError(self._at)
-            return None
+            return list(struct.unpack_from(f"<{count}{_SCALARS[kind]}", self._mapped, begin)) if keep else None
         if kind == _STRING and keep:
             return [self._text() for _ in range(count)]
         for _ in range(count):

@@ -1,6 +1,7 @@
 """The models of one provider: which there are, which are loaded, and what makes room for what."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 
 from llama_stack.api.resources import Model, ModelType
 from llama_stack.errors import ConfigError, NotFound, ProviderUnavailable
+from llama_stack.hub import PREFIX as HUB_PREFIX
 from llama_stack.hub import cached_file
 from llama_stack.weights import PREFIX as WEIGHTS_PREFIX
 from llama_stack.weights import find_weights
@@ -21,7 +23,8 @@ from llama_stack_providers.inline._llama_cpp.process import WorkerProcess
 from llama_stack_providers.inline._llama_cpp.settings import Config, ModelSettings, threads_for, usable_cpus
 from llama_stack_providers.inline._llama_cpp.worker import WorkerOrders
 
-HUB_PREFIX = "hf:"
+logger = logging.getLogger(__name__)
+
 LONGEST_DEFAULT_WINDOW = {"chat": 8192, "embedding": 2048, "rerank": 2048}
 _MODEL_TYPES = {"chat": ModelType.LLM, "embedding": ModelType.EMBEDDING, "rerank": ModelType.RERANK}
 
@@ -54,7 +57,7 @@ class Models:
         self._served: dict[str, ServedModel] = {}
         self._held = 0  # engines loaded, being loaded or being closed
         self._freed = asyncio.Event()
-        self._sweeping: asyncio.Task[None] | None = None
+        self._working: list[asyncio.Task[None]] = []
 
     @property
     def served(self) -> list[ServedModel]:
@@ -70,10 +73,19 @@ class Models:
             raise ConfigError(f"model {name!r}: metadata.{first['loc'][0]}: {first['msg']}") from error
         served = ServedModel(name, settings, model.context_length or self._config.context_length)
         served.header = await asyncio.to_thread(self._read, name)
+        if served.header is not None:
+            model = self._described(model, served, served.header)
         self._served[name] = served
-        if served.header is None:
-            return model
-        return self._described(model, served, served.header)
+        if name in self._config.preload:
+            self._working.append(asyncio.create_task(self._preload(name), name=f"preload {name}"))
+        return model
+
+    async def _preload(self, name: str) -> None:
+        try:
+            async with self.use(name):
+                pass
+        except ProviderUnavailable as error:
+            logger.warning("%s", error)  # health says so too, and the first request tries again
 
     def _described(self, model: Model, served: ServedModel, header: GgufHeader) -> Model:
         if served.context_length is not None and served.context_length > header.trained_context:
@@ -244,13 +256,15 @@ class Models:
 
     async def __aenter__(self) -> Self:
         if self._config.idle_unload_s is not None:
-            self._sweeping = asyncio.create_task(self._unload_idle(self._config.idle_unload_s), name="unload idle")
+            sweeping = self._unload_idle(self._config.idle_unload_s)
+            self._working.append(asyncio.create_task(sweeping, name="unload idle models"))
         return self
 
     async def __aexit__(self, *failure: object) -> None:
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-            await asyncio.wait([self._sweeping])
+        for task in self._working:
+            task.cancel()
+        if self._working:
+            await asyncio.wait(self._working)
         async with asyncio.TaskGroup() as group:
             for served in self._served.values():
                 group.create_task(self._unload(served))
