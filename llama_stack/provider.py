@@ -38,9 +38,12 @@ if TYPE_CHECKING:
 
 
 class ProviderConfig(BaseModel):
-    """Base of a provider's settings: unknown keys are refused, secrets are `SecretStr`, each field is described."""
+    """Base of a provider's settings: unknown keys are refused, secrets are `SecretStr`, each field is described.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    A value that is refused is not repeated in the error, because it may be a secret.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class NoConfig(ProviderConfig):

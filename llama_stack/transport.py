@@ -1,12 +1,114 @@
-"""The network side of the one door out."""
+"""The network side of the one door out: httpx's API over aiohttp's connections.
+
+`httpx_aiohttp` joins the two. What is added here: nothing of one exchange is kept for another (cookies), proxies of
+the environment are honoured, one TLS context serves all, and failures carry httpx's proper names.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
+if TYPE_CHECKING:
+    import ssl
 
-def open_transport(*, max_connections: int = 256) -> httpx.AsyncBaseTransport:
-    """An httpx transport over aiohttp's connection pool. Must be called inside a running event loop."""
-    import aiohttp
     from httpx_aiohttp import AiohttpTransport
 
-    connector = aiohttp.TCPConnector(limit=max_connections, keepalive_timeout=30)
-    return AiohttpTransport(client=lambda: aiohttp.ClientSession(connector=connector, auto_decompress=False))
+KEEPALIVE_S = 30
+
+
+def open_transport(*, max_connections: int = 256) -> httpx.AsyncBaseTransport:
+    """A transport over a connection pool of its own. Must be called inside a running event loop."""
+    return _Transport(max_connections)
+
+
+@lru_cache(maxsize=1)
+def _tls() -> "ssl.SSLContext":
+    """Reading the certificates takes longer than a request; they are read once."""
+    return httpx.create_ssl_context()
+
+
+class _Transport(httpx.AsyncBaseTransport):
+    """One pool for direct connections, and one for each proxy that the environment asks for."""
+
+    def __init__(self, max_connections: int) -> None:
+        self._max_connections = max_connections
+        self._pools: dict[str | None, AiohttpTransport] = {None: self._pool(None)}
+        self._proxies: dict[str, str] = getproxies()
+
+    def _pool(self, proxy: str | None) -> "AiohttpTransport":
+        import aiohttp
+        from httpx_aiohttp import AiohttpTransport
+
+        connector = aiohttp.TCPConnector(limit=self._max_connections, keepalive_timeout=KEEPALIVE_S, ssl=_tls())
+        # With a jar, a session would send one caller's cookies along with another caller's request.
+        session = aiohttp.ClientSession(connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar())
+        return AiohttpTransport(client=session, verify=_tls(), proxy=None if proxy is None else httpx.Proxy(proxy))
+
+    def _pool_for(self, url: httpx.URL) -> "AiohttpTransport":
+        proxy = None
+        if self._proxies:
+            proxy = self._proxies.get(url.scheme) or self._proxies.get("all")
+            if proxy is not None and proxy_bypass(url.host):
+                proxy = None
+        if proxy not in self._pools:
+            self._pools[proxy] = self._pool(proxy)
+        return self._pools[proxy]
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        with _named_failures():
+            response = await self._pool_for(request.url).handle_async_request(request)
+        # httpx's client has a jar too; what it never sees it cannot keep.
+        response.headers.pop("set-cookie", None)
+        if isinstance(response.stream, httpx.AsyncByteStream):
+            response.stream = _NamedStream(response.stream)
+        return response
+
+    async def aclose(self) -> None:
+        for pool in self._pools.values():
+            await pool.aclose()
+
+
+class _NamedStream(httpx.AsyncByteStream):
+    def __init__(self, stream: httpx.AsyncByteStream) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        with _named_failures():
+            async for piece in self._stream:
+                yield piece
+
+    async def aclose(self) -> None:
+        with _named_failures():
+            await self._stream.aclose()
+
+
+@contextmanager
+def _named_failures() -> Iterator[None]:
+    """`httpx_aiohttp` calls every lost connection a connect timeout, and lets malformed answers through unnamed."""
+    import aiohttp
+
+    try:
+        yield
+    except (httpx.TransportError, aiohttp.ClientError) as error:
+        source = error if isinstance(error, aiohttp.ClientError) else error.__cause__
+        match source:
+            case aiohttp.ConnectionTimeoutError():
+                raise httpx.ConnectTimeout("connecting took too long") from error
+            case aiohttp.ServerTimeoutError():
+                raise httpx.ReadTimeout("no data came in time") from error
+            case aiohttp.ClientConnectorError():
+                raise httpx.ConnectError(source.os_error.strerror or str(source)) from error
+            case aiohttp.ServerDisconnectedError():
+                raise httpx.RemoteProtocolError("the server closed the connection without an answer") from error
+            case aiohttp.ClientPayloadError():
+                raise httpx.RemoteProtocolError("the server closed the connection within its answer") from error
+            case aiohttp.ClientOSError():
+                raise httpx.ReadError(source.strerror or "the connection was lost") from error
+            case aiohttp.ClientError() if source is error:
+                raise httpx.RemoteProtocolError("the server's answer is not valid HTTP") from error
+            case _:
+                raise
