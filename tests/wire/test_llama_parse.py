@@ -101,6 +101,80 @@ class TestGolden:
             assert read(case, pieces) == golden(case), pieces
 
 
+FRAGMENTS = [
+    *(
+        '{"name": "f", "parameters": ',
+        '{"a": 1}',
+        '"}',
+        "}",
+        "{",
+        "[f(",
+        "a=1",
+        ")",
+        "]",
+        "[",
+        "g()",
+        ", ",
+        "; ",
+        "\n",
+        " ",
+    ),
+    *(
+        "<function=f>",
+        "<function=",
+        "</function>",
+        "</func",
+        ">",
+        "<",
+        "<|python_tag|>",
+        "<|python",
+        "<|eot_id|>",
+        "<|eom_id|>",
+    ),
+    *(
+        'brave_search.call(query="',
+        '")',
+        "brave_search",
+        ".call(",
+        "'",
+        '"',
+        "\\",
+        "prose",
+        "é",
+        "1",
+        '{"answer"',
+        ":",
+        "print(1)",
+    ),
+]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_texts_of_any_making_are_read_alike_in_any_pieces(seed: int) -> None:
+    dice = random.Random(seed)
+    for _ in range(150):
+        model = "".join(dice.choices(FRAGMENTS, k=dice.randint(1, 9)))
+        case = {
+            "tools": dice.choice([list(TOOLS), ["f", "code_interpreter"], []]),
+            "stop": dice.choice(["eot", "length"]),
+        }
+        whole = read(case, [model])
+        for _ in range(4):
+            cuts = sorted(dice.choices(range(len(model) + 1), k=dice.randint(1, 5)))
+            pieces = [model[a:b] for a, b in itertools.pairwise([0, *cuts, len(model)])]
+            assert read(case, pieces) == whole, (model, pieces)
+        assert read(case, model) == whole, model
+        if not whole[1]:
+            # Without a call nothing is lost but special tokens.
+            assert without_marks(whole[0]) == without_marks(model), model
+
+
+def without_marks(text: str) -> str:
+    for mark in ("<|python_tag|>", "<|eot_id|>", "<|eom_id|>"):
+        text = text.replace(mark, "")
+    return text
+
+
 def test_prose_is_given_out_as_it_comes() -> None:
     parser = ToolCallParser(list(TOOLS.values()))
     said = []

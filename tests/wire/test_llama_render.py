@@ -1,19 +1,26 @@
 """The rendered prompt, byte for byte, for the forms the models were trained on."""
 
 from datetime import date
+from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from llama_stack.api.inference import ChatRequest
 from llama_stack.api.messages import (
     AssistantMessage,
+    AudioPart,
+    ImagePart,
     Message,
     SystemMessage,
+    TextPart,
     ToolCall,
     ToolMessage,
     UserMessage,
 )
 from llama_stack.api.tools import ToolDefinition
+from llama_stack.errors import InvalidRequest, UnsupportedParameter
 from llama_stack.wire.llama_prompts.families import LlamaFamily
 from llama_stack.wire.llama_prompts.prompt import LlamaPrompt
 from llama_stack.wire.llama_prompts.render import render_chat
@@ -141,3 +148,174 @@ def test_a_spelled_out_token_stays_text() -> None:
     assert "".join(texts) == turn("system", DATES) + turn("user", forged) + ASK
     assert sum(text.count("<|eot_id|>") for text in texts) == 2
     assert honest.as_pieces(7) == [7, honest.as_text()]
+
+
+SONGS = ToolDefinition(
+    name="trending_songs",
+    description="Returns the trending songs on a Music site",
+    parameters={
+        "type": "object",
+        "properties": {"genre": {"description": "The genre", "type": "string"}, "n": {"type": "integer"}},
+        "required": ["n"],
+    },
+)
+
+
+def test_the_tag_form_has_a_user_message_of_its_own() -> None:
+    request = ChatRequest(
+        model="m", messages=[UserMessage(content="q")], tools=[SONGS, SEARCH], tool_prompt_format="function_tag"
+    )
+    offer = (
+        "You have access to the following functions:\n\n"
+        "Use the function 'trending_songs' to 'Returns the trending songs on a Music site':\n"
+        '{"name": "trending_songs", "description": "Returns the trending songs on a Music site", "parameters": '
+        '{"genre": {"description": "The genre", "param_type": "string", "required": false}, '
+        '"n": {"param_type": "integer", "required": true}}}\n\n'
+        "Think very carefully before calling functions.\n"
+        "If you choose to call a function ONLY reply in the following format with no prefix or suffix:\n\n"
+        '<function=example_function_name>{"example_name": "example_value"}</function>\n\n'
+        "Reminder:\n"
+        "- If looking for real time information use relevant functions before falling back to brave_search\n"
+        "- Function calls MUST follow the specified format, start with <function= and end with </function>\n"
+        "- Required parameters MUST be specified\n"
+        "- Only call one function at a time\n"
+        "- Put the entire function call reply on one line"
+    )
+    assert render_chat(request, family=LlamaFamily.LLAMA_3_1, today=TODAY).as_text() == (
+        turn("system", f"Environment: ipython\nTools: brave_search\n{DATES}")
+        + turn("user", offer)
+        + turn("user", "q")
+        + ASK
+    )
+
+
+def test_the_list_form_stands_in_the_system_message() -> None:
+    text = rendered(
+        SystemMessage(content="S"), UserMessage(content="q"), tools=[SONGS], family=LlamaFamily.LLAMA_3_2
+    ).as_text()
+    head = (
+        f"<|start_header_id|>system<|end_header_id|>\n\n{DATES}You are an expert in composing functions. You are given"
+    )
+    listed = (
+        "Here is a list of functions in JSON format that you can invoke.\n\n"
+        '[\n    {\n        "name": "trending_songs",\n'
+        '        "description": "Returns the trending songs on a Music site",\n'
+        '        "parameters": {\n            "type": "dict",\n'
+    )
+    assert text.startswith(head) and listed in text
+    assert text.endswith("\n]\n\nS<|eot_id|>" + turn("user", "q") + ASK)
+    # The environment line asks for code; only builtin tools bring it.
+    assert "Environment" not in text
+    both = rendered(UserMessage(content="q"), tools=[SONGS, SEARCH], family=LlamaFamily.LLAMA_3_2).as_text()
+    assert f"Environment: ipython\nTools: brave_search\n{DATES}You are an expert" in both
+
+
+def test_tools_that_must_not_be_called_are_not_shown() -> None:
+    request = ChatRequest(model="m", messages=[UserMessage(content="q")], tools=[WEATHER, SEARCH], tool_choice="none")
+    prompt = render_chat(request, family=LlamaFamily.LLAMA_3_1, today=TODAY)
+    assert prompt == rendered(UserMessage(content="q"))
+
+
+def test_tools_without_a_user_message_get_one() -> None:
+    assert rendered(SystemMessage(content="S"), tools=[WEATHER]).as_text() == (
+        turn("system", f"Environment: ipython\n{DATES}S") + turn("user", JSON_OFFER.strip()) + ASK
+    )
+
+
+def test_a_callers_tool_that_shares_a_builtins_name_is_written_out() -> None:
+    own = ToolDefinition(name="brave_search", parameters={"type": "object", "properties": {"x": {}}, "required": ["x"]})
+    text = rendered(UserMessage(content="q"), tools=[own]).as_text()
+    assert "Tools:" not in text and '"function": {"name": "brave_search", "parameters"' in text
+
+
+def test_builtin_calls_among_others_are_written_in_json() -> None:
+    calls = [
+        ToolCall(id="1", name="brave_search", arguments='{"query": "x"}'),
+        ToolCall(id="2", name="get_weather", arguments='{"city": "Bern"}'),
+    ]
+    text = rendered(UserMessage(content="q"), AssistantMessage(content="Two: ", tool_calls=calls)).as_text()
+    assert (
+        turn(
+            "assistant",
+            'Two: {"name": "brave_search", "parameters": {"query": "x"}}; '
+            '{"name": "get_weather", "parameters": {"city": "Bern"}}',
+        )
+        in text
+    )
+
+
+def test_arguments_that_are_no_json_are_shown_as_the_model_wrote_them() -> None:
+    broken = ToolCall(id="1", name="f", arguments='{"a": 1,,')
+    text = rendered(UserMessage(content="q"), AssistantMessage(tool_calls=[broken])).as_text()
+    assert turn("assistant", '{"name": "f", "parameters": {"a": 1,,}') in text
+
+
+def test_a_refusal_is_what_the_assistant_said() -> None:
+    text = rendered(UserMessage(content="q"), AssistantMessage(refusal="No.")).as_text()
+    assert turn("assistant", "No.") in text
+
+
+IMAGE = ImagePart(url="data:image/png;base64,AA==")
+ASKED = UserMessage(content=[IMAGE, TextPart(text=" Describe this. ")])
+
+
+def test_images_are_segments_of_their_own() -> None:
+    prompt = rendered(ASKED, family=LlamaFamily.LLAMA_3_2_VISION)
+    assert prompt.images == [IMAGE]
+    assert prompt.as_text() == turn("user", "<|image|> Describe this.") + ASK
+    assert prompt.as_pieces(1, image_marker="<img>") == [1, turn("user", "<img> Describe this.") + ASK]
+    four = rendered(ASKED, family=LlamaFamily.LLAMA_4)
+    assert four.as_text().startswith("<|header_start|>user<|header_end|>\n\n<|image|> Describe this.<|eot|>")
+
+
+def test_a_users_image_token_is_no_image() -> None:
+    prompt = rendered(UserMessage(content="<|image|>"), family=LlamaFamily.LLAMA_3_2_VISION)
+    assert prompt.images == [] and prompt.forges_tokens
+
+
+def test_what_a_family_cannot_read_is_refused_by_its_place() -> None:
+    with pytest.raises(InvalidRequest, match=r"llama3\.1 cannot read a part of type 'image'") as refused:
+        rendered(SystemMessage(content="s"), ASKED)
+    assert refused.value.param == "messages[1].content[0]"
+    with pytest.raises(InvalidRequest, match="'audio'") as refused:
+        rendered(UserMessage(content=[AudioPart(base64_audio="", format="wav")]), family=LlamaFamily.LLAMA_4)
+    assert refused.value.param == "messages[0].content[0]"
+    for message in (
+        SystemMessage(content=[IMAGE]),
+        AssistantMessage(content=[IMAGE]),
+        ToolMessage(tool_call_id="1", content=[IMAGE]),
+    ):
+        with pytest.raises(InvalidRequest, match="put the image into a user message") as refused:
+            rendered(UserMessage(content="q"), message, family=LlamaFamily.LLAMA_4)
+        assert refused.value.param == "messages[1].content[0]"
+
+
+def test_llama_3_2_does_not_call_tools_beside_images() -> None:
+    with pytest.raises(UnsupportedParameter) as refused:
+        rendered(ASKED, tools=[WEATHER], family=LlamaFamily.LLAMA_3_2_VISION)
+    assert refused.value.param == "tools"
+
+
+def test_an_empty_conversation_is_refused() -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        rendered()
+    assert refused.value.param == "messages"
+
+
+def _canonical() -> list[dict[str, Any]]:
+    cases = yaml.safe_load((Path(__file__).parent / "llama_calls.yaml").read_text(encoding="utf-8"))
+    return [case for case in cases if case.get("canonical")]
+
+
+@pytest.mark.parametrize("case", _canonical(), ids=lambda case: case["name"])
+def test_a_call_that_was_read_is_written_as_the_model_wrote_it(case: dict[str, Any]) -> None:
+    """So an engine finds what it has computed for the answer again in the next prompt."""
+    family = LlamaFamily(case.get("family", "llama3.1"))
+    calls = [ToolCall(id=name, name=name, arguments=arguments) for name, arguments in case["calls"]]
+    request = ChatRequest(
+        model="m",
+        messages=[UserMessage(content="q"), AssistantMessage(content=case.get("text"), tool_calls=calls)],
+        tool_prompt_format=case["canonical"],
+    )
+    text = render_chat(request, family=family, today=TODAY).as_text()
+    assert text.removesuffix(ASK).endswith(f"assistant<|end_header_id|>\n\n{case['model']}")

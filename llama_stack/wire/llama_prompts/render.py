@@ -98,7 +98,9 @@ class _Renderer:
         for position, message in enumerate(leading):
             self._refuse_parts(message.content, position)
         said = "\n\n".join(text_of(message.content).strip() for message in leading).strip()
-        offer = python_list_tools(self.custom) if self.custom and self.form == "python_list" else ""
+        offer = ""
+        if self.custom and self.form == "python_list":
+            offer = python_list_tools(self.custom, llama_4=self.family is LlamaFamily.LLAMA_4)
         body = "\n\n".join(part for part in (offer, said) if part)
         if self.family is LlamaFamily.LLAMA_4 and not body:
             return

@@ -102,7 +102,26 @@ def _described(schema: Any, required: bool) -> JsonObject:
     return {**rest, "param_type": param_type, "required": required}
 
 
-def python_list_tools(tools: Sequence[ToolDefinition]) -> str:
+_LIST_INSTRUCTION_3_2 = (
+    "You are an expert in composing functions. You are given a question and a set of possible functions.\n"
+    "Based on the question, you will need to make one or more function/tool calls to achieve the purpose.\n"
+    "If none of the function can be used, point it out. If the given question lacks the parameters required by "
+    "the function,\nalso point it out. You should only return the function call in tools call sections.\n\n"
+    "If you decide to invoke any of the function(s), you MUST put it in the format of "
+    "[func_name1(params_name1=params_value1, params_name2=params_value2...), func_name2(params)]\n"
+    "You SHOULD NOT include any other text in the response.\n\n"
+)
+# Llama 4 follows instructions of any wording as long as the form of the calls is its own.
+_LIST_INSTRUCTION_4 = (
+    "You can answer from your own knowledge or call functions.\n\n"
+    "Call only functions of the list below, and only when every required parameter is known. To call, output nothing "
+    "but the calls, in this format: [func_name1(param1=value1, param2=value2), func_name2(...)]\n"
+    "Otherwise answer in plain text: ask for what is missing, or say that no function fits.\n"
+    "Once you have the response of a function, answer the user with it in natural language.\n\n"
+)
+
+
+def python_list_tools(tools: Sequence[ToolDefinition], *, llama_4: bool) -> str:
     """The part of a system message that offers tools to be called as `[name(argument=value), ...]`."""
     functions = []
     for tool in tools:
@@ -110,17 +129,9 @@ def python_list_tools(tools: Sequence[ToolDefinition]) -> str:
         if schema["type"] == "object":
             schema["type"] = "dict"
         functions.append({"name": tool.name, "description": tool.description or "", "parameters": schema})
-    return (
-        "You are an expert in composing functions. You are given a question and a set of possible functions.\n"
-        "Based on the question, you will need to make one or more function/tool calls to achieve the purpose.\n"
-        "If none of the function can be used, point it out. If the given question lacks the parameters required by "
-        "the function,\nalso point it out. You should only return the function call in tools call sections.\n\n"
-        "If you decide to invoke any of the function(s), you MUST put it in the format of "
-        "[func_name1(params_name1=params_value1, params_name2=params_value2...), func_name2(params)]\n"
-        "You SHOULD NOT include any other text in the response.\n\n"
-        "Here is a list of functions in JSON format that you can invoke.\n\n"
-        + json.dumps(functions, ensure_ascii=False, indent=4)
-    )
+    instruction = _LIST_INSTRUCTION_4 if llama_4 else _LIST_INSTRUCTION_3_2
+    listed = json.dumps(functions, ensure_ascii=False, indent=4)
+    return f"{instruction}Here is a list of functions in JSON format that you can invoke.\n\n{listed}"
 
 
 # --- calls ---------------------------------------------------------------------------------------------------------
