@@ -1,0 +1,112 @@
+"""What a session keeps, whatever becomes of a turn."""
+
+import asyncio
+from contextlib import aclosing
+
+import pytest
+
+from llama_stack import Agent, LlamaStack, errors
+from llama_stack.api.agents import ToolCallFinished
+from llama_stack.api.inference import ChatRequest
+from llama_stack.api.messages import AssistantMessage, ToolMessage, UserMessage
+from llama_stack.api.tools import ToolDefinition
+from llama_stack.testing.scripted import Script, ScriptedInference, calls, says
+from tests.client.conftest import in_process
+
+
+def look() -> str:
+    """Look."""
+    return "a cat"
+
+
+def last_chat(inference: ScriptedInference) -> ChatRequest:
+    request = inference.requests[-1]
+    assert isinstance(request, ChatRequest)
+    return request
+
+
+async def test_a_turn_left_in_the_middle_keeps_its_finished_steps() -> None:
+    inference = ScriptedInference(calls(("look", "{}")), says("It was a cat."))
+    async with in_process(inference) as stack:
+        session = Agent(stack, tools=[look]).session()
+        async with aclosing(session.stream("What is it?")) as events:
+            async for event in events:
+                if isinstance(event, ToolCallFinished):
+                    break
+        (turn,) = session.turns
+        assert turn.end_reason == "interrupted"
+        assert [step.type for step in turn.steps] == ["inference"]
+
+        result = await session.run("And?")
+
+    assert result.text == "It was a cat."
+    assert [message.role for message in last_chat(inference).messages] == ["user", "assistant", "tool", "user"]
+
+
+async def test_a_turn_that_failed_at_once_leaves_no_trace() -> None:
+    inference = ScriptedInference([errors.ProviderUnavailable("it is away")], says("Hello."))
+    async with in_process(inference) as stack:
+        session = Agent(stack).session()
+        with pytest.raises(errors.ProviderUnavailable):
+            await session.run("Hi")
+        await session.run("Hi again")
+
+    assert last_chat(inference).messages == [UserMessage(content="Hi again")]
+
+
+async def paused(stack: LlamaStack, inference: ScriptedInference, *scripts: Script):  # type: ignore[no-untyped-def]
+    inference._scripts = [calls(("pick", "{}")), *scripts]
+    session = Agent(stack, tools=[ToolDefinition(name="pick")]).session()
+    result = await session.run("Pick one.")
+    return session, result.awaiting[0]
+
+
+async def test_a_wrong_result_leaves_the_turn_waiting() -> None:
+    inference = ScriptedInference()
+    async with in_process(inference) as stack:
+        session, call = await paused(stack, inference, says("Red."))
+        with pytest.raises(errors.InvalidRequest, match="no call 'other' awaits a result"):
+            await session.run([ToolMessage(tool_call_id="other", content="red")])
+        with pytest.raises(errors.InvalidRequest, match="come without other messages"):
+            await session.run([UserMessage(content="so?"), ToolMessage(tool_call_id=call.id, content="red")])
+
+        result = await session.run([ToolMessage(tool_call_id=call.id, content="red")])
+
+    assert result.text == "Red."
+    assert len(session.turns) == 1
+
+
+async def test_a_new_question_gives_up_a_waiting_turn() -> None:
+    inference = ScriptedInference()
+    async with in_process(inference) as stack:
+        session, call = await paused(stack, inference, says("Never mind."))
+        await session.run("Never mind.")
+        with pytest.raises(errors.InvalidRequest, match="answer a turn that awaits them"):
+            await session.run([ToolMessage(tool_call_id=call.id, content="red")])
+
+    assert [turn.end_reason for turn in session.turns] == ["interrupted", "completed"]
+    assert [message.role for message in last_chat(inference).messages] == ["user", "assistant", "tool", "user"]
+
+
+async def test_one_turn_at_a_time() -> None:
+    inference = ScriptedInference([asyncio.Event()])
+    async with in_process(inference) as stack:
+        session = Agent(stack).session()
+        first = asyncio.create_task(session.run("Hi"))
+        await inference.opened.wait()
+        with pytest.raises(errors.Conflict, match="a turn is running in this session"):
+            await session.run("Hi")
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        inference._scripts = [says("Hello.")]
+        assert (await session.run("Hi")).text == "Hello."
+
+
+async def test_a_turn_begins_with_what_the_user_says() -> None:
+    async with in_process(ScriptedInference()) as stack:
+        agent = Agent(stack)
+        with pytest.raises(errors.InvalidRequest, match="not with a message of role 'assistant'"):
+            await agent.run([AssistantMessage(content="I said")])  # type: ignore[list-item]
+        with pytest.raises(errors.InvalidRequest, match="at least one message"):
+            await agent.run([])
