@@ -189,6 +189,7 @@ def test_prose_is_given_out_as_it_comes() -> None:
     [
         ('{"answer": 42, "more": "text"}', '{"an'),
         ('{"name": "Ann", "age": 3, "more": "text"}', '{"name": "Ann", "ag'),
+        ('{"na": 1, "more": "text"}', '{"na"'),
         ("[1, 2, 3]", "[1"),
         ("[link](x) and prose", "[link]"),
         ('{"name":"f","parameters":{}} calls f and more', '{"name":"f","parameters":{}} c'),
