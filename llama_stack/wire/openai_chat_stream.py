@@ -219,7 +219,10 @@ class ChatChunkDecoder:
 
 
 class _CallReader:
-    """One tool call under way. It starts for the reader of events when its name is known."""
+    """One tool call under way. It starts for the reader of events when its name is known.
+
+    id: what the partner calls it, if it does. held: arguments read and not sent on yet.
+    """
 
     __slots__ = ("extra", "held", "id", "name", "sent", "started")
 
@@ -315,7 +318,9 @@ class _ChoiceReader:
                 name = function.get("name")
                 if not name or not call.name or (name == call.name and not call.is_complete()):
                     return position
-            elif call_id == call.id or (call.id is None and not call.started):
+            elif call_id == call.id:
+                return position
+            elif call.id is None and not (call.name and function.get("name")):
                 call.id = call_id
                 return position
             else:
@@ -332,8 +337,6 @@ class _ChoiceReader:
         public_id = call.id
         if public_id is None or public_id in self._ids:
             public_id = f"call_{uuid4().hex[:24]}"
-            if call.id is None:
-                call.id = public_id
         self._ids.add(public_id)
         events.append(ToolCallStart(index=index, id=public_id, name=call.name, choice=self._number, extra=call.extra))
 
