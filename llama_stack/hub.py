@@ -167,6 +167,7 @@ def remove(reference: str, home: Path) -> None:
         raise NotFound(f"there is no download of {reference} in {home / 'models'}")
     target.unlink()
     _record(target).unlink(missing_ok=True)
+    target.with_name(target.name + ".lock").unlink(missing_ok=True)
     for part in target.parent.glob(f"{target.name}.*.part"):
         part.unlink()
     for folder in (target.parent, *target.parent.parents):
