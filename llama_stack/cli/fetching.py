@@ -1,6 +1,8 @@
 """Downloads with a progress bar, for the commands that need them."""
 
-from llama_stack.cli.printing import progress_bar
+import asyncio
+
+from llama_stack.cli.printing import print_note, progress_bar
 from llama_stack.compose import stack_home
 from llama_stack.distribution import EMBEDDED_ENGINE, Distribution
 from llama_stack.hub import PREFIX, cached_file, download
@@ -10,8 +12,12 @@ async def fetch(reference: str) -> str:
     """Bring one file of the hub here, and give its path; at once where it is here already."""
     here = cached_file(reference, stack_home())
     if here is None:
-        with progress_bar(reference.rpartition("/")[2]) as report:
-            here = await download(reference, stack_home(), progress=report)
+        try:
+            with progress_bar(reference.rpartition("/")[2]) as report:
+                here = await download(reference, stack_home(), progress=report)
+        except asyncio.CancelledError:
+            print_note("Run the same command again to go on from here.")
+            raise
     return str(here)
 
 

@@ -30,6 +30,7 @@ from llama_stack.wire.llama_prompts.families import (
     stop_tokens,
     tokens_of,
 )
+from llama_stack.wire.llama_prompts.guard import GUARD_CATEGORIES, render_guard
 from llama_stack.wire.llama_prompts.render import render_chat
 
 # A fixed day, so that the same command always shows the same text.
@@ -48,6 +49,9 @@ SEARCH = ToolDefinition(name="brave_search")
 CALL = ToolCall(id="call_1", name="get_weather", arguments='{"city": "Oslo"}')
 SEARCH_CALL = ToolCall(id="call_1", name="brave_search", arguments='{"query": "who won the 2024 Tour de France"}')
 PIXEL = ImagePart(url="data:image/png;base64,")
+
+CODE_ABUSE = "S14"
+"""The category only the 8B and 12B guards were trained on."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,8 @@ def prompt_format(model: str, as_json: bool) -> None:
       llama model prompt-format Llama-4-Scout-17B-16E-Instruct --json
     """
     family = _family(model)
-    examples = list(dialogs(family))
+    guard = "guard" in model.casefold()
+    examples = list(guard_dialogs(model, family) if guard else dialogs(family))
     if as_json:
         rows = [{"title": one.title, "explanation": one.explanation, "prompt": one.prompt} for one in examples]
         print_json({"model": model, "family": family.value, "special_tokens": special_tokens(family), "examples": rows})
@@ -155,6 +160,25 @@ def dialogs(family: LlamaFamily) -> Iterator[Example]:
         picture = UserMessage(content=[PIXEL, TextPart(text="What is in this picture?")])
         explanation = "An image is one token in the text; the picture itself travels beside it."
         yield _example("An image", explanation, family, [picture])
+
+
+def guard_dialogs(model: str, family: LlamaFamily) -> Iterator[Example]:
+    """The dialogs of a guard model, which judges messages and does not converse."""
+    small = re.search(r"-(1|11)b", model, re.IGNORECASE) is not None
+    categories = {code: name for code, name in GUARD_CATEGORIES.items() if not (small and code == CODE_ABUSE)}
+    question = UserMessage(content="How do I pick the lock of my own front door?")
+    yield Example(
+        "Judging what a user says",
+        "The categories and the conversation are one message. The guard answers `safe`, or `unsafe` and on the next "
+        "line the codes of the categories.",
+        render_guard([question], categories, family=family).as_text(begin_of_text=True),
+    )
+    answer = AssistantMessage(content="A locksmith can open it without damage.")
+    yield Example(
+        "Judging what an assistant says",
+        "The same, with the answer as the last message: it is judged in the light of the question.",
+        render_guard([question, answer], categories, family=family).as_text(begin_of_text=True),
+    )
 
 
 _OFFERS = {

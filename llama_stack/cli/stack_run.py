@@ -18,8 +18,6 @@ from llama_stack.cli.printing import plain_columns, styled
 from llama_stack.compose import LocalStack, open_stack, stack_home
 from llama_stack.distribution import Distribution
 from llama_stack.errors import ConfigError
-from llama_stack.server import serve as server
-from llama_stack.server.app import create_app
 from llama_stack.server.listening import listen
 from llama_stack.server.options import ServerOptions
 
@@ -51,6 +49,9 @@ def run(distribution: Distribution, quiet: bool) -> None:
     # Found out before a model is loaded; the server takes the port itself when it starts.
     listen(distribution.server.host, distribution.server.port).close()
     _check_home()
+    # FastAPI takes longer to load than everything above: a refusal must not wait for it.
+    from llama_stack.server import serve as server
+
     server.run(_serve(distribution, quiet))
 
 
@@ -73,6 +74,9 @@ def _check_home() -> None:
 
 
 async def _serve(distribution: Distribution, quiet: bool) -> None:
+    from llama_stack.server import serve as server
+    from llama_stack.server.app import create_app
+
     # A start that is told to stop takes down what it has opened, like one that is interrupted from the keyboard.
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
     await fetch_missing_models(distribution)

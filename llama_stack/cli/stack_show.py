@@ -97,9 +97,11 @@ def _place(path: Path) -> Path:
 def _print_overview(distribution: Distribution) -> None:
     heading = f"{distribution.name}: {distribution.description}" if distribution.description else distribution.name
     click.echo(click.wrap_text(heading, shutil.get_terminal_size().columns))
-    click.echo(f"  file     {distribution.source}")
-    click.echo(f"  address  {distribution.server.host}:{distribution.server.port}")
-    click.echo(f"  state    {stack_home()}\n")
+    click.echo()
+    address = f"{distribution.server.host}:{distribution.server.port}"
+    facts = [("file", distribution.source), ("address", address), ("state", str(stack_home()))]
+    print_table(("PROPERTY", "VALUE"), facts)
+    click.echo()
     rows = []
     for provider in resolve_providers(distribution):
         resources = [
