@@ -33,7 +33,10 @@ def test_shares_are_medians_of_the_rounds_shares() -> None:
 
 
 @pytest.mark.engine
-async def test_the_engine_answers_in_process_and_over_its_listener_to_full_length(micro_model: Path) -> None:
+async def test_the_engine_answers_in_process_and_over_its_listener_to_full_length(
+    micro_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.engine.REQUESTS", 2)
     with raw(micro_model, threads=1) as engine:
         forbidden = await forbidden_tokens(engine)
         assert forbidden
