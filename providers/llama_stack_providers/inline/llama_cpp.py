@@ -20,6 +20,7 @@ from llama_stack.api.inference import (
     RerankRequest,
 )
 from llama_stack.api.resources import Model
+from llama_stack.errors import UnsupportedParameter
 from llama_stack.provider import Ground, InferenceProvider
 from llama_stack_providers.inline._llama_cpp.completion import complete
 from llama_stack_providers.inline._llama_cpp.embeddings import embed, rerank
@@ -33,17 +34,17 @@ class LlamaCppInference:
     """Fulfils the Inference protocol over the models of a distribution."""
 
     def __init__(self, models: Models) -> None:
-        self._models = models
+        self.models = models
 
     async def add_model(self, model: Model) -> Model:
-        return await self._models.add(model)
+        return await self.models.add(model)
 
     async def list_models(self) -> list[ProviderModel]:
         """Nothing beyond what the distribution lists: no request may name a file of this machine."""
         return []
 
     def capabilities(self, model: str) -> Capabilities:
-        header = self._models.find(model).header
+        header = self.models.find(model).header
         if header is None:  # of the hub and not downloaded yet: its first use says so
             return Capabilities(completion=True, grammar=True, tokens_prompt=True)
         generates = header.purpose == "chat"
@@ -64,14 +65,19 @@ class LlamaCppInference:
             tokens_prompt=True,
         )
 
+    def _require(self, ability: str, model: str, deed: str) -> None:
+        if self.models.find(model).header is not None and not getattr(self.capabilities(model), ability):
+            raise UnsupportedParameter(f"model {model!r} does not {deed}", param="model")
+
     async def health(self) -> Health:
-        failures = [f"{served.name}: {served.failure}" for served in self._models.served if served.failure]
+        failures = [f"{served.name}: {served.failure}" for served in self.models.served if served.failure]
         if failures:
             return Health(status=HealthStatus.DEGRADED, message="; ".join(failures))
         return Health(status=HealthStatus.OK)
 
     async def stream_chat(self, request: ChatRequest, caller: Caller) -> AsyncGenerator[ChatEvent, None]:
-        async with self._models.use(request.model) as engine:
+        self._require("chat", request.model, "chat")
+        async with self.models.use(request.model) as engine:
             family = llama_family(request.model, engine.header)
             chat = foreign_chat(engine, request) if family is None else llama_chat(engine, request, family)
             async with aclosing(chat) as events:
@@ -79,16 +85,19 @@ class LlamaCppInference:
                     yield event
 
     async def complete(self, request: CompletionRequest, caller: Caller) -> AsyncGenerator[ChatEvent, None]:
-        async with self._models.use(request.model) as engine, aclosing(complete(engine, request)) as events:
+        self._require("completion", request.model, "complete raw text")
+        async with self.models.use(request.model) as engine, aclosing(complete(engine, request)) as events:
             async for event in events:
                 yield event
 
     async def embed(self, request: EmbeddingRequest, caller: Caller) -> EmbeddingAnswer:
-        async with self._models.use(request.model) as engine:
+        self._require("embedding", request.model, "make embeddings")
+        async with self.models.use(request.model) as engine:
             return await embed(engine, request)
 
     async def rerank(self, request: RerankRequest, caller: Caller) -> RerankAnswer:
-        async with self._models.use(request.model) as engine:
+        self._require("rerank", request.model, "rerank")
+        async with self.models.use(request.model) as engine:
             return await rerank(engine, request)
 
 

@@ -96,7 +96,7 @@ def _as_tokenized(engine: Engine, text: str) -> str:
 
 
 def _cut(tokens: list[int], plain: list[int], window: int, *, keep_end: bool) -> list[int]:
-    """The first or last tokens of the text that fit, between the same begin and end tokens as the whole."""
+    """The first or last tokens that fit: of a text, between the begin and end tokens it had."""
     added = len(tokens) - len(plain)
     begin = next((at for at in range(added + 1) if tokens[at : at + len(plain)] == plain), 0)
     room = window - added

@@ -38,6 +38,7 @@ class Engine:
     """A model in its worker process, ready to answer.
 
     model: the provider's name of it, for messages. slots: answers it makes side by side. window: tokens of one.
+    waiting: requests in its queue.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class Engine:
         self.window = worker.orders.context_length
         self.proved_grammars: set[str] = set()
         self._max_queue = max_queue
-        self._waiting = 0
+        self.waiting = 0
         self._free = asyncio.Semaphore(self.slots)
         self._control = asyncio.Semaphore(CONTROL_CONNECTIONS)
         self._session = _open_session(worker, stall_timeout_s)
@@ -75,16 +76,16 @@ class Engine:
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
         """Wait for a free slot. Raises RateLimited when too many wait already."""
-        if self._free.locked() and self._waiting >= self._max_queue:
+        if self._free.locked() and self.waiting >= self._max_queue:
             raise RateLimited(
-                f"model {self.model!r} is working on {self.slots} requests and {self._waiting} wait; try again later",
+                f"model {self.model!r} is working on {self.slots} requests and {self.waiting} wait; try again later",
                 retry_after_s=1.0,
             )
-        self._waiting += 1
+        self.waiting += 1
         try:
             await self._free.acquire()
         finally:
-            self._waiting -= 1
+            self.waiting -= 1
         try:
             yield
         finally:
@@ -133,6 +134,10 @@ class Engine:
             ) from error
         except aiohttp.ClientError as error:
             raise await self.worker.failure() from error
+        except RuntimeError as error:
+            if not self._session.closed:
+                raise
+            raise await self.worker.failure() from error  # aiohttp's word for "closed while reading"
 
     def refusal(self, status: int, body: bytes | Frame) -> StackError:
         """llama.cpp's error as ours."""

@@ -20,7 +20,7 @@ _ENCODERS = frozenset({"bert", "nomic-bert", "nomic-bert-moe", "neo-bert", "jina
                        "modern-bert", "gemma-embedding", "eurobert"})  # fmt: skip
 
 
-class NotGguf(ValueError):
+class NotGguf(Exception):
     """The file is not a whole GGUF file; the message says what is wrong with it."""
 
 
