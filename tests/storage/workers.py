@@ -16,18 +16,18 @@ from llama_stack.storage.engine import create_engine, locate
 from llama_stack.storage.schema import Migration, load_migrations, migrate_schema
 
 
-async def write_many(url: str, owner: str, agent_id: str, worker: str, writers: str, turns: str) -> None:
-    """Each writer: a session of its own, turns with a step each, and a value for each turn."""
+async def write_many(url: str, owner: str, agent_id: str, worker: str, writers: str, steps: str) -> None:
+    """Each writer at the same time: a session of its own, a turn with some steps, and a value that names the turn."""
     caller = Caller(owner=owner)
 
     async def write(store: AgentStore, values: KeyValueStore, writer: int) -> None:
         session = await store.create_session(agent_id, f"{worker}/{writer}", caller)
-        for number in range(int(turns)):
-            turn = new_turn(session.session_id, f"{session.session_id}/{number}")
-            async with store.open_turn(turn, caller) as open_turn:
+        turn = new_turn(session.session_id, f"{session.session_id}/turn")
+        async with store.open_turn(turn, caller) as open_turn:
+            for number in range(int(steps)):
                 await open_turn.append_step(said(f"step-{number}"))
-                await open_turn.complete(open_turn.turn.model_copy(update={"end_reason": "completed"}))
-            await values.put("written", f"{worker}/{writer}/{number}", turn.turn_id, caller)
+            await open_turn.complete(open_turn.turn.model_copy(update={"end_reason": "completed"}))
+        await values.put("written", session.name, turn.turn_id, caller)
 
     async with open_database(url) as database, asyncio.TaskGroup() as group:
         for writer in range(int(writers)):
