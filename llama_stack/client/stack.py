@@ -22,7 +22,7 @@ from llama_stack.api.inference import (
 from llama_stack.api.resources import Model
 from llama_stack.api.stack import ProviderState
 from llama_stack.client.exchange import Exchange
-from llama_stack.errors import InvalidRequest, StackError
+from llama_stack.errors import InvalidRequest, StackError, UnsupportedParameter
 from llama_stack.transport import open_transport
 from llama_stack.wire.openai_chat import ChatChunkDecoder, encode_chat_request
 from llama_stack.wire.openai_completions import CompletionChunkDecoder, encode_completion_request
@@ -67,6 +67,9 @@ class RemoteInference:
         return Health(status=HealthStatus.OK)
 
     async def stream_chat(self, request: ChatRequest, caller: Caller) -> AsyncGenerator[ChatEvent, None]:
+        if not request.tools and request.tool_choice not in ("auto", "none"):
+            # OpenAI's wire has no place for a choice without tools; left out, it would be ignored in silence.
+            raise UnsupportedParameter("tool_choice asks for a call but no tools are offered", param="tool_choice")
         decoder = ChatChunkDecoder()
         chunks = self._exchange.stream("v1/chat/completions", encode_chat_request(request), caller)
         async with aclosing(chunks):
