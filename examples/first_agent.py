@@ -10,18 +10,25 @@ the answer. Nothing is scripted; the exit status is 1 when a question was not an
 """
 
 import argparse
-import asyncio
 import os
 import sys
 import time
 from collections.abc import Callable
-from contextlib import aclosing
 from dataclasses import dataclass
 
 from examples.calculator import calculate
 from examples.knowledge_search import Knowledge
-from llama_stack import Agent, AgentSession, LlamaStack, Sampling, StackError
-from llama_stack.api.agents import StepProgress, ToolCallFinished, ToolCallStarted, TurnCompleted
+from llama_stack import LlamaStack, Sampling, StackError, SyncAgent, SyncAgentSession
+from llama_stack.api.agents import (
+    AgentEvent,
+    StepCompleted,
+    StepProgress,
+    ToolCallFinished,
+    ToolCallStarted,
+    TurnCompleted,
+)
+from llama_stack.api.inference import TextDelta
+from llama_stack.api.messages import text_of
 
 # Example data, not a weather report.
 WEATHER = {
@@ -79,43 +86,47 @@ class Terminal:
 
     def __init__(self) -> None:
         self._in_colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        self._is_answering = False
 
     def say(self, text: str, style: str = "0", *, end: str = "\n") -> None:
-        print(f"\033[{style}m{text}\033[0m" if self._in_colour else text, end=end, flush=True)
+        print(f"\033[{style}m{text}\033[0m" if self._in_colour and text else text, end=end, flush=True)
 
-    async def show(self, session: AgentSession, question: str) -> tuple[str, list[str]]:
+    def ask(self, session: SyncAgentSession, question: str) -> tuple[str, list[str]]:
         """Ask, and print what happens. Returns the answer and the names of the tools that were called."""
         self.say(f"you    {question}", "1")
         called: list[str] = []
         answer = ""
-        is_answering = False
-        async with aclosing(session.stream(question)) as events:
-            async for event in events:
-                match event:
-                    case StepProgress(event=progress) if progress.type == "text":
-                        self.say("" if is_answering else "agent  ", "32", end="")
-                        self.say(progress.text, "32", end="")
-                        is_answering = True
-                    case ToolCallStarted(tool_call=call):
-                        called.append(call.name)
-                        self.say(f"call   {call.name}({call.arguments})", "36")
-                    case ToolCallFinished(result=result, is_error=is_error):
-                        text = str(result.content).replace("\n", "\n       ")
-                        self.say(f"result {text}", "31" if is_error else "2")
-                    case TurnCompleted(turn=turn):
-                        answer = str(turn.output.content or "") if turn.output is not None else ""
-                        if not is_answering:
-                            self.say(f"agent  {answer}", "32", end="")
-                        self.say("" if turn.end_reason == "completed" else f"  (ended by {turn.end_reason})")
+        for event in session.stream(question):
+            self.show(event)
+            if isinstance(event, ToolCallStarted):
+                called.append(event.tool_call.name)
+            elif isinstance(event, TurnCompleted) and event.turn.output is not None:
+                answer = text_of(event.turn.output.content)
         return answer, called
 
+    def show(self, event: AgentEvent) -> None:
+        match event:
+            case StepProgress(event=TextDelta(text=text)):
+                self.say(text if self._is_answering else f"agent  {text}", "32", end="")
+                self._is_answering = True
+            case StepCompleted() if self._is_answering:
+                self.say("")
+                self._is_answering = False
+            case ToolCallStarted(tool_call=call):
+                self.say(f"call   {call.name}({call.arguments})", "36")
+            case ToolCallFinished(result=result, is_error=is_error):
+                indented = text_of(result.content).replace("\n", "\n       ")
+                self.say(f"result {indented}", "31" if is_error else "2")
+            case TurnCompleted(turn=turn) if turn.end_reason != "completed":
+                self.say(f"       (the turn was ended by {turn.end_reason})", "31")
 
-async def work_through(session_of: Callable[[], AgentSession], terminal: Terminal, questions: list[Question]) -> int:
+
+def work_through(agent: SyncAgent, terminal: Terminal, questions: list[Question]) -> int:
     """Ask each question in a session of its own. Returns how many were not answered as they should have been."""
     rows: list[tuple[str, Question, float]] = []
     for question in questions:
         started = time.perf_counter()
-        answer, called = await terminal.show(session_of(), question.text)
+        answer, called = terminal.ask(agent.session(), question.text)
         seconds = time.perf_counter() - started
         good = called == ([question.tool] if question.tool else []) and answer and question.must_hold in answer
         rows.append(("ok" if good else "FAILED", question, seconds))
@@ -128,35 +139,30 @@ async def work_through(session_of: Callable[[], AgentSession], terminal: Termina
     return failed
 
 
-async def chat(session: AgentSession, terminal: Terminal) -> None:
+def chat(session: SyncAgentSession, terminal: Terminal) -> None:
     print("Ask about sums, the documents, the weather or a timer; an empty line ends.\n")
-    while text := (await asyncio.to_thread(input, "> ")).strip():
-        await terminal.show(session, text)
+    while question := input("> ").strip():
+        terminal.ask(session, question)
         print()
 
 
-async def main(arguments: argparse.Namespace) -> int:
-    opening = (
-        LlamaStack.open("starter", model=arguments.model) if arguments.in_process else LlamaStack.connect(arguments.url)
-    )
+def main(arguments: argparse.Namespace) -> int:
     terminal = Terminal()
-    async with opening as stack:
-        model = await stack.default_model()
-        knowledge = await Knowledge.open(stack)
-        agent = Agent(
-            stack,
-            model=model,
-            tools=[calculate, knowledge.knowledge_search, get_weather, set_timer],
-            sampling=Sampling(temperature=0, max_tokens=200),
-        )
+    if arguments.in_process:
+        opening = LlamaStack.open("starter", model=arguments.model)
+    else:
+        opening = LlamaStack.connect(arguments.url)
+    with opening as stack:
+        tools: list[Callable[..., str]] = [calculate, Knowledge(stack).knowledge_search, get_weather, set_timer]
+        agent = SyncAgent(stack, tools=tools, sampling=Sampling(temperature=0, max_tokens=200))
         if arguments.chat:
-            await chat(agent.session(), terminal)
+            chat(agent.session(), terminal)
             return 0
         if arguments.ask:
-            answer, _ = await terminal.show(agent.session(), arguments.ask)
+            answer, _ = terminal.ask(agent.session(), arguments.ask)
             return 0 if answer else 1
-        print(f"{model} answers, with four tools to choose from\n")
-        return 1 if await work_through(agent.session, terminal, QUESTIONS) else 0
+        print(f"{stack.default_model()} answers, with {len(tools)} tools to choose from\n")
+        return 1 if work_through(agent, terminal, QUESTIONS) else 0
 
 
 def parsed() -> argparse.Namespace:
@@ -173,7 +179,7 @@ def parsed() -> argparse.Namespace:
 
 if __name__ == "__main__":
     try:
-        sys.exit(asyncio.run(main(parsed())))
+        sys.exit(main(parsed()))
     except StackError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

@@ -4,13 +4,12 @@ The paragraphs are embedded once, when the source is opened; a question is embed
 paragraphs are those whose unit vectors have the largest dot product with it.
 """
 
-import asyncio
 import math
 import operator
 from dataclasses import dataclass
 from pathlib import Path
 
-from llama_stack import LlamaStack
+from llama_stack import SyncLlamaStack
 
 FOLDER = Path(__file__).parent / "knowledge"
 
@@ -25,34 +24,31 @@ class Passage:
 class Knowledge:
     """Searches the passages of a folder through the stack's embedding model."""
 
-    def __init__(self, stack: LlamaStack, passages: list[Passage]) -> None:
-        self._stack = stack
-        self._passages = passages
-
-    @classmethod
-    async def open(cls, stack: LlamaStack, folder: Path = FOLDER) -> "Knowledge":
+    def __init__(self, stack: SyncLlamaStack, folder: Path = FOLDER) -> None:
         """Read and embed every paragraph; headings are embedded with what stands under them."""
-        found = await asyncio.to_thread(_paragraphs, folder)
-        answer = await stack.embed([embedded for _, _, embedded in found])
-        vectors = map(_unit, answer.vectors)
-        return cls(stack, [Passage(name, text, vector) for (name, text, _), vector in zip(found, vectors, strict=True)])
+        self._stack = stack
+        found = _paragraphs(folder)
+        vectors = stack.embed([embedded for _, _, embedded in found]).vectors
+        self._passages = [
+            Passage(name, text, _unit(vector)) for (name, text, _), vector in zip(found, vectors, strict=True)
+        ]
 
-    async def nearest(self, question: str, count: int) -> list[Passage]:
+    def nearest(self, question: str, count: int) -> list[Passage]:
         """The passages nearest to the question, best first."""
-        (vector,) = map(_unit, (await self._stack.embed(question)).vectors)
+        (vector,) = map(_unit, self._stack.embed(question).vectors)
 
         def distance(passage: Passage) -> float:
             return -math.fsum(map(operator.mul, vector, passage.vector))
 
         return sorted(self._passages, key=distance)[:count]
 
-    async def knowledge_search(self, query: str) -> str:
+    def knowledge_search(self, query: str) -> str:
         """Search the documents.
 
         Args:
             query: The query
         """
-        passages = await self.nearest(query, count=2)
+        passages = self.nearest(query, count=2)
         return "\n\n".join(f"[{number}] {passage.file}\n{passage.text}" for number, passage in enumerate(passages, 1))
 
 

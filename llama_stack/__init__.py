@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     )
     from llama_stack.api.tools import ToolDefinition, ToolResult
     from llama_stack.errors import StackError
-    from llama_stack.sdk.agent import Agent, AgentResult, AgentSession, SyncAgent
+    from llama_stack.sdk.agent import Agent, AgentResult, AgentSession, SyncAgent, SyncAgentSession
     from llama_stack.sdk.stack import LlamaStack, SyncLlamaStack
 
 __version__ = "0.1.0"
@@ -42,6 +42,7 @@ __all__ = [
     "Sampling",
     "StackError",
     "SyncAgent",
+    "SyncAgentSession",
     "SyncLlamaStack",
     "SystemMessage",
     "TextPart",
@@ -56,7 +57,7 @@ __all__ = [
 
 _MESSAGES = ("AssistantMessage", "ImagePart", "SystemMessage", "TextPart", "ToolCall", "ToolMessage", "UserMessage")
 _HOMES = {
-    **dict.fromkeys(("Agent", "AgentResult", "AgentSession", "SyncAgent"), "llama_stack.sdk.agent"),
+    **dict.fromkeys(("Agent", "AgentResult", "AgentSession", "SyncAgent", "SyncAgentSession"), "llama_stack.sdk.agent"),
     **dict.fromkeys(("LlamaStack", "SyncLlamaStack"), "llama_stack.sdk.stack"),
     "tool": "llama_stack.agents.functions",
     **dict.fromkeys(_MESSAGES, "llama_stack.api.messages"),

@@ -170,6 +170,10 @@ class SyncLlamaStack(LoopThread[LlamaStack]):
         """See LlamaStack.embed."""
         return self.wait(self.held.embed(texts, model=model))
 
+    def default_model(self, kind: ModelType = ModelType.LLM) -> str:
+        """See LlamaStack.default_model."""
+        return self.wait(self.held.default_model(kind))
+
     def list_models(self) -> list[Model]:
         return self.wait(self.held.list_models())
 

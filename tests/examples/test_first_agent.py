@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -111,16 +111,16 @@ FOUND_IN = [
 
 
 @pytest.fixture
-async def knowledge(micro_model: Path) -> AsyncIterator[Knowledge]:
-    async with LlamaStack.open("starter", model=str(micro_model)) as stack:
-        yield await Knowledge.open(stack)
+def knowledge(micro_model: Path) -> Iterator[Knowledge]:
+    with LlamaStack.open("starter", model=str(micro_model)) as stack:
+        yield Knowledge(stack)
 
 
 @pytest.mark.engine
-async def test_every_document_is_found_by_a_question_about_it(knowledge: Knowledge) -> None:
+def test_every_document_is_found_by_a_question_about_it(knowledge: Knowledge) -> None:
     assert {file for _, file in FOUND_IN} == {file.name for file in FOLDER.glob("*.md")}
     for question, file in FOUND_IN:
-        passages = await knowledge.nearest(question, count=2)
+        passages = knowledge.nearest(question, count=2)
         assert file in [passage.file for passage in passages], question
 
 
