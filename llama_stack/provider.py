@@ -36,6 +36,8 @@ from llama_stack.api.tools import Tools
 if TYPE_CHECKING:
     import httpx
 
+    from llama_stack.transport import Client as Client  # providers name the type of `Ground.http` from here
+
 
 class ProviderConfig(BaseModel):
     """Base of a provider's settings: unknown keys are refused, secrets are `SecretStr`, each field is described.
@@ -75,20 +77,18 @@ class Ground:
         headers: Mapping[str, str] | None = None,
         timeout_s: float = 60.0,
         max_connections: int = 256,
-    ) -> AsyncIterator["httpx.AsyncClient"]:
+    ) -> AsyncIterator["Client"]:
         """The one door out: an httpx client over the aiohttp transport (httpx's own pool costs five times the CPU).
 
         timeout_s bounds connecting and each read, not the whole exchange: a long stream is no timeout.
         """
         import httpx
 
-        transport = self.transport
-        if transport is None:
-            from llama_stack.transport import open_transport
+        from llama_stack.transport import Client, open_transport
 
-            transport = open_transport(max_connections=max_connections)
+        transport = self.transport or open_transport(max_connections=max_connections)
         timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, 10.0))
-        async with httpx.AsyncClient(
+        async with Client(
             base_url=base_url, headers=dict(headers or {}), timeout=timeout, transport=transport, follow_redirects=False
         ) as client:
             yield client

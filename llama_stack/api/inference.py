@@ -90,6 +90,8 @@ class ChatRequest(Word):
     parallel_tool_calls: False asks for at most one call an answer; None leaves it to the provider.
     tool_prompt_format: how offered tools are written into a Llama prompt, where we render it ourselves.
     user: the caller's end user, for the partner's abuse monitoring.
+    whole: the reader uses nothing before the end, so a provider that asks somebody else may ask for the answer in
+        one piece, which costs both less. The events are the same.
     extra: fields of the partner's own, sent as they are.
     """
 
@@ -106,6 +108,7 @@ class ChatRequest(Word):
     top_logprobs: int | None = Field(None, ge=0, le=20)
     reasoning_effort: ReasoningEffort | None = None
     user: str | None = None
+    whole: bool = False
     extra: JsonObject = {}
 
 
@@ -114,6 +117,7 @@ class CompletionRequest(Word):
 
     prompt: text, or token ids of the model's own vocabulary. logprobs: alternatives per token, None for none.
     echo: begin the answer with the prompt. suffix: text that follows the insertion, for models that fill in.
+    whole: as in ChatRequest.
     """
 
     model: str
@@ -125,6 +129,7 @@ class CompletionRequest(Word):
     n: int = Field(1, ge=1, le=128)
     logprobs: int | None = Field(None, ge=0, le=20)
     user: str | None = None
+    whole: bool = False
     extra: JsonObject = {}
 
 

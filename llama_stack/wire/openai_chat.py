@@ -156,6 +156,7 @@ def decode_chat_call(body: object) -> tuple[ChatRequest, StreamWish]:
             top_logprobs=parsed.top_logprobs,
             reasoning_effort=parsed.reasoning_effort,
             user=parsed.user,
+            whole=not wish.stream,
             extra=refuse_unsupported(parsed.unknown(), _UNSUPPORTED),
         )
     except ValidationError as error:

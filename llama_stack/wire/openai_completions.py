@@ -63,6 +63,7 @@ def decode_completion_call(body: object) -> tuple[list[CompletionRequest], Strea
         raise InvalidRequest("the body must be a JSON object")
     try:
         parsed = CompletionBody.model_validate(body)
+        wish = decode_stream_wish(parsed)
         n = 1 if parsed.n is None else parsed.n
         best_of = {"best_of": ((n,), "set it equal to n, or leave it out")}
         common: JsonObject = {
@@ -74,12 +75,13 @@ def decode_completion_call(body: object) -> tuple[list[CompletionRequest], Strea
             "n": n,
             "logprobs": parsed.logprobs,
             "user": parsed.user,
+            "whole": not wish.stream,
             "extra": refuse_unsupported(parsed.unknown(), best_of),
         }
         requests = [CompletionRequest(prompt=prompt, **common) for prompt in _prompts(parsed.prompt)]
     except ValidationError as error:
         raise invalid_request(error, body) from None
-    return requests, decode_stream_wish(parsed)
+    return requests, wish
 
 
 def _prompts(prompt: str | list[str] | list[int] | list[list[int]]) -> list[Any]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from llama_stack.api.common import JsonObject
-from llama_stack.api.inference import EmbeddingAnswer, EmbeddingRequest
+from llama_stack.api.inference import EmbeddingAnswer, EmbeddingRequest, Usage
 from llama_stack.errors import InvalidRequest, ProviderFailed
 from llama_stack.wire.openai_answer import decode_usage
 from llama_stack.wire.openai_errors import raise_error_in_answer
@@ -106,13 +106,13 @@ def decode_embeddings(body: object, *, expected: int) -> EmbeddingAnswer:
         items: list[Any] = body["data"]  # type: ignore[index]  # whatever it is, a wrong shape is caught below
         vectors = [_decode_vector(item["embedding"]) for item in sorted(items, key=lambda item: item["index"])]
         truncated = body.get("truncated") or []  # type: ignore[attr-defined]
-        answer = EmbeddingAnswer(vectors=vectors, truncated=truncated)
+        usage = decode_usage(body.get("usage")) or Usage()  # type: ignore[attr-defined]
+        answer = EmbeddingAnswer(vectors=vectors, truncated=truncated, usage=usage)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ProviderFailed("the upstream's embeddings are not in OpenAI's shape") from error
     if len(vectors) != expected:
         raise ProviderFailed(f"the upstream sent {len(vectors)} embeddings for {expected} inputs")
-    usage = decode_usage(body.get("usage"))  # type: ignore[attr-defined]
-    return answer.model_copy(update={"usage": usage}) if usage is not None else answer
+    return answer
 
 
 def _encode_base64(vector: list[float]) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import httpx
 import orjson
@@ -32,6 +32,9 @@ from llama_stack.wire.sse import ServerSentEvent, SSEDecoder
 from llama_stack_providers.remote._openai.failures import partner_failures
 from llama_stack_providers.remote._openai.keys import is_sendable
 
+if TYPE_CHECKING:
+    from llama_stack.provider import Client
+
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 MAX_ERROR_BYTES = 64 * 1024
 HEALTH_TIMEOUT_S = 3.0
@@ -56,7 +59,7 @@ class OpenAIDialect(PartialInference):
 
     def __init__(
         self,
-        http: httpx.AsyncClient,
+        http: "Client",
         *,
         key: str | None = None,
         credential_name: str | None = None,
@@ -65,6 +68,7 @@ class OpenAIDialect(PartialInference):
     ) -> None:
         self._http = http
         self._key = key
+        self._headers = http.merged(_headers(key))
         self._credential_name = credential_name
         self._models = models
         self._secrets = tuple(secrets)
@@ -107,10 +111,12 @@ class OpenAIDialect(PartialInference):
             raise UnsupportedParameter(
                 f"tool_prompt_format: {self._who} renders its prompts itself; leave it out", param="tool_prompt_format"
             )
-        return self._stream("chat/completions", encode_chat_request(request), caller, ChatChunkDecoder())
+        body = encode_chat_request(request, stream=not request.whole)
+        return self._stream("chat/completions", body, caller, ChatChunkDecoder())
 
     def complete(self, request: CompletionRequest, caller: Caller) -> AsyncGenerator[ChatEvent, None]:
-        return self._stream("completions", encode_completion_request(request), caller, CompletionChunkDecoder())
+        body = encode_completion_request(request, stream=not request.whole)
+        return self._stream("completions", body, caller, CompletionChunkDecoder())
 
     async def embed(self, request: EmbeddingRequest, caller: Caller) -> EmbeddingAnswer:
         for name, default in (("truncate", "refuse"), ("task", None)):
@@ -130,7 +136,9 @@ class OpenAIDialect(PartialInference):
     async def _post(self, path: str, body: JsonObject, caller: Caller) -> Any:
         key = self._key_for(caller)
         with self._failures(key):
-            async with self._http.stream("POST", path, content=orjson.dumps(body), headers=_headers(key)) as response:
+            async with self._http.exchange(
+                "POST", path, headers=self._headers_for(key), content=orjson.dumps(body)
+            ) as response:
                 if not response.is_success:
                     raise await self._refusal(response)
                 return _json(await _read(response, MAX_ANSWER_BYTES), self._who)
@@ -140,11 +148,13 @@ class OpenAIDialect(PartialInference):
     ) -> AsyncGenerator[ChatEvent, None]:
         key = self._key_for(caller)
         with self._failures(key):
-            async with self._http.stream("POST", path, content=orjson.dumps(body), headers=_headers(key)) as response:
+            async with self._http.exchange(
+                "POST", path, headers=self._headers_for(key), content=orjson.dumps(body)
+            ) as response:
                 if not response.is_success:
                     raise await self._refusal(response)
                 if response.headers.get("content-type", "").startswith("application/json"):
-                    # Asked for a stream, some servers still answer whole where they cannot stream.
+                    # Asked for like that, or from a server that cannot stream this.
                     whole = _json(await _read(response, MAX_ANSWER_BYTES), self._who)
                     for event in [*decoder.feed(whole), *decoder.end(complete=True)]:
                         yield event
@@ -188,6 +198,9 @@ class OpenAIDialect(PartialInference):
         if not isinstance(own, str) or not is_sendable(own):
             raise InvalidRequest(f"the credential {name} must be a text of printable ASCII characters", param=name)
         return own
+
+    def _headers_for(self, key: str | None) -> httpx.Headers:
+        return self._headers if key == self._key else self._http.merged(_headers(key))
 
     async def _refusal(self, response: httpx.Response) -> StackError:
         body = await _read(response, MAX_ERROR_BYTES, cut=True)
