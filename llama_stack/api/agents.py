@@ -19,7 +19,10 @@ from llama_stack.api.tools import ToolChoice, ToolDefinition
 
 
 class Budget(Word):
-    """What one turn may spend. The last inference step is run with tools off, so the user always gets text."""
+    """What one turn may spend. The last inference step is run with tools off, so the user always gets text.
+
+    max_tokens: tokens the model makes, not those it reads. max_seconds: without the time the turn awaits its caller.
+    """
 
     max_infer_iters: int = Field(10, ge=1, le=1000)
     max_tool_calls: int = Field(50, ge=0)
