@@ -137,7 +137,8 @@ def _uv() -> str | None:
 
 def _make_environment(target: Path) -> None:
     uv = _uv()
-    maker = [uv, "venv", "--python", sys.executable] if uv else [sys.executable, "-m", "venv"]
+    # With pip inside: what the doctor advises there must work where uv is not at hand.
+    maker = [uv, "venv", "--seed", "--python", sys.executable] if uv else [sys.executable, "-m", "venv"]
     _run([*maker, str(target)], "making the environment")
 
 
@@ -185,7 +186,8 @@ def _make_wheel(folder: Path, packages: Path) -> Path:
     before = set(packages.glob("*.whl"))
     uv = _uv()
     if uv:
-        command = [uv, "build", "--wheel", "--out-dir", str(packages), str(folder)]
+        # Left to itself, uv would look for a Python of its own liking, and download one.
+        command = [uv, "build", "--wheel", "--python", sys.executable, "--out-dir", str(packages), str(folder)]
     else:
         command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", str(packages), str(folder)]
     _run(command, f"making a wheel of {folder}")

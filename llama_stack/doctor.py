@@ -28,6 +28,7 @@ from llama_stack.errors import ConfigError, MissingVariable, StackError
 from llama_stack.hub import PREFIX as HUB_PREFIX
 from llama_stack.hub import cached_file
 from llama_stack.server.listening import listen
+from llama_stack.storage import default_url, schema_status
 from llama_stack.weights import PREFIX as WEIGHTS_PREFIX
 from llama_stack.weights import find_weights
 
@@ -69,6 +70,7 @@ async def examine(
         well = well and finding.state != "failed"
         yield finding
     if well:
+        yield await _database(name_or_path, distribution)
         async for finding in _providers(name_or_path, distribution):
             yield finding
 
@@ -124,7 +126,7 @@ def _read(
             yield distribution
         break
     for name in missing:
-        remedy = f"llama stack run {shlex.quote(name_or_path)} --env {name}=VALUE"
+        remedy = f"{_run(name_or_path)} --env {name}=VALUE"
         yield Finding("environment", "failed", f"the variable {name} is not set", remedy)
 
 
@@ -141,7 +143,7 @@ def _port(name_or_path: str, distribution: Distribution) -> Finding:
     try:
         listen(host, port).close()
     except ConfigError as error:
-        run = f"llama stack run {shlex.quote(name_or_path)}"
+        run = _run(name_or_path)
         remedy = f"{run} --host 127.0.0.1" if error.where == "server.host" else f"{run} --port {_free_port(host)}"
         return Finding("port", "failed", error.message.partition("\n")[0], remedy)
     return Finding("port", "ok", f"{port} on {host} is free")
@@ -232,9 +234,32 @@ def _model(name_or_path: str, reference: str) -> Finding:
         remedy = f"llama model download {shlex.quote(reference)}"
         return Finding("model", "failed", f"{reference} is not downloaded", remedy)
     if not path.is_file():
-        remedy = f"llama stack run {shlex.quote(name_or_path)} --model llama-micro"
+        remedy = f"{_run(name_or_path)} --model llama-micro"
         return Finding("model", "failed", f"there is no file {path}", remedy)
     return Finding("model", "ok", f"{reference} ({path.stat().st_size / 1e6:.1f} MB)")
+
+
+async def _database(name_or_path: str, distribution: Distribution) -> Finding:
+    if distribution.storage.url is None and not (stack_home() / "stack.db").exists():
+        return Finding("database", "ok", "a SQLite file, made at the first start")
+    url = distribution.storage.url or default_url(stack_home())
+    try:
+        status = await schema_status(url)
+    except StackError as error:
+        elsewhere = f"storage.url={default_url(stack_home())}"
+        return Finding("database", "failed", _words(error), f"{_run(name_or_path)} --set {shlex.quote(elsewhere)}")
+    version_words = f"{status.database}, schema version {status.current}"
+    if status.current > status.latest:
+        detail = f"{version_words}; this llama-stack knows versions up to {status.latest}"
+        return Finding("database", "failed", detail, _reinstall(source_of(PACKAGE).requirement()))
+    if status.pending and status.current:
+        remedy = f"llama db upgrade --distribution {shlex.quote(name_or_path)}"
+        return Finding("database", "warning", f"{version_words}; the next start upgrades it", remedy)
+    return Finding("database", "ok", version_words)
+
+
+def _run(name_or_path: str) -> str:
+    return f"llama stack run {shlex.quote(name_or_path)}"
 
 
 async def _providers(name_or_path: str, distribution: Distribution) -> AsyncIterator[Finding]:
@@ -266,5 +291,5 @@ def _reaching_remedy(name_or_path: str, distribution: Distribution, state: Provi
                 continue
             variable = re.search(r"[A-Z][A-Z0-9_]+", origin.detail)
             if variable:
-                return f"llama stack run {shlex.quote(name_or_path)} --env {variable[0]}=URL"
+                return f"{_run(name_or_path)} --env {variable[0]}=URL"
     return f"llama stack show {shlex.quote(name_or_path)} --resolved"

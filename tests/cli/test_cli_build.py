@@ -1,0 +1,226 @@
+"""`llama stack build`: requirements, an environment that is really made, a container's context."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from llama_stack.build import PACKAGE, containerfile_text, find_image_tool, image_command, source_of
+from tests.cli.running import LLAMA, Llama, assert_refused
+
+Write = Callable[..., str]
+EMPTY = "version: 1\nname: My stack\nproviders: {}\n"
+OURS = source_of(PACKAGE).requirement()
+
+
+def test_the_requirements_are_this_package_and_what_the_providers_name(llama: Llama) -> None:
+    done = llama("stack", "build", "starter", "--print-deps")
+    assert (done.returncode, done.stderr) == (0, "")
+    ours, *others = done.stdout.splitlines()
+    assert ours == OURS
+    assert any(requirement.startswith("xllamacpp") for requirement in others)
+
+
+def test_a_remote_stack_needs_no_engine(llama: Llama) -> None:
+    requirements = json.loads(llama("stack", "build", "openai-compatible", "--print-deps", "--json").stdout)
+    assert requirements == {"requirements": [OURS]}
+
+
+def test_a_postgres_url_adds_the_driver(write_distribution: Write, llama: Llama) -> None:
+    file = write_distribution(EMPTY + "storage: {url: 'postgresql://ann:sesame@db/stack'}\n")
+    done = llama("stack", "build", file, "--print-deps")
+    assert done.stdout == f"{source_of(PACKAGE).requirement('[postgres]')}\n"
+
+
+def test_an_unknown_provider_is_refused_before_anything_is_made(
+    write_distribution: Write, tmp_path: Path, llama: Llama
+) -> None:
+    file = write_distribution(EMPTY.replace("{}", "{inference: [{provider_id: a, provider_type: 'remote::acne'}]}"))
+    target = tmp_path / "target"
+    assert_refused(llama("stack", "build", file, "--target", str(target)), "'remote::acne'", "list-providers")
+    assert not target.exists()
+
+
+def test_a_folder_with_other_files_is_left_alone(write_distribution: Write, tmp_path: Path, llama: Llama) -> None:
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    file = write_distribution(EMPTY)
+    for kind in ("venv", "container"):
+        refused = llama("stack", "build", file, "--image-type", kind, "--target", str(tmp_path))
+        assert_refused(refused, str(tmp_path), "--target")
+
+
+def test_a_build_that_fails_leaves_nothing_behind(write_distribution: Write, tmp_path: Path, llama: Llama) -> None:
+    target = tmp_path / "target"
+    # Nowhere to install from.
+    done = llama(
+        *("stack", "build", write_distribution(EMPTY), "--target", str(target)),
+        UV_OFFLINE="1",
+        UV_CACHE_DIR=str(tmp_path / "cache"),
+        UV_FIND_LINKS="",
+        PIP_NO_INDEX="1",
+    )
+    assert done.returncode == 1
+    assert re.search(r"^Error: (making|installing) .* failed", done.stderr, re.MULTILINE)
+    assert "Traceback" not in done.stderr
+    assert not target.exists()
+
+
+# --- an environment, and the doctor inside it ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `llama` of an environment made for the starter distribution."""
+    folder = tmp_path_factory.mktemp("built")
+    done = subprocess.run(
+        [str(LLAMA), "stack", "build", "starter", "--target", str(folder / "env"), "--json"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    run = json.loads(done.stdout)["run"]
+    assert shlex.split(run)[1:] == ["stack", "run", "starter"]
+    return Path(shlex.split(run)[0])
+
+
+def inside(llama: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    return subprocess.run(
+        [str(llama), *arguments], capture_output=True, text=True, timeout=120, check=False, env=environment, cwd="/"
+    )
+
+
+@pytest.mark.timeout(400)
+def test_an_environment_runs_the_stack_without_the_checkout(built: Path) -> None:
+    assert inside(built, "--version").stdout == inside(LLAMA, "--version").stdout
+    assert "starter" in inside(built, "stack", "list").stdout
+    listed = json.loads(inside(built, "model", "list", "--local", "--json").stdout)["local"]
+    assert [row["path"] for row in listed if not row["path"].startswith(str(built.parent.parent))] == []
+    # Only what the distribution needs: the development tools of this checkout are not part of it.
+    assert not (built.parent / "pytest").exists()
+
+
+@pytest.mark.timeout(400)
+def test_the_registrys_absence_is_told_with_the_command_that_brings_it(built: Path) -> None:
+    listed = inside(built, "model", "list")
+    assert listed.returncode == 0
+    assert "Meta's model registry is not installed" in listed.stderr
+    refused = inside(built, "model", "describe", "Llama3.2-1B-Instruct")
+    assert_refused(refused, "registry is not installed", "llama-models")
+    install = refused.stderr.partition("Install it: ")[2].strip()
+    subprocess.run(shlex.split(install), check=True, capture_output=True, timeout=200)
+    assert inside(built, "model", "describe", "Llama3.2-1B-Instruct").returncode == 0
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(
+    ("subject", "package", "flags"),
+    [
+        ("packages", "xllamacpp", ()),
+        ("packages", "asyncpg", ("--set", "storage.url=postgresql://ann@127.0.0.1:9/stack")),
+    ],
+)
+def test_the_doctor_of_an_environment_names_the_command_that_installs_what_is_missing(
+    subject: str, package: str, flags: tuple[str, ...], built: Path
+) -> None:
+    uninstall = [sys.executable, "-m", "uv"] if shutil.which("uv") is None else ["uv"]
+    python = str(built.with_name("python"))
+    subprocess.run([*uninstall, "pip", "uninstall", "--python", python, package], check=False, capture_output=True)
+    before = diagnosis(built, *flags)
+    assert before[subject]["state"] == "failed"
+    assert package in before[subject]["detail"]
+    subprocess.run(shlex.split(before[subject]["remedy"]), check=True, capture_output=True, timeout=200)
+    assert diagnosis(built, *flags)[subject]["state"] == "ok"
+
+
+def diagnosis(llama: Path, *flags: str) -> dict[str, dict[str, str]]:
+    done = inside(llama, "stack", "doctor", "starter", "--json", *flags)
+    return {finding["subject"]: finding for finding in json.loads(done.stdout)["findings"]}
+
+
+# --- a container ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def context(write_distribution: Write, tmp_path: Path, llama: Llama) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A container's context, made where no engine can be reached."""
+    file = write_distribution(EMPTY + "server: {port: 8400}\n")
+    target = tmp_path / "context"
+    nowhere = {"PATH": str(tmp_path), "DOCKER_HOST": f"unix://{tmp_path}/none.sock"}
+    done = llama("stack", "build", file, "--image-type", "container", "--target", str(target), "--json", **nowhere)
+    assert done.returncode == 0, done.stderr
+    return target, done
+
+
+def test_a_context_holds_all_an_image_needs(context: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    target, done = context
+    assert (target / "Containerfile").read_text(encoding="utf-8") == containerfile_text(8400)
+    assert (target / "distribution.yaml").read_text(encoding="utf-8").startswith(EMPTY)
+    [wheel] = (target / "packages").iterdir()
+    assert (target / "requirements.txt").read_text(encoding="utf-8") == f"./packages/{wheel.name}\n"
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "llama_stack/distributions/starter.yaml" in names
+    outcome = json.loads(done.stdout)
+    assert outcome["containerfile"] == str(target / "Containerfile")
+    assert outcome["image"] is None
+
+
+def test_without_an_engine_the_command_is_left_to_run(
+    context: tuple[Path, subprocess.CompletedProcess[str]], llama: Llama
+) -> None:
+    target, done = context
+    assert "neither docker nor podman is installed" in done.stderr
+    by_hand = shlex.join(image_command("docker", "llama-stack-my-stack:0.1.0", target))
+    assert by_hand in done.stderr
+    assert json.loads(done.stdout)["build"] == by_hand
+
+
+@pytest.mark.skipif(shutil.which("docker") is None, reason="needs a docker client")
+def test_a_client_without_an_engine_is_told_apart_from_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    docker = tmp_path / "docker"
+    docker.symlink_to(str(shutil.which("docker")))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    tool = find_image_tool()
+    assert tool is not None
+    assert tool.command == "docker"
+    assert tool.trouble
+    assert "none.sock" in tool.trouble
+
+
+def test_the_containerfile_keeps_the_rules_of_a_service() -> None:
+    text = containerfile_text(8400)
+    entry = next(line for line in text.splitlines() if line.startswith("ENTRYPOINT "))
+    assert json.loads(entry.removeprefix("ENTRYPOINT ")) == [
+        *("llama", "stack", "run", "/stack/distribution.yaml"),
+        *("--host", "0.0.0.0", "--port", "8400"),
+    ]
+    instructions = [line.split()[0] for line in text.splitlines() if line and line[0].isupper()]
+    assert instructions.index("USER") < instructions.index("ENTRYPOINT")
+    assert "EXPOSE 8400" in text
+    assert "HEALTHCHECK" in instructions
+
+
+def test_a_model_outside_the_package_is_pointed_out(write_distribution: Write, tmp_path: Path, llama: Llama) -> None:
+    file = write_distribution(
+        EMPTY.replace(
+            "{}",
+            "{inference: [{provider_id: a, provider_type: 'inline::llama-cpp', "
+            f"models: [{{identifier: m, provider_resource_id: '{tmp_path}/m.gguf'}}]}}]}}",
+        )
+    )
+    done = llama(
+        *("stack", "build", file, "--image-type", "container", "--target", str(tmp_path / "context")),
+        PATH=str(tmp_path),
+    )
+    assert f"Note: {tmp_path}/m.gguf" in done.stderr
