@@ -44,6 +44,8 @@ async def test_the_default_is_a_file_in_the_home_that_only_its_owner_can_read(st
 
 
 async def test_sqlite_is_set_up_for_many_writers(tmp_path: Path) -> None:
+    async with open_database(f"sqlite:///{tmp_path / 'stack.db'}"):
+        pass
     async with open_database(f"sqlite:///{tmp_path / 'stack.db'}") as database, database.read() as connection:
         names = ("journal_mode", "foreign_keys", "synchronous", "busy_timeout")
         found = {name: (await connection.execute(text(f"PRAGMA {name}"))).scalar() for name in names}

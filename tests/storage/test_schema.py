@@ -230,6 +230,12 @@ async def test_of_four_processes_that_upgrade_together_one_does_it(
     assert (await schema_status(empty_url)).current == LATEST
 
 
+async def test_of_eight_upgrades_at_the_same_moment_one_does_it(empty_url: str) -> None:
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(upgrade_schema(empty_url)) for _ in range(8)]
+    assert sorted(len(task.result()) for task in tasks) == [0] * 7 + [LATEST]
+
+
 async def test_a_file_with_data_is_copied_before_it_is_changed(tmp_path: Path, alice: Caller) -> None:
     file = tmp_path / "stack.db"
     async with open_database(f"sqlite:///{file}") as opened:

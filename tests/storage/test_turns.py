@@ -251,7 +251,7 @@ async def test_a_turn_of_another_session_is_not_found(store: AgentStore, session
             pass
 
 
-@pytest.mark.parametrize("stored_steps", [0, 1, 4])
+@pytest.mark.parametrize("stored_steps", [0, 3])
 async def test_a_killed_process_loses_no_stored_step(
     store: AgentStore,
     database: Database,
