@@ -26,10 +26,13 @@ class Exchange:
         self._http = http
 
     async def get(self, path: str, caller: Caller) -> Any:
-        return await self._whole("GET", path, None, caller)
+        async with self._send("GET", path, None, caller) as response:
+            return _parsed(await response.aread())
 
-    async def post(self, path: str, body: JsonObject, caller: Caller) -> Any:
-        return await self._whole("POST", path, body, caller)
+    async def post(self, path: str, body: JsonObject, caller: Caller, *, patience_s: float = 0.0) -> Any:
+        """patience_s: wait at least so long for the answer to begin, whatever the connection's own limit is."""
+        async with self._send("POST", path, body, caller, patience_s=patience_s) as response:
+            return _parsed(await response.aread())
 
     async def stream(self, path: str, body: JsonObject, caller: Caller) -> AsyncGenerator[Any, None]:
         """The JSON of each server-sent event until `[DONE]`.
@@ -48,13 +51,9 @@ class Exchange:
                     yield parsed
         raise ProviderFailed("the connection to the stack broke off before the answer was complete")
 
-    async def _whole(self, method: str, path: str, body: JsonObject | None, caller: Caller) -> Any:
-        async with self._send(method, path, body, caller) as response:
-            return _parsed(await response.aread())
-
     @asynccontextmanager
     async def _send(
-        self, method: str, path: str, body: JsonObject | None, caller: Caller
+        self, method: str, path: str, body: JsonObject | None, caller: Caller, *, patience_s: float = 0.0
     ) -> AsyncIterator[httpx.Response]:
         """A response with a good status; its body is still to be read, inside the context."""
         headers = {"content-type": "application/json"}
@@ -62,8 +61,10 @@ class Exchange:
             headers[PROVIDER_DATA_HEADER] = json.dumps(caller.provider_credentials)
         content = None if body is None else orjson.dumps(body)
         where = self._http.base_url
+        limits = self._http.timeout.as_dict()
+        timeout = httpx.Timeout(**{**limits, "read": max(limits["read"] or patience_s, patience_s)})
         try:
-            async with self._http.stream(method, path, content=content, headers=headers) as response:
+            async with self._http.stream(method, path, content=content, headers=headers, timeout=timeout) as response:
                 if response.is_redirect:
                     target = response.headers.get("location")
                     raise NotPermitted(f"{where} redirects to {target}; connect to that address if you trust it")

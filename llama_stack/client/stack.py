@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import httpx
 
-from llama_stack.api.common import Caller, Health, HealthStatus
+from llama_stack.api.common import Caller, Health, HealthStatus, JsonObject
 from llama_stack.api.inference import (
     Capabilities,
     ChatEvent,
@@ -29,6 +29,9 @@ from llama_stack.wire.openai_completions import CompletionChunkDecoder, encode_c
 from llama_stack.wire.openai_embeddings import decode_embeddings, encode_embedding_request
 from llama_stack.wire.openai_models import decode_model
 from llama_stack.wire.rerank import decode_rerank, encode_rerank_request
+
+WHOLE_ANSWER_TIMEOUT_S = 600.0
+"""Least patience with an answer in one piece: nothing comes before the model has said its last word."""
 
 # What a connection's own questions (its health, the list of models) are asked as; the server knows the real owner.
 _SELF = Caller(owner="local")
@@ -66,26 +69,29 @@ class RemoteInference:
             return Health(status=HealthStatus.DEGRADED, message=error.message)
         return Health(status=HealthStatus.OK)
 
-    async def stream_chat(self, request: ChatRequest, caller: Caller) -> AsyncGenerator[ChatEvent, None]:
+    def stream_chat(self, request: ChatRequest, caller: Caller) -> AsyncGenerator[ChatEvent, None]:
         if not request.tools and request.tool_choice not in ("auto", "none"):
             # OpenAI's wire has no place for a choice without tools; left out, it would be ignored in silence.
             raise UnsupportedParameter("tool_choice asks for a call but no tools are offered", param="tool_choice")
-        decoder = ChatChunkDecoder()
-        chunks = self._exchange.stream("v1/chat/completions", encode_chat_request(request), caller)
-        async with aclosing(chunks):
-            async for chunk in chunks:
-                for event in decoder.feed(chunk):
-                    yield event
-        for event in decoder.end(complete=True):
-            yield event
+        body = encode_chat_request(request, stream=not request.whole)
+        return self._answer("v1/chat/completions", body, caller, ChatChunkDecoder())
 
-    async def complete(self, request: CompletionRequest, caller: Caller) -> AsyncGenerator[ChatEvent, None]:
-        decoder = CompletionChunkDecoder()
-        chunks = self._exchange.stream("v1/completions", encode_completion_request(request), caller)
-        async with aclosing(chunks):
-            async for chunk in chunks:
-                for event in decoder.feed(chunk):
-                    yield event
+    def complete(self, request: CompletionRequest, caller: Caller) -> AsyncGenerator[ChatEvent, None]:
+        body = encode_completion_request(request, stream=not request.whole)
+        return self._answer("v1/completions", body, caller, CompletionChunkDecoder())
+
+    async def _answer(
+        self, path: str, body: JsonObject, caller: Caller, decoder: ChatChunkDecoder | CompletionChunkDecoder
+    ) -> AsyncGenerator[ChatEvent, None]:
+        if "stream" in body:
+            async with aclosing(self._exchange.stream(path, body, caller)) as chunks:
+                async for chunk in chunks:
+                    for event in decoder.feed(chunk):
+                        yield event
+        else:
+            whole = await self._exchange.post(path, body, caller, patience_s=WHOLE_ANSWER_TIMEOUT_S)
+            for event in decoder.feed(whole):
+                yield event
         for event in decoder.end(complete=True):
             yield event
 

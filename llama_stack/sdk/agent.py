@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from uuid import uuid4
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from llama_stack.agents.functions import FunctionTool, tool_from_function
 from llama_stack.agents.loop import AgentSetup, resume_turn, run_turn
@@ -29,11 +29,11 @@ from llama_stack.api.agents import (
     TurnCompleted,
     TurnStarted,
 )
-from llama_stack.api.inference import ResponseFormat, Sampling, TextFormat
+from llama_stack.api.inference import ResponseFormat, Sampling
 from llama_stack.api.messages import Message, ToolCall, ToolMessage, UserMessage, text_of
 from llama_stack.api.tools import ToolChoice, ToolDefinition
 from llama_stack.errors import Conflict, InvalidRequest
-from llama_stack.sdk.requests import conversation, response_format
+from llama_stack.sdk.requests import conversation, response_format, wrong_option
 
 if TYPE_CHECKING:
     from llama_stack.sdk.stack import LlamaStack, SyncLlamaStack
@@ -82,10 +82,11 @@ class Agent:
     """An agent on a stack, local or connected. It keeps nothing between questions; a session does."""
 
     def __init__(self, stack: "LlamaStack", **options: Unpack[AgentOptions]) -> None:
-        """Raises InvalidRequest for a function that cannot be a tool."""
+        """Raises InvalidRequest for a wrong option, or for a function that cannot be a tool."""
         self._stack = stack
-        self._options = options
-        self._toolbox = Toolbox(_tool(source) for source in options.get("tools", ()))
+        given: dict[str, Any] = dict(options)
+        self._toolbox = Toolbox(_tool(source) for source in given.pop("tools", ()))
+        self._config = _config(given)
 
     async def run(self, question: Question) -> AgentResult:
         """Work through one question, in a session of its own."""
@@ -101,16 +102,9 @@ class Agent:
 
     async def setup(self) -> AgentSetup:
         """What the loop runs this agent with."""
-        options = self._options
-        config = AgentConfig(
-            model=options.get("model") or await self._stack.default_model(),
-            instructions=options.get("instructions", ""),
-            name=options.get("name"),
-            tool_choice=options.get("tool_choice", "auto"),
-            sampling=options.get("sampling") or Sampling(),
-            response_format=response_format(options.get("response_format") or TextFormat()),
-            budget=options.get("budget") or Budget(),
-        )
+        config = self._config
+        if config.model == _DEFAULT_MODEL:
+            config = config.model_copy(update={"model": await self._stack.default_model()})
         return AgentSetup(self._stack.inference, config, self._stack.caller, self._toolbox)
 
 
@@ -229,6 +223,21 @@ class SyncAgentSession:
     def stream(self, question: Question) -> Iterator[AgentEvent]:
         """See AgentSession.stream."""
         return self._stack.iterate(self._session.stream(question))
+
+
+_DEFAULT_MODEL = ""
+
+
+def _config(options: dict[str, Any]) -> AgentConfig:
+    if unknown := options.keys() - AgentOptions.__annotations__.keys():
+        known = ", ".join(AgentOptions.__annotations__)
+        raise InvalidRequest(f"{min(unknown)}: is no option of an agent; there are {known}", param=min(unknown))
+    if "response_format" in options:
+        options["response_format"] = response_format(options["response_format"])
+    try:
+        return AgentConfig(**{"model": _DEFAULT_MODEL, **options})
+    except ValidationError as error:
+        raise wrong_option(error) from error
 
 
 def _tool(source: ToolSource) -> Tool:

@@ -96,16 +96,23 @@ class LoopThread(Generic[HeldT]):
         async def begin() -> "asyncio.Task[None]":
             return asyncio.create_task(self._tracked(pump()))
 
-        async def next_item() -> T | None:
-            item = await queue.get()
-            room.release()
-            return item
+        async def next_items() -> list[T | None]:
+            """All there are, at least one: each change between the threads costs more than most items."""
+            items = [await queue.get()]
+            while not queue.empty():
+                items.append(queue.get_nowait())
+            for _ in items:
+                room.release()
+            return items
 
         pumping = self.wait(begin())
         try:
-            while (item := self.wait(next_item())) is not None:
-                yield item
-            self.wait(_outcome(pumping))
+            while True:
+                for item in self.wait(next_items()):
+                    if item is None:
+                        self.wait(_outcome(pumping))
+                        return
+                    yield item
         finally:
             if not pumping.done():
                 self.wait(_stopped(pumping))

@@ -39,9 +39,14 @@ def chat_request(messages: str | Message | Sequence[Message], model: str, option
             fields["sampling"] = Sampling(**{**given.model_dump(exclude_unset=True), **sampling})
         return ChatRequest(model=model, messages=talk, **fields)
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        name = ".".join(map(str, fault["loc"]))
-        problem = "is no option" if fault["type"] == "extra_forbidden" else fault["msg"]
-        raise InvalidRequest(f"{name}: {problem}", param=name) from error
+        raise wrong_option(error) from error
     except TypeError as error:
         raise InvalidRequest(str(error)) from error
+
+
+def wrong_option(error: ValidationError) -> InvalidRequest:
+    """The first fault, by the option's name."""
+    fault = error.errors(include_url=False)[0]
+    name = ".".join(map(str, fault["loc"]))
+    problem = "is no option" if fault["type"] == "extra_forbidden" else fault["msg"]
+    return InvalidRequest(f"{name}: {problem}", param=name)

@@ -1,7 +1,7 @@
 """LlamaStack: a running stack as an application sees it, opened in this process or connected to."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -112,7 +112,7 @@ class LlamaStack:
         self, messages: str | Message | Sequence[Message], *, model: str | None = None, **options: Any
     ) -> ChatAnswer:
         """A whole answer; `answer.text` is its text. Arguments are those of `stream_chat`."""
-        return await collect(self.stream_chat(messages, model=model, **options))
+        return await collect(self.stream_chat(messages, model=model, **{"whole": True, **options}))
 
     async def stream_chat(
         self, messages: str | Message | Sequence[Message], *, model: str | None = None, **options: Any
@@ -125,8 +125,9 @@ class LlamaStack:
         `response_format` asks for JSON of that shape. Raises InvalidRequest for an unknown or wrong option.
         """
         request = chat_request(messages, model or await self.default_model(ModelType.LLM), options)
-        async for event in self.inference.stream_chat(request, self.caller):
-            yield event
+        async with aclosing(self.inference.stream_chat(request, self.caller)) as events:
+            async for event in events:
+                yield event
 
     async def embed(self, texts: str | Sequence[str], *, model: str | None = None) -> EmbeddingAnswer:
         """One vector per text, in order. model: default is the first embedding model of the stack."""

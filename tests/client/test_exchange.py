@@ -8,6 +8,7 @@ import pytest
 
 from llama_stack import LlamaStack, errors
 from llama_stack.api.common import HealthStatus
+from llama_stack.client import stack as client
 
 LIMIT_S = 20.0
 
@@ -130,7 +131,18 @@ async def test_a_stream_that_falls_silent_is_a_timeout() -> None:
     async with peer(answer, then_hang=True) as (url, _), LlamaStack.connect(url, timeout_s=0.2) as stack:
         async with asyncio.timeout(LIMIT_S):
             with pytest.raises(errors.ProviderTimeout, match="sent nothing in time"):
+                async for _ in stack.stream_chat("Tell.", model="m"):
+                    pass
+
+
+async def test_an_answer_in_one_piece_is_waited_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "WHOLE_ANSWER_TIMEOUT_S", 0.5)
+    async with peer(b"", then_hang=True) as (url, _), LlamaStack.connect(url, timeout_s=0.01) as stack:
+        started = asyncio.get_running_loop().time()
+        async with asyncio.timeout(LIMIT_S):
+            with pytest.raises(errors.ProviderTimeout):
                 await stack.chat("Tell.", model="m")
+        assert asyncio.get_running_loop().time() - started >= 0.5
 
 
 async def test_a_stack_without_models_says_that_none_can_be_chosen() -> None:

@@ -51,7 +51,7 @@ async def test_a_question_is_answered(way: Way, inference: ScriptedInference) ->
     assert answer.text == "Hello ü"
     assert answer.choices[0].finish_reason == "stop"
     assert answer.usage == Usage(input_tokens=3, output_tokens=5)
-    assert inference.requests == [ChatRequest(model="scripted", messages=[UserMessage(content="Hi")])]
+    assert inference.requests == [ChatRequest(model="scripted", messages=[UserMessage(content="Hi")], whole=True)]
 
 
 async def test_the_answer_comes_in_the_pieces_the_model_makes(way: Way, inference: ScriptedInference) -> None:
@@ -60,6 +60,7 @@ async def test_the_answer_comes_in_the_pieces_the_model_makes(way: Way, inferenc
     events = await way.stream("Where?")
 
     assert without_model(events) == [TextDelta(text="I "), TextDelta(text="look."), *script]
+    assert inference.requests == [ChatRequest(model="scripted", messages=[UserMessage(content="Where?")])]
 
 
 def without_model(events: list[ChatEvent]) -> list[ChatEvent]:
@@ -107,6 +108,7 @@ EVERYTHING = ChatRequest(
     top_logprobs=3,
     reasoning_effort="low",
     user="ann-7",
+    whole=True,
     extra={"partner_field": {"deep": [1, None]}},
 )
 
@@ -235,7 +237,7 @@ async def test_an_error_in_the_middle_of_an_answer_is_the_same_error(
 ) -> None:
     play(inference, [TextDelta(text="I "), error])
     with pytest.raises(errors.StackError) as raised:
-        await way.chat("Hi")
+        await way.stream("Hi")
 
     assert type(raised.value) is type(error)
     assert (raised.value.message, raised.value.param, raised.value.code) == (error.message, error.param, error.code)

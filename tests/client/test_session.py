@@ -2,12 +2,14 @@
 
 import asyncio
 from contextlib import aclosing
+from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from llama_stack import Agent, LlamaStack, errors
 from llama_stack.api.agents import ToolCallFinished
-from llama_stack.api.inference import ChatRequest
+from llama_stack.api.inference import ChatRequest, JsonSchemaFormat
 from llama_stack.api.messages import AssistantMessage, ToolMessage, UserMessage
 from llama_stack.api.tools import ToolDefinition
 from llama_stack.testing.scripted import Script, ScriptedInference, calls, says
@@ -110,3 +112,40 @@ async def test_a_turn_begins_with_what_the_user_says() -> None:
             await agent.run([AssistantMessage(content="I said")])  # type: ignore[list-item]
         with pytest.raises(errors.InvalidRequest, match="at least one message"):
             await agent.run([])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"modle": "m"}, "modle: is no option of an agent; there are model, instructions"),
+        ({"budget": {"max_infer_iters": 0}}, "budget.max_infer_iters: Input should be greater than or equal to 1"),
+        ({"sampling": {"temprature": 1}}, "sampling.temprature: is no option"),
+    ],
+)
+async def test_a_wrong_option_is_refused_when_the_agent_is_made(options: Any, message: str) -> None:
+    async with in_process(ScriptedInference()) as stack:
+        with pytest.raises(errors.InvalidRequest, match=message):
+            Agent(stack, **options)
+
+
+async def test_the_model_is_the_first_one_unless_it_is_named() -> None:
+    inference = ScriptedInference()
+    async with in_process(inference) as stack:
+        await Agent(stack).run("Hi")
+        await Agent(stack, model="another").run("Hi")
+
+    assert [request.model for request in inference.requests] == ["scripted", "another"]
+
+
+class Sum(BaseModel):
+    result: int
+
+
+async def test_an_agents_final_answer_has_the_form_that_was_asked_for() -> None:
+    inference = ScriptedInference(calls(("look", "{}")), says("A cat."), says('{"result": 1}'))
+    async with in_process(inference) as stack:
+        result = await Agent(stack, tools=[look], response_format=Sum).run("How many?")
+
+    assert Sum.model_validate_json(result.text) == Sum(result=1)
+    wanted = JsonSchemaFormat(name="Sum", json_schema=Sum.model_json_schema(), strict=True)
+    assert last_chat(inference).response_format == wanted
