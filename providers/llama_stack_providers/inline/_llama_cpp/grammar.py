@@ -7,6 +7,7 @@ mark must come first, a few tokens are generated; without the mark, the grammar 
 """
 
 import asyncio
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +27,8 @@ from llama_stack.wire.llama_prompts.families import LlamaFamily
 from llama_stack_providers.inline._llama_cpp.engine import Engine
 
 LARK = "%llguidance {}\n"
+GBNF_LIMIT = 65_536
+GBNF_NESTING_LIMIT = 500
 _MARK = "=#="
 _REMEMBERED = 256
 
@@ -40,10 +43,7 @@ async def format_grammar(engine: Engine, form: ResponseFormat) -> dict[str, Any]
         case JsonSchemaFormat():
             grammar = json_schema_grammar(form.json_schema)
         case GrammarFormat(syntax="gbnf"):
-            if not form.grammar.strip() or form.grammar.startswith("%llguidance"):
-                raise InvalidRequest(
-                    "the text is no GBNF grammar; for Lark, set syntax to lark", param="response_format"
-                )
+            _check_gbnf(form.grammar)
             return {"grammar": form.grammar}
         case GrammarFormat(syntax="lark"):
             grammar = form.grammar if form.grammar.startswith("%llguidance") else LARK + form.grammar
@@ -52,6 +52,22 @@ async def format_grammar(engine: Engine, form: ResponseFormat) -> dict[str, Any]
             grammar = f"{LARK}start: /{escaped}/\n"
     await prove(engine, grammar, param="response_format")
     return {"grammar": grammar}
+
+
+def _check_gbnf(grammar: str) -> None:
+    """Refuse what llama.cpp's parser would fail on badly: it recurses without limit and takes quadratic time."""
+    if not grammar.strip() or grammar.startswith("%llguidance"):
+        raise InvalidRequest("the text is no GBNF grammar; for Lark, set syntax to lark", param="response_format")
+    if len(grammar) > GBNF_LIMIT:
+        raise InvalidRequest(
+            f"a GBNF grammar may have {GBNF_LIMIT} characters, not {len(grammar)}", param="response_format"
+        )
+    depth = deepest = 0
+    for bracket in re.findall(r"[()]", grammar):
+        depth += 1 if bracket == "(" else -1
+        deepest = max(deepest, depth)
+    if deepest > GBNF_NESTING_LIMIT:
+        raise InvalidRequest(f"the GBNF grammar nests more than {GBNF_NESTING_LIMIT} deep", param="response_format")
 
 
 def must_call(request: ChatRequest) -> bool:
@@ -132,7 +148,8 @@ def _reason(engine: Engine) -> str:
     said = engine.worker.said("llg error:")
     if said is None:
         return "the grammar does not compile"
-    first, _, rest = said.partition("llg error:")[2].partition("\n")
-    sentences = [first.partition("): ")[2] or first, *rest.split("\n")]
-    words = [line.strip() for line in sentences if line.strip() and not line.strip()[0].isdigit()]
-    return " ".join(word for word in words if set(word) != {"^"})[:500]
+    lines = [line.strip() for line in said.partition("llg error:")[2].partition("<state>")[0].split("\n")]
+    sentence = lines[0].partition("): ")[2] or lines[0]
+    # A regular expression's error stands below the expression.
+    below = next((line for line in lines[1:] if line.startswith("error: ")), "")
+    return f"{sentence[:300]} {below[:300]}".strip()

@@ -85,7 +85,8 @@ async def test_a_file_cut_short_is_seen_before_it_is_loaded(model: str, tmp_path
 
 async def test_a_load_that_fails_gives_llama_cpps_reason(tmp_path: Path) -> None:
     """Trap: the exception only says that loading failed; the reason is on standard error."""
-    path = gguf(tmp_path / "odd.gguf", {"general.architecture": "unheard-of"})
+    values: dict[str, int | str] = {"general.architecture": "unheard-of", "tokenizer.chat_template": "{{ messages }}"}
+    path = gguf(tmp_path / "odd.gguf", values)
     async with opened(tmp_path, resource(str(path))) as inference:
         with pytest.raises(ProviderUnavailable, match=r"cannot be loaded: .*unknown model architecture: 'unheard-of'"):
             await chats(inference, str(path))
