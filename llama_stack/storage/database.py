@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from llama_stack.errors import ConfigError, ProviderUnavailable, StackError
 from llama_stack.storage.engine import Location, create_engine, locate, prepare_file, unavailable
-from llama_stack.storage.schema import SchemaStatus, migrate_schema, read_status, refuse_newer, refuse_older
+from llama_stack.storage.schema import SchemaStatus, migrate_schema, read_status, refuse_newer, refuse_older, status_of
 
 
 class Database:
@@ -91,13 +91,22 @@ async def open_database(url: str, *, migrate: bool = True) -> AsyncIterator[Data
             refuse_newer(status)
             if not migrate:
                 refuse_older(status)
-            elif status.pending:
+            elif location.in_memory:
                 await migrate_schema(engine, location)
+            elif status.pending:
+                await upgrade_schema(url)
         yield Database(engine, location)
 
 
 async def schema_status(url: str) -> SchemaStatus:
-    """What `llama db status` shows. Raises ConfigError when the database cannot be opened."""
+    """What `llama db status` shows. Creates nothing: a file that is not there yet has version 0.
+
+    Raises ConfigError when the database cannot be opened.
+    """
+    location = locate(url)
+    with _fatal_at_start(location):
+        if location.file is not None and not await asyncio.to_thread(location.file.exists):
+            return status_of(location, 0)
     async with _opened(url) as (engine, location):
         with _fatal_at_start(location):
             return await read_status(engine, location)
@@ -105,7 +114,7 @@ async def schema_status(url: str) -> SchemaStatus:
 
 async def upgrade_schema(url: str) -> list[str]:
     """Apply every pending migration (`llama db upgrade`); returns what was done, empty when nothing was due."""
-    async with _opened(url) as (engine, location):
+    async with _opened(url, migrates=True) as (engine, location):
         with _fatal_at_start(location):
             return await migrate_schema(engine, location)
 
@@ -116,7 +125,7 @@ async def rollback_schema(url: str, to: int | None = None) -> list[str]:
     0 empties the database. Data that only the newer schema can hold is lost; a SQLite file is copied beside itself
     first. Raises ConfigError when the database is not above that version.
     """
-    async with _opened(url) as (engine, location):
+    async with _opened(url, migrates=True) as (engine, location):
         with _fatal_at_start(location):
             current = (await read_status(engine, location)).current
             target = max(current - 1, 0) if to is None else to
@@ -129,11 +138,11 @@ async def rollback_schema(url: str, to: int | None = None) -> list[str]:
 
 
 @asynccontextmanager
-async def _opened(url: str) -> AsyncIterator[tuple[AsyncEngine, Location]]:
+async def _opened(url: str, *, migrates: bool = False) -> AsyncIterator[tuple[AsyncEngine, Location]]:
     location = locate(url)
     if location.file is not None:
         await prepare_file(location.file)
-    engine = create_engine(location)
+    engine = create_engine(location, migrates=migrates)
     try:
         yield engine, location
     finally:

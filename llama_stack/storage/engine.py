@@ -25,6 +25,8 @@ BUSY_TIMEOUT_S = 30.0
 POOL_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 10.0
 STATEMENT_TIMEOUT_S = 60.0
+MIGRATION_TIMEOUT_S = 3600.0
+"""How long a migration may take, and another process may wait for it."""
 READERS = 8
 """Connections of one process at most; each SQLite connection is a thread."""
 
@@ -77,12 +79,14 @@ def unavailable(location: Location, error: BaseException) -> ProviderUnavailable
     return ProviderUnavailable(f"the database {location.shown} cannot serve now: {reason}", code="storage_unavailable")
 
 
-def create_engine(location: Location) -> AsyncEngine:
+def create_engine(location: Location, *, migrates: bool = False) -> AsyncEngine:
     """An engine for one event loop of one process; nothing is connected yet. Dispose of it on the same loop."""
-    return _sqlite_engine(location) if location.dialect == "sqlite" else _postgres_engine(location)
+    if location.dialect == "sqlite":
+        return _sqlite_engine(location, MIGRATION_TIMEOUT_S if migrates else BUSY_TIMEOUT_S)
+    return _postgres_engine(location, MIGRATION_TIMEOUT_S if migrates else STATEMENT_TIMEOUT_S)
 
 
-def _postgres_engine(location: Location) -> AsyncEngine:
+def _postgres_engine(location: Location, timeout_s: float) -> AsyncEngine:
     try:
         import asyncpg
     except ImportError as error:
@@ -95,7 +99,7 @@ def _postgres_engine(location: Location) -> AsyncEngine:
             return await asyncpg.connect(
                 location.url,
                 timeout=CONNECT_TIMEOUT_S,
-                command_timeout=STATEMENT_TIMEOUT_S,
+                command_timeout=timeout_s,
                 # Compiling a query costs more than these short ones take.
                 server_settings={"application_name": "llama-stack", "jit": "off"},
             )
@@ -113,10 +117,10 @@ def _postgres_engine(location: Location) -> AsyncEngine:
     )
 
 
-def _sqlite_engine(location: Location) -> AsyncEngine:
+def _sqlite_engine(location: Location, timeout_s: float) -> AsyncEngine:
     engine = create_async_engine(
         "sqlite+aiosqlite://" if location.file is None else f"sqlite+aiosqlite:///{location.file}",
-        connect_args={"timeout": BUSY_TIMEOUT_S},
+        connect_args={"timeout": timeout_s},
         poolclass=AsyncAdaptedQueuePool,
         # A database in memory is its connection: there must be one, and it must stay.
         pool_size=1 if location.in_memory else READERS,

@@ -71,9 +71,13 @@ async def read_status(
     engine: AsyncEngine, location: Location, migrations: Sequence[Migration] | None = None
 ) -> SchemaStatus:
     """Where the database stands. Takes no lock, so a running server does not notice."""
-    known = load_migrations() if migrations is None else migrations
     async with engine.connect() as connection:
         current = await connection.run_sync(_current_version)
+    return status_of(location, current, migrations)
+
+
+def status_of(location: Location, current: int, migrations: Sequence[Migration] | None = None) -> SchemaStatus:
+    known = load_migrations() if migrations is None else migrations
     pending = [f"{one.version:04d} {one.name}" for one in known if one.version > current]
     return SchemaStatus(location.shown, current, len(known), pending)
 
@@ -92,7 +96,7 @@ async def migrate_schema(
         raise ConfigError(f"there is no schema version {target}", remedy=f"choose one from 0 to {len(known)}")
     async with _exclusive(engine) as connection:
         current = await connection.run_sync(_current_version)
-        refuse_newer(SchemaStatus(location.shown, current, len(known), []))
+        refuse_newer(status_of(location, current, known))
         if current == target:
             return []
         if location.file is not None and current > 0:

@@ -146,6 +146,12 @@ async def test_status_tells_what_is_due(empty_url: str) -> None:
     assert (await schema_status(empty_url)).current == LATEST - 1
 
 
+async def test_asking_for_the_status_creates_nothing(tmp_path: Path) -> None:
+    status = await schema_status(f"sqlite:///{tmp_path / 'folder' / 'stack.db'}")
+    assert (status.current, len(status.pending)) == (0, LATEST)
+    assert names_in(tmp_path) == set()
+
+
 async def test_an_upgrade_keeps_the_data_and_a_rollback_too(empty_url: str, alice: Caller) -> None:
     async with open_database(empty_url) as opened:
         agent = await AgentStore(opened).create_agent(AgentConfig(model="m"), alice)
