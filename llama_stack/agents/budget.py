@@ -27,7 +27,7 @@ class Allowance:
         return cls(budget, now + budget.max_seconds, now + budget.max_seconds * (1 - ANSWER_SHARE))
 
     def spent(self, turn: Turn, now: float) -> TurnEndReason | None:
-        """Why the turn must be closed with what it has; None while the model may go on calling tools."""
+        """Why the next step must be the last one, with tools off; None while the model may go on calling tools."""
         if self.tools_deadline is not None and now >= self.tools_deadline:
             return "max_seconds"
         if (
@@ -41,11 +41,13 @@ class Allowance:
             return "max_infer_iters"
         return None
 
-    def can_infer(self, turn: Turn, now: float) -> bool:
-        """Whether anything is left for one more step, if only one with tools off."""
+    def exhausted(self, turn: Turn, now: float) -> TurnEndReason | None:
+        """Why there can be no further step, not even one with tools off; None while there can."""
         if self.deadline is not None and now >= self.deadline:
-            return False
-        return self.iterations_left(turn) > 0 and self.tokens_left(turn) != 0
+            return "max_seconds"
+        if self.tokens_left(turn) == 0:
+            return "max_tokens"
+        return "max_infer_iters" if self.iterations_left(turn) <= 0 else None
 
     def iterations_left(self, turn: Turn) -> int:
         return self.budget.max_infer_iters - sum(isinstance(step, InferenceStep) for step in turn.steps)

@@ -20,7 +20,8 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from llama_stack.agents.budget import Allowance
-from llama_stack.agents.tools import Toolbox, bounded, error_result, same_call
+from llama_stack.agents.calls import ToolCallEvent, run_calls
+from llama_stack.agents.tools import Toolbox, bounded
 from llama_stack.agents.transcript import calls_made, last_inference, messages_of, open_calls
 from llama_stack.api.agents import (
     AgentConfig,
@@ -30,8 +31,6 @@ from llama_stack.api.agents import (
     StepProgress,
     StepStarted,
     StepType,
-    ToolCallFinished,
-    ToolCallStarted,
     ToolExecutionStep,
     Turn,
     TurnAwaitingInput,
@@ -52,10 +51,8 @@ from llama_stack.api.inference import (
 )
 from llama_stack.api.messages import (
     AssistantMessage,
-    Content,
     Message,
     SystemMessage,
-    TextPart,
     ToolCall,
     ToolMessage,
     UserMessage,
@@ -64,11 +61,6 @@ from llama_stack.api.messages import (
 from llama_stack.api.tools import NamedToolChoice, ToolChoice, ToolResult
 from llama_stack.errors import Conflict, InvalidRequest
 
-MAX_PARALLEL_CALLS = 16
-REPEATED = (
-    "(This same call was already made in this turn, with the same arguments. "
-    "Do not repeat it: use its result, or try something else.)"
-)
 T = TypeVar("T")
 
 
@@ -94,6 +86,8 @@ async def run_turn(
     history: the conversation so far, without instructions (those are the config's). messages: what the user says now.
     Raises what inference raises (ProviderFailed, ContextOverflow, ...); the steps handed out until then stay valid.
     """
+    if not messages:
+        raise InvalidRequest("a turn begins with at least one message", param="messages")
     turn = Turn(turn_id=_new_id("turn"), session_id=session_id, input=list(messages), started_at=datetime.now(UTC))
     yield TurnStarted(turn_id=turn.turn_id)
     async with aclosing(_TurnUnderWay(setup, history, turn).go_on()) as events:
@@ -142,7 +136,8 @@ class _TurnUnderWay:
         while self._turn.end_reason is None:
             calls = open_calls(self._turn)
             awaited = self._awaited(calls)
-            if ours := [call for call in calls if call not in awaited]:
+            awaited_ids = {call.id for call in awaited}
+            if ours := [call for call in calls if call.id not in awaited_ids]:
                 stage = self._call_tools(ours)
             elif awaited:
                 yield TurnAwaitingInput(turn=self._turn, tool_calls=awaited)
@@ -180,8 +175,8 @@ class _TurnUnderWay:
 
     async def _infer(self) -> AsyncGenerator[AgentEvent, None]:
         plan = self._plan()
-        if not self._allowance.can_infer(self._turn, self._now()):
-            self._close(self._allowance.spent(self._turn, self._now()) or plan.closing or "completed")
+        if reason := self._allowance.exhausted(self._turn, self._now()):
+            self._close(reason)
             return
         step_id = _new_id("step")
         yield StepStarted(step_id=step_id, step_type=StepType.INFERENCE)
@@ -228,7 +223,7 @@ class _TurnUnderWay:
             model=config.model,
             messages=messages,
             tools=tools,
-            tool_choice=self._tool_choice() if plan.tools_on else "none" if tools else "auto",
+            tool_choice="none" if tools and not plan.tools_on else self._tool_choice(),
             # A form that is enforced from the first step would keep the model from calling tools at all.
             response_format=TextFormat() if plan.tools_on else config.response_format,
             sampling=self._sampling(),
@@ -287,8 +282,17 @@ class _TurnUnderWay:
     async def _call_tools(self, calls: list[ToolCall]) -> AsyncGenerator[AgentEvent, None]:
         step_id = _new_id("step")
         yield StepStarted(step_id=step_id, step_type=StepType.TOOL_EXECUTION)
-        events: asyncio.Queue[AgentEvent | None] = asyncio.Queue()
-        async with _owned(self._call_side_by_side(calls, step_id, events)) as running:
+        events: asyncio.Queue[ToolCallEvent | None] = asyncio.Queue()
+        work = run_calls(
+            self._setup.toolbox,
+            calls,
+            step_id,
+            events,
+            earlier=calls_made(self._turn),
+            allowed=max(0, self._allowance.calls_left(self._turn)),
+            deadline=self._allowance.tools_deadline,
+        )
+        async with _owned(work) as running:
             while (event := await events.get()) is not None:
                 yield event
             results = await running
@@ -296,48 +300,11 @@ class _TurnUnderWay:
         self._turn.steps.append(step)
         yield StepCompleted(step=step)
 
-    async def _call_side_by_side(
-        self, calls: list[ToolCall], step_id: str, events: asyncio.Queue[AgentEvent | None]
-    ) -> list[ToolMessage]:
-        """Results in the order of the calls; None in the queue says that no event will follow."""
-        earlier = calls_made(self._turn)
-        left = max(0, self._allowance.calls_left(self._turn))
-        free = asyncio.Semaphore(MAX_PARALLEL_CALLS)
-
-        async def answer(position: int, call: ToolCall) -> ToolMessage:
-            async with free:
-                events.put_nowait(ToolCallStarted(step_id=step_id, tool_call=call))
-                result = await self._result(call) if position < left else error_result(_NO_CALLS_LEFT)
-            content = result.content
-            if same_call(call, [*earlier, *calls[:position]]):
-                content = _with_note(content, REPEATED)
-            message = ToolMessage(tool_call_id=call.id, name=call.name, content=content)
-            events.put_nowait(ToolCallFinished(step_id=step_id, result=message, is_error=result.is_error))
-            return message
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                running = [group.create_task(answer(position, call)) for position, call in enumerate(calls)]
-            return [task.result() for task in running]
-        finally:
-            events.put_nowait(None)
-
-    async def _result(self, call: ToolCall) -> ToolResult:
-        deadline = self._allowance.tools_deadline
-        if deadline is not None and self._now() >= deadline:
-            return error_result("The call was not made: the time for this turn is used up.")
-        try:
-            async with asyncio.timeout_at(deadline):
-                return await self._setup.toolbox.run(call)
-        except TimeoutError:
-            return error_result(f"{call.name} was stopped: the time for this turn is used up.")
-
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
 
 
-_NO_CALLS_LEFT = "The call was not made: this turn may make no more tool calls."
 _LIMITS: dict[TurnEndReason, str] = {
     "max_infer_iters": "the limit of model calls for one turn was reached",
     "max_tool_calls": "the limit of tool calls for one turn was reached",
@@ -380,10 +347,6 @@ async def _owned(work: Coroutine[Any, Any, T]) -> AsyncIterator[asyncio.Task[T]]
     finally:
         task.cancel()
         await asyncio.wait([task])
-
-
-def _with_note(content: Content, note: str) -> Content:
-    return f"{content}\n{note}" if isinstance(content, str) else [*content, TextPart(text=note)]
 
 
 def _new_id(kind: str) -> str:

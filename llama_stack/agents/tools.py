@@ -6,10 +6,12 @@ becomes a result that tells the model what to do next. Nothing a model or a tool
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
+
+from pydantic_core import from_json
 
 from llama_stack.agents.json_schema import schema_faults
 from llama_stack.api.common import JsonObject
@@ -93,7 +95,7 @@ class Toolbox:
         if tool is None:
             return error_result(f"There is no tool named {call.name!r}. {self._hint(call.name)}")
         try:
-            arguments = json.loads(call.arguments or "{}")
+            arguments = from_json(call.arguments or "{}")
         except ValueError as error:
             return error_result(f"The arguments of {call.name} are not valid JSON: {error}. {_usage(tool)}")
         if not isinstance(arguments, dict):
@@ -130,16 +132,12 @@ def error_result(text: str) -> ToolResult:
     return ToolResult(content=f"Error: {text}", is_error=True)
 
 
-def same_call(call: ToolCall, others: Sequence[ToolCall]) -> bool:
-    """Whether one of the others is the same wish: same tool, same arguments, however they are spelled."""
-    return any(call.name == other.name and _meaning(call) == _meaning(other) for other in others)
-
-
-def _meaning(call: ToolCall) -> object:
+def meaning_of(call: ToolCall) -> tuple[str, str]:
+    """The same for two calls of one tool with the same arguments, however they are spelled."""
     try:
-        return json.loads(call.arguments or "{}")
+        return call.name, json.dumps(from_json(call.arguments or "{}"), sort_keys=True)
     except ValueError:
-        return call.arguments
+        return call.name, call.arguments
 
 
 def _usage(tool: Tool) -> str:

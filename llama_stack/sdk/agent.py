@@ -253,6 +253,4 @@ def _input(question: Question) -> list[UserMessage | ToolMessage]:
         if not isinstance(message, UserMessage | ToolMessage):
             raise InvalidRequest(f"a turn begins with what the user says, not with a message of role {message.role!r}")
         messages.append(message)
-    if not messages:
-        raise InvalidRequest("a turn begins with at least one message", param="messages")
     return messages

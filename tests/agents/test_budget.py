@@ -7,7 +7,7 @@ import pytest
 
 from llama_stack.agents.loop import run_turn
 from llama_stack.api.agents import ToolExecutionStep
-from llama_stack.api.inference import Sampling, TextDelta
+from llama_stack.api.inference import JsonSchemaFormat, Sampling, TextDelta
 from llama_stack.testing.scripted import ScriptedInference
 from tests.agents.scripts import asks, calls, chats, everything, results_in, says, setup_of, text_out
 
@@ -162,3 +162,22 @@ async def test_a_model_that_says_nothing_in_time_is_answered_for() -> None:
         )
 
     assert text_out(turn) == "I had to stop before an answer was ready: the time limit for one turn was reached."
+
+
+async def test_a_form_that_can_no_longer_be_asked_for_leaves_the_text() -> None:
+    form = JsonSchemaFormat(json_schema={"type": "object"})
+    script = ScriptedInference(says("It is 2.", tokens=100))
+    setup = setup_of(script, again, response_format=form, budget={"max_tokens": 100})
+    _, turn = await everything(run_turn(setup, [], asks("?")))
+
+    assert turn.end_reason == "max_tokens"
+    assert text_out(turn) == "It is 2."
+
+
+async def test_a_budget_that_is_used_up_before_the_first_step_is_answered_for() -> None:
+    hanging = ScriptedInference(says("never"))
+    _, turn = await everything(run_turn(setup_of(hanging, budget={"max_seconds": 1e-9}), [], asks("?")))
+
+    assert hanging.requests == []
+    assert turn.end_reason == "max_seconds"
+    assert text_out(turn).startswith("I had to stop")

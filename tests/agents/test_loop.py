@@ -6,7 +6,8 @@ from contextlib import aclosing
 
 import pytest
 
-from llama_stack.agents.loop import MAX_PARALLEL_CALLS, REPEATED, resume_turn, run_turn
+from llama_stack.agents.calls import MAX_PARALLEL_CALLS, REPEATED
+from llama_stack.agents.loop import resume_turn, run_turn
 from llama_stack.agents.tools import MAX_RESULT_CHARS, tool_from_schema
 from llama_stack.agents.transcript import history_of, messages_of
 from llama_stack.api.agents import (
@@ -174,7 +175,7 @@ async def test_five_made_up_tools_in_a_row_end_within_the_budget() -> None:
     assert text_out(turn) == "I cannot."
 
 
-@pytest.mark.parametrize("arguments", ['{"number": ', "[1]", '"1"', "{'number': 1}"])
+@pytest.mark.parametrize("arguments", ['{"number": ', "[1]", '"1"', "{'number': 1}", "[" * 100_000], ids=str.__len__)
 async def test_arguments_that_are_no_json_object_go_back_to_the_model(arguments: str) -> None:
     script = ScriptedInference(calls(("double", arguments)), says("sorry"))
     await everything(run_turn(setup_of(script, double), [], asks("?")))
@@ -288,6 +289,11 @@ async def test_errors_of_the_model_are_raised_to_the_reader() -> None:
         await everything(run_turn(setup_of(script), [], asks("?")))
 
 
+async def test_a_turn_begins_with_a_message() -> None:
+    with pytest.raises(InvalidRequest, match="at least one message"):
+        await everything(run_turn(setup_of(ScriptedInference()), [], []))
+
+
 # --- tools on and off ----------------------------------------------------------------------------------------------
 
 
@@ -309,6 +315,13 @@ async def test_a_demand_to_call_a_tool_is_met_by_the_first_call(choice: object) 
     await everything(run_turn(setup_of(script, double, tool_choice=choice), [], asks("?")))
 
     assert [request.tool_choice for request in chats(script)] == [choice, "auto"]
+
+
+async def test_a_demand_without_tools_is_passed_on_to_be_refused() -> None:
+    script = ScriptedInference(says("hm"))
+    await everything(run_turn(setup_of(script, tool_choice="required"), [], asks("?")))
+
+    assert chats(script)[0].tool_choice == "required"
 
 
 async def test_the_answers_form_is_asked_for_once_the_tools_are_done() -> None:

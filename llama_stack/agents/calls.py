@@ -1,0 +1,81 @@
+"""The calls of one answer, run side by side within the turn's limits; results keep the order of the calls."""
+
+import asyncio
+from collections.abc import Sequence
+
+from llama_stack.agents.tools import Toolbox, error_result, meaning_of
+from llama_stack.api.agents import ToolCallFinished, ToolCallStarted
+from llama_stack.api.messages import Content, TextPart, ToolCall, ToolMessage
+from llama_stack.api.tools import ToolResult
+
+MAX_PARALLEL_CALLS = 16
+REPEATED = (
+    "(This same call was already made in this turn, with the same arguments. "
+    "Do not repeat it: use its result, or try something else.)"
+)
+ToolCallEvent = ToolCallStarted | ToolCallFinished
+
+
+async def run_calls(
+    toolbox: Toolbox,
+    calls: Sequence[ToolCall],
+    step_id: str,
+    events: "asyncio.Queue[ToolCallEvent | None]",
+    *,
+    earlier: Sequence[ToolCall],
+    allowed: int,
+    deadline: float | None,
+) -> list[ToolMessage]:
+    """Run the calls; cancelling this stops them all.
+
+    events: told of each call's beginning and end as they happen; None says that nothing will follow.
+    earlier: calls made before in this turn, for the note on repeated ones. allowed: how many may be run at all.
+    deadline: of the event loop's clock; calls that are not done by then are stopped.
+    """
+    repeated = _repeated(earlier, calls)
+    free = asyncio.Semaphore(MAX_PARALLEL_CALLS)
+
+    async def answer(position: int, call: ToolCall) -> ToolMessage:
+        async with free:
+            events.put_nowait(ToolCallStarted(step_id=step_id, tool_call=call))
+            result = await _run_until(toolbox, call, deadline) if position < allowed else error_result(_NO_CALLS_LEFT)
+        content = _with_note(result.content) if position in repeated else result.content
+        message = ToolMessage(tool_call_id=call.id, name=call.name, content=content)
+        events.put_nowait(ToolCallFinished(step_id=step_id, result=message, is_error=result.is_error))
+        return message
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            running = [group.create_task(answer(position, call)) for position, call in enumerate(calls)]
+        return [task.result() for task in running]
+    finally:
+        events.put_nowait(None)
+
+
+_NO_CALLS_LEFT = "The call was not made: this turn may make no more tool calls."
+
+
+async def _run_until(toolbox: Toolbox, call: ToolCall, deadline: float | None) -> ToolResult:
+    if deadline is not None and asyncio.get_running_loop().time() >= deadline:
+        return error_result("The call was not made: the time for this turn is used up.")
+    try:
+        async with asyncio.timeout_at(deadline):
+            return await toolbox.run(call)
+    except TimeoutError:
+        return error_result(f"{call.name} was stopped: the time for this turn is used up.")
+
+
+def _repeated(earlier: Sequence[ToolCall], calls: Sequence[ToolCall]) -> set[int]:
+    """Positions of the calls that were made before, in this turn or in this very answer."""
+    seen = {meaning_of(call) for call in earlier}
+    positions: set[int] = set()
+    for position, call in enumerate(calls):
+        meaning = meaning_of(call)
+        if meaning in seen:
+            positions.add(position)
+        seen.add(meaning)
+    return positions
+
+
+def _with_note(content: Content) -> Content:
+    return f"{content}\n{REPEATED}" if isinstance(content, str) else [*content, TextPart(text=REPEATED)]
