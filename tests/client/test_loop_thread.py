@@ -14,7 +14,7 @@ from llama_stack import LlamaStack, errors
 from llama_stack.api.inference import ChatEnd, ChoiceEnd, TextDelta
 from llama_stack.sdk.loop_thread import LoopThread
 from llama_stack.testing.scripted import ScriptedInference
-from tests.client.conftest import in_process
+from tests.client.ways import in_process
 
 LIMIT_S = 20.0
 

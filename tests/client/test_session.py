@@ -13,7 +13,7 @@ from llama_stack.api.inference import ChatRequest, JsonSchemaFormat
 from llama_stack.api.messages import AssistantMessage, ToolMessage, UserMessage
 from llama_stack.api.tools import ToolDefinition
 from llama_stack.testing.scripted import Script, ScriptedInference, calls, says
-from tests.client.conftest import in_process
+from tests.client.ways import in_process
 
 
 def look() -> str:

@@ -38,6 +38,7 @@ def dot(one: list[float], other: list[float]) -> float:
     return sum(a * b for a, b in zip(one, other, strict=True))
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="tells its children by /proc")
 async def test_in_process_from_sync_code_inside_a_running_loop(micro_model: Path) -> None:
     threads, processes = set(threading.enumerate()), children()
     with LlamaStack.open("starter", model=str(micro_model)) as stack:
