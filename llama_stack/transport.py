@@ -4,9 +4,10 @@
 the environment are honoured, one TLS context serves all, and failures carry httpx's proper names.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from functools import lru_cache
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies, proxy_bypass
 
@@ -61,6 +62,13 @@ class Client(httpx.AsyncClient):
         finally:
             await response.aclose()
 
+    @staticmethod
+    def pieces(response: httpx.Response) -> AsyncIterator[bytes]:
+        """The body as it comes, decompressed."""
+        if isinstance(response.stream, httpx.AsyncByteStream) and "content-encoding" not in response.headers:
+            return aiter(response.stream)
+        return response.aiter_bytes()
+
 
 @lru_cache(maxsize=1)
 def _tls() -> "ssl.SSLContext":
@@ -96,10 +104,11 @@ class _Transport(httpx.AsyncBaseTransport):
         return self._pools[proxy]
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        with _named_failures():
+        with _NAMED:
             response = await self._pool_for(request.url).handle_async_request(request)
-        # httpx's client has a jar too; what it never sees it cannot keep.
-        response.headers.pop("set-cookie", None)
+        if "set-cookie" in response.headers:
+            # httpx's client has a jar too; what it never sees it cannot keep.
+            del response.headers["set-cookie"]
         if isinstance(response.stream, httpx.AsyncByteStream):
             response.stream = _NamedStream(response.stream)
         return response
@@ -114,38 +123,53 @@ class _NamedStream(httpx.AsyncByteStream):
         self._stream = stream
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        with _named_failures():
+        with _NAMED:
             async for piece in self._stream:
                 yield piece
 
     async def aclose(self) -> None:
-        with _named_failures():
+        with _NAMED:
             await self._stream.aclose()
 
 
-@contextmanager
-def _named_failures() -> Iterator[None]:
-    """`httpx_aiohttp` calls every lost connection a connect timeout, and lets malformed answers through unnamed."""
+class _NamedFailures:
+    """Failures leave it under httpx's names for them.
+
+    `httpx_aiohttp` calls every lost connection a connect timeout, and lets malformed answers through unnamed.
+    """
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        named = None if error is None else _named(error)
+        if named is not None:
+            raise named from error
+
+
+_NAMED = _NamedFailures()
+
+
+def _named(error: BaseException) -> httpx.TransportError | None:
     import aiohttp
 
-    try:
-        yield
-    except (httpx.TransportError, aiohttp.ClientError) as error:
-        source = error if isinstance(error, aiohttp.ClientError) else error.__cause__
-        match source:
-            case aiohttp.ConnectionTimeoutError():
-                raise httpx.ConnectTimeout("connecting took too long") from error
-            case aiohttp.ServerTimeoutError():
-                raise httpx.ReadTimeout("no data came in time") from error
-            case aiohttp.ClientConnectorError():
-                raise httpx.ConnectError(source.os_error.strerror or str(source)) from error
-            case aiohttp.ServerDisconnectedError():
-                raise httpx.RemoteProtocolError("the server closed the connection without an answer") from error
-            case aiohttp.ClientPayloadError():
-                raise httpx.RemoteProtocolError("the server closed the connection within its answer") from error
-            case aiohttp.ClientOSError():
-                raise httpx.ReadError(source.strerror or "the connection was lost") from error
-            case aiohttp.ClientError() if source is error:
-                raise httpx.RemoteProtocolError("the server's answer is not valid HTTP") from error
-            case _:
-                raise
+    source = error if isinstance(error, aiohttp.ClientError) else error.__cause__
+    match source:
+        case aiohttp.ConnectionTimeoutError():
+            return httpx.ConnectTimeout("connecting took too long")
+        case aiohttp.ServerTimeoutError():
+            return httpx.ReadTimeout("no data came in time")
+        case aiohttp.ClientConnectorError():
+            return httpx.ConnectError(source.os_error.strerror or str(source))
+        case aiohttp.ServerDisconnectedError():
+            return httpx.RemoteProtocolError("the server closed the connection without an answer")
+        case aiohttp.ClientPayloadError():
+            return httpx.RemoteProtocolError("the server closed the connection within its answer")
+        case aiohttp.ClientOSError():
+            return httpx.ReadError(source.strerror or "the connection was lost")
+        case aiohttp.ClientError() if source is error:
+            return httpx.RemoteProtocolError("the server's answer is not valid HTTP")
+        case _:
+            return None

@@ -25,6 +25,8 @@ def create_app(stack: Stack, options: ServerOptions | None = None) -> FastAPI:
         # These pages load their scripts from somebody else's servers.
         docs_url=None,
         redoc_url=None,
+        # What is observed of a request, and where it goes, is the stack's own affair; this costs even when unused.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]  # FastAPI's way to extend the document
     if options.cors_origins:

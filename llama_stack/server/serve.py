@@ -81,6 +81,7 @@ def _server(app: FastAPI) -> "_Server":
         access_log=False,
         log_config=None,
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=DRAIN_S,
         # Between two requests of one client; longer than the pools of common clients keep a connection.
         timeout_keep_alive=75,

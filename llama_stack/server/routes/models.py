@@ -5,13 +5,13 @@ from fastapi import APIRouter, Request, Response
 from llama_stack.api.stack import Stack
 from llama_stack.server.answers import json_response
 from llama_stack.server.callers import caller_of
-from llama_stack.server.openapi import describe
+from llama_stack.server.openapi import PlainRoute, describe
 from llama_stack.server.schema import Model, ModelList
 from llama_stack.wire.openai_models import encode_model, encode_models
 
 
 def routes(stack: Stack) -> APIRouter:
-    router = APIRouter(tags=["models"])
+    router = APIRouter(tags=["models"], route_class=PlainRoute)
 
     @router.get("/v1/models", summary="List the models", **describe(answer=ModelList))
     async def list_models(request: Request) -> Response:

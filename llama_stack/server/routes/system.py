@@ -11,20 +11,20 @@ from llama_stack.api.stack import ProviderState, Stack
 from llama_stack.errors import NotFound
 from llama_stack.server.answers import json_response
 from llama_stack.server.callers import caller_of
-from llama_stack.server.openapi import describe
+from llama_stack.server.openapi import PlainRoute, describe
 from llama_stack.server.schema import HealthAnswer, Provider, ProviderList, RouteList, VersionAnswer
 
 
 def routes(stack: Stack, app: FastAPI) -> APIRouter:
-    router = APIRouter(tags=["system"])
+    router = APIRouter(tags=["system"], route_class=PlainRoute)
 
     @router.get("/v1/health", summary="Whether the server answers", **describe(answer=HealthAnswer))
-    async def health() -> Response:
+    async def health(request: Request) -> Response:
         """The process serves; how each backend does is told by /v1/providers."""
         return json_response({"status": "OK"})
 
     @router.get("/v1/version", summary="The server's version", **describe(answer=VersionAnswer))
-    async def version() -> Response:
+    async def version(request: Request) -> Response:
         return json_response({"version": __version__})
 
     @router.get("/v1/providers", summary="The providers and how they do", **describe(answer=ProviderList))

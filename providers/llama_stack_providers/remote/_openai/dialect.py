@@ -1,7 +1,7 @@
 """OpenAIDialect: inference by any server that speaks OpenAI's wire format."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -141,7 +141,7 @@ class OpenAIDialect(PartialInference):
             ) as response:
                 if not response.is_success:
                     raise await self._refusal(response)
-                return _json(await _read(response, MAX_ANSWER_BYTES), self._who)
+                return _json(await _read(self._http.pieces(response), MAX_ANSWER_BYTES), self._who)
 
     async def _stream(
         self, path: str, body: JsonObject, caller: Caller, decoder: ChunkDecoder
@@ -155,12 +155,12 @@ class OpenAIDialect(PartialInference):
                     raise await self._refusal(response)
                 if response.headers.get("content-type", "").startswith("application/json"):
                     # Asked for like that, or from a server that cannot stream this.
-                    whole = _json(await _read(response, MAX_ANSWER_BYTES), self._who)
+                    whole = _json(await _read(self._http.pieces(response), MAX_ANSWER_BYTES), self._who)
                     for event in [*decoder.feed(whole), *decoder.end(complete=True)]:
                         yield event
                     return
                 frames = SSEDecoder()
-                pieces = response.aiter_bytes()
+                pieces = self._http.pieces(response)
                 async for piece in pieces:
                     for sent in frames.feed(piece):
                         if sent.data == b"[DONE]":
@@ -203,7 +203,7 @@ class OpenAIDialect(PartialInference):
         return self._headers if key == self._key else self._http.merged(_headers(key))
 
     async def _refusal(self, response: httpx.Response) -> StackError:
-        body = await _read(response, MAX_ERROR_BYTES, cut=True)
+        body = await _read(self._http.pieces(response), MAX_ERROR_BYTES, cut=True)
         return upstream_error(self._who, response.status_code, body, response.headers.get("retry-after"))
 
     def _parsed(self, response: httpx.Response) -> Any:
@@ -227,10 +227,10 @@ def _json(body: bytes, who: str) -> Any:
         raise ProviderFailed(f"{who} sent something that is not JSON") from None
 
 
-async def _read(response: httpx.Response, limit_bytes: int, *, cut: bool = False) -> bytes:
+async def _read(pieces: AsyncIterator[bytes], limit_bytes: int, *, cut: bool = False) -> bytes:
     """The body up to the limit; what is longer is cut or, unless told so, ProviderFailed."""
     body = bytearray()
-    async for piece in response.aiter_bytes():
+    async for piece in pieces:
         body += piece
         if len(body) > limit_bytes:
             if cut:
@@ -239,7 +239,7 @@ async def _read(response: httpx.Response, limit_bytes: int, *, cut: bool = False
     return bytes(body[:limit_bytes])
 
 
-async def _drain(pieces: Any) -> None:
+async def _drain(pieces: AsyncIterator[bytes]) -> None:
     """Read to the end of the body, so that the connection can be used again; it is one step away, or not worth it."""
     try:
         async with asyncio.timeout(AFTER_DONE_S):
