@@ -14,17 +14,25 @@ from tests.client.ways import CREDENTIALS, AsyncWay, SyncWay, Way, in_process
 WAYS = [(face, place) for face in ("async", "sync") for place in ("in-process", "http")]
 
 
+@pytest.fixture(scope="module")
+def served() -> Iterator[tuple[LoopThread[str], ScriptedStack]]:
+    """A real server in a thread of its own, and the stack it serves."""
+    stack = ScriptedStack()
+    with LoopThread(lambda: serving(create_app(stack))) as running:
+        yield running, stack
+
+
 @pytest.fixture
 def inference() -> ScriptedInference:
-    """Tests put their scripts in with `play`."""
     return ScriptedInference()
 
 
 @pytest.fixture
-def server(inference: ScriptedInference) -> Iterator[LoopThread[str]]:
-    """A real server in a thread of its own; `held` is its URL."""
-    with LoopThread(lambda: serving(create_app(ScriptedStack(inference)))) as running:
-        yield running
+def server(served: tuple[LoopThread[str], ScriptedStack], inference: ScriptedInference) -> LoopThread[str]:
+    """The server, with this test's model behind it; `held` is its URL."""
+    running, stack = served
+    stack.inference = inference
+    return running
 
 
 @pytest.fixture(params=WAYS, ids="-".join)
