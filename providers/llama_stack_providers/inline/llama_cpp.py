@@ -24,8 +24,9 @@ from llama_stack.errors import UnsupportedParameter
 from llama_stack.provider import Ground, InferenceProvider
 from llama_stack_providers.inline._llama_cpp.completion import complete
 from llama_stack_providers.inline._llama_cpp.embeddings import embed, rerank
-from llama_stack_providers.inline._llama_cpp.foreign_chat import foreign_chat, renders_tools
-from llama_stack_providers.inline._llama_cpp.llama_chat import llama_chat, llama_family
+from llama_stack_providers.inline._llama_cpp.engine import Engine
+from llama_stack_providers.inline._llama_cpp.foreign_chat import foreign_chat
+from llama_stack_providers.inline._llama_cpp.llama_chat import llama_chat
 from llama_stack_providers.inline._llama_cpp.models import Models
 from llama_stack_providers.inline._llama_cpp.settings import Config
 
@@ -44,30 +45,7 @@ class LlamaCppInference:
         return []
 
     def capabilities(self, model: str) -> Capabilities:
-        header = self.models.find(model).header
-        if header is None:  # of the hub and not downloaded yet: its first use says so
-            return Capabilities(completion=True, grammar=True, tokens_prompt=True)
-        generates = header.purpose == "chat"
-        is_llama = llama_family(model, header) is not None
-        chats = generates and (is_llama or header.chat_template is not None)
-        tools = chats and (is_llama or renders_tools(header))
-        return Capabilities(
-            chat=chats,
-            completion=generates,
-            embedding=header.purpose == "embedding",
-            rerank=header.purpose == "rerank",
-            tools=tools,
-            tool_choice=tools,
-            json_schema=generates,
-            grammar=generates,
-            logprobs=generates,
-            multiple_choices=generates,
-            tokens_prompt=True,
-        )
-
-    def _require(self, ability: str, model: str, deed: str) -> None:
-        if self.models.find(model).header is not None and not getattr(self.capabilities(model), ability):
-            raise UnsupportedParameter(f"model {model!r} does not {deed}", param="model")
+        return self.models.find(model).capabilities
 
     async def health(self) -> Health:
         failures = [f"{served.name}: {served.failure}" for served in self.models.served if served.failure]
@@ -75,29 +53,39 @@ class LlamaCppInference:
             return Health(status=HealthStatus.DEGRADED, message="; ".join(failures))
         return Health(status=HealthStatus.OK)
 
+    @asynccontextmanager
+    async def _engine(self, ability: str, model: str, deed: str) -> AsyncIterator[Engine]:
+        """The loaded model, if it has the ability; of a file of the hub that is known only once it is loaded."""
+        served = self.models.find(model)
+        if getattr(served.capabilities, ability):
+            async with self.models.use(model) as engine:
+                if getattr(served.capabilities, ability):
+                    yield engine
+                    return
+        raise UnsupportedParameter(f"model {model!r} does not {deed}", param="model")
+
     async def stream_chat(self, request: ChatRequest, caller: Caller) -> AsyncGenerator[ChatEvent, None]:
-        self._require("chat", request.model, "chat")
-        async with self.models.use(request.model) as engine:
-            family = llama_family(request.model, engine.header)
+        async with self._engine("chat", request.model, "chat") as engine:
+            family = engine.family
             chat = foreign_chat(engine, request) if family is None else llama_chat(engine, request, family)
             async with aclosing(chat) as events:
                 async for event in events:
                     yield event
 
     async def complete(self, request: CompletionRequest, caller: Caller) -> AsyncGenerator[ChatEvent, None]:
-        self._require("completion", request.model, "complete raw text")
-        async with self.models.use(request.model) as engine, aclosing(complete(engine, request)) as events:
+        async with (
+            self._engine("completion", request.model, "complete raw text") as engine,
+            aclosing(complete(engine, request)) as events,
+        ):
             async for event in events:
                 yield event
 
     async def embed(self, request: EmbeddingRequest, caller: Caller) -> EmbeddingAnswer:
-        self._require("embedding", request.model, "make embeddings")
-        async with self.models.use(request.model) as engine:
+        async with self._engine("embedding", request.model, "make embeddings") as engine:
             return await embed(engine, request)
 
     async def rerank(self, request: RerankRequest, caller: Caller) -> RerankAnswer:
-        self._require("rerank", request.model, "rerank")
-        async with self.models.use(request.model) as engine:
+        async with self._engine("rerank", request.model, "rerank") as engine:
             return await rerank(engine, request)
 
 

@@ -21,6 +21,7 @@ from llama_stack.errors import (
     UnsupportedParameter,
 )
 from llama_stack.wire.sse import SSEDecoder
+from llama_stack_providers.inline._llama_cpp.family import llama_family
 from llama_stack_providers.inline._llama_cpp.gguf_header import GgufHeader
 from llama_stack_providers.inline._llama_cpp.process import WorkerProcess
 from llama_stack_providers.inline._llama_cpp.settings import ModelSettings
@@ -38,7 +39,7 @@ class Engine:
     """A model in its worker process, ready to answer.
 
     model: the provider's name of it, for messages. slots: answers it makes side by side. window: tokens of one.
-    waiting: requests in its queue.
+    family: of Llama, None for any other model. waiting: requests in its queue.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Engine:
     ) -> None:
         self.model = model
         self.header = header
+        self.family = llama_family(model, header)
         self.settings = settings
         self.worker = worker
         self.slots = worker.orders.slots

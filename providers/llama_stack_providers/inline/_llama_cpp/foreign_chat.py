@@ -13,17 +13,18 @@ from llama_stack.api.common import JsonObject
 from llama_stack.api.inference import ChatEnd, ChatEvent, ChatRequest, TextFormat
 from llama_stack.api.messages import Message, TextPart, has_images
 from llama_stack.api.tools import NamedToolChoice, ToolDefinition
-from llama_stack.errors import UnsupportedParameter
+from llama_stack.errors import InvalidRequest, ProviderFailed, UnsupportedParameter
 from llama_stack.wire.llama_prompts.families import LlamaFamily
 from llama_stack.wire.openai_chat import ChatChunkDecoder, encode_chat_request
 from llama_stack_providers.inline._llama_cpp.answer import chat_events
 from llama_stack_providers.inline._llama_cpp.engine import Engine
+from llama_stack_providers.inline._llama_cpp.family import renders_tools
 from llama_stack_providers.inline._llama_cpp.generation import Generation, Tally, check_room, generate
-from llama_stack_providers.inline._llama_cpp.gguf_header import GgufHeader
 from llama_stack_providers.inline._llama_cpp.grammar import call_grammar, format_grammar, must_call
 from llama_stack_providers.inline._llama_cpp.sampling import sampling_fields
 
 CHAT = "/v1/chat/completions"
+_UNREADABLE = "does not match the expected"
 _PLAIN_CALLS = LlamaFamily.LLAMA_4
 """Here only for the family without builtin tools: every call is written as JSON."""
 
@@ -31,6 +32,8 @@ _PROMPT_FIELDS = ("messages", "tools", "chat_template_kwargs")
 
 
 async def foreign_chat(engine: Engine, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
+    if not request.messages:
+        raise InvalidRequest("a conversation needs at least one message", param="messages")
     if has_images(request.messages):
         raise UnsupportedParameter(f"model {request.model!r} reads no images here", param="messages")
     body = _chat_body(engine, request)
@@ -51,12 +54,16 @@ def forced_tools(request: ChatRequest) -> list[ToolDefinition]:
     return [tool for tool in request.tools if not isinstance(choice, NamedToolChoice) or tool.name in choice.names]
 
 
+def _offered(request: ChatRequest) -> list[ToolDefinition]:
+    choice = request.tool_choice
+    if isinstance(choice, NamedToolChoice) and choice.mode == "auto":
+        return [tool for tool in request.tools if tool.name in choice.names]
+    return [] if choice == "none" else request.tools
+
+
 def _chat_body(engine: Engine, request: ChatRequest) -> JsonObject:
     """The chat endpoint's body: OpenAI's shape for the conversation, llama.cpp's names for the sampling."""
-    if isinstance(request.tool_choice, NamedToolChoice) and request.tool_choice.mode == "auto":
-        offered = [tool for tool in request.tools if tool.name in request.tool_choice.names]
-    else:
-        offered = [] if request.tool_choice == "none" else request.tools
+    offered = _offered(request)
     if offered and not renders_tools(engine.header):
         raise UnsupportedParameter(
             f"the chat template of model {request.model!r} has no place for tools", param="tools"
@@ -81,10 +88,6 @@ def _chat_body(engine: Engine, request: ChatRequest) -> JsonObject:
     elif request.reasoning_effort is not None:
         body["chat_template_kwargs"] = {"reasoning_effort": request.reasoning_effort}
     return body
-
-
-def renders_tools(header: GgufHeader) -> bool:
-    return "tools" in (header.chat_template or "")
 
 
 def _without_control_tokens(engine: Engine, message: Message) -> Message:
@@ -119,6 +122,22 @@ def _sampling(engine: Engine, request: ChatRequest) -> dict[str, Any]:
 async def _free(engine: Engine, request: ChatRequest, body: JsonObject) -> AsyncGenerator[ChatEvent, None]:
     if request.sampling.max_tokens is not None:
         await check_room(engine, Generation(await _prompt(engine, body), request.sampling.max_tokens))
+    said = False
+    try:
+        async with aclosing(_read_back(engine, request, body)) as events:
+            async for event in events:
+                said = True
+                yield event
+    except ProviderFailed as error:
+        if said or _UNREADABLE not in error.message:
+            raise
+        # The model wrote something like a call that llama.cpp's reader refuses. Ours takes it for what it is.
+        async with aclosing(_continued(engine, request, body, _offered(request))) as events:
+            async for event in events:
+                yield event
+
+
+async def _read_back(engine: Engine, request: ChatRequest, body: JsonObject) -> AsyncGenerator[ChatEvent, None]:
     decoder = ChatChunkDecoder()
     async with engine.turn(), aclosing(engine.frames(CHAT, body)) as frames:
         async for frame in frames:
@@ -138,10 +157,9 @@ async def _prompt(engine: Engine, body: JsonObject) -> str:
 
 
 async def _constrained(engine: Engine, request: ChatRequest, body: JsonObject) -> AsyncGenerator[ChatEvent, None]:
-    fields = _sampling(engine, request)
     tools = forced_tools(request)
     if tools:
-        fields.update(await call_grammar(engine, request, tools, _PLAIN_CALLS, "json"))
+        grammar = await call_grammar(engine, request, tools, _PLAIN_CALLS, "json")
     elif body.get("tools"):
         raise UnsupportedParameter(
             f"model {request.model!r} cannot both choose among tools and keep to a form; set tool_choice to none, or "
@@ -149,7 +167,21 @@ async def _constrained(engine: Engine, request: ChatRequest, body: JsonObject) -
             param="response_format",
         )
     else:
-        fields.update(await format_grammar(engine, request.response_format))
+        grammar = await format_grammar(engine, request.response_format)
+    async with aclosing(_continued(engine, request, body, tools, grammar)) as events:
+        async for event in events:
+            yield event
+
+
+async def _continued(
+    engine: Engine,
+    request: ChatRequest,
+    body: JsonObject,
+    tools: list[ToolDefinition],
+    grammar: dict[str, Any] | None = None,
+) -> AsyncGenerator[ChatEvent, None]:
+    """The rendered prompt continued and read here; calls are recognised in their JSON form."""
+    fields = {**_sampling(engine, request), **(grammar or {})}
     top = (request.top_logprobs or 0) if request.logprobs else None
     wanted = Generation(await _prompt(engine, body), request.sampling.max_tokens, request.n, top, fields=fields)
     tally = Tally()

@@ -10,26 +10,13 @@ from llama_stack.api.inference import (
     ChatRequest,
 )
 from llama_stack.errors import UnsupportedParameter
-from llama_stack.wire.llama_prompts.families import LlamaFamily, family_for, preserved_tokens
+from llama_stack.wire.llama_prompts.families import LlamaFamily, preserved_tokens
 from llama_stack.wire.llama_prompts.render import offered_tools, render_chat
 from llama_stack_providers.inline._llama_cpp.answer import chat_events
 from llama_stack_providers.inline._llama_cpp.engine import Engine
 from llama_stack_providers.inline._llama_cpp.generation import Generation, Tally, generate
-from llama_stack_providers.inline._llama_cpp.gguf_header import GgufHeader
 from llama_stack_providers.inline._llama_cpp.grammar import call_grammar, format_grammar
 from llama_stack_providers.inline._llama_cpp.sampling import sampling_fields
-
-_LLAMA_3_MARKS = ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
-
-
-def llama_family(model: str, header: GgufHeader) -> LlamaFamily | None:
-    """The family whose prompts the model reads; None for a model that is no Llama 3.1 or later."""
-    template = header.chat_template
-    names = (model, header.path.name, header.name, str(header.values.get("general.basename", "")))
-    family = family_for(*names, chat_template=template)
-    if family is None and template is not None and all(mark in template for mark in _LLAMA_3_MARKS):
-        return LlamaFamily.LLAMA_3_1 if "ipython" in template else None
-    return family
 
 
 async def llama_chat(engine: Engine, request: ChatRequest, family: LlamaFamily) -> AsyncGenerator[ChatEvent, None]:

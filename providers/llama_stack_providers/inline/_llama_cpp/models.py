@@ -10,6 +10,7 @@ from typing import Self
 
 from pydantic import ValidationError
 
+from llama_stack.api.inference import Capabilities
 from llama_stack.api.resources import Model, ModelType
 from llama_stack.errors import ConfigError, NotFound, ProviderUnavailable
 from llama_stack.hub import PREFIX as HUB_PREFIX
@@ -17,6 +18,7 @@ from llama_stack.hub import cached_file
 from llama_stack.weights import PREFIX as WEIGHTS_PREFIX
 from llama_stack.weights import find_weights
 from llama_stack_providers.inline._llama_cpp.engine import CONTROL_CONNECTIONS, Engine
+from llama_stack_providers.inline._llama_cpp.family import capabilities_of
 from llama_stack_providers.inline._llama_cpp.gguf_header import GgufHeader, NotGguf, read_header
 from llama_stack_providers.inline._llama_cpp.memory import available_bytes
 from llama_stack_providers.inline._llama_cpp.process import WorkerProcess
@@ -27,6 +29,11 @@ logger = logging.getLogger(__name__)
 
 LONGEST_DEFAULT_WINDOW = {"chat": 8192, "embedding": 2048, "rerank": 2048}
 _MODEL_TYPES = {"chat": ModelType.LLM, "embedding": ModelType.EMBEDDING, "rerank": ModelType.RERANK}
+
+
+def _unknown() -> Capabilities:
+    """Of a model of the hub that is not downloaded: its first use tells."""
+    return Capabilities(completion=True, embedding=True, rerank=True, grammar=True, tokens_prompt=True)
 
 
 @dataclass
@@ -41,6 +48,7 @@ class ServedModel:
     settings: ModelSettings
     context_length: int | None
     header: GgufHeader | None = None
+    capabilities: Capabilities = field(default_factory=_unknown)
     engine: Engine | None = None
     users: int = 0
     last_used: float = 0.0
@@ -72,9 +80,10 @@ class Models:
             first = error.errors()[0]
             raise ConfigError(f"model {name!r}: metadata.{first['loc'][0]}: {first['msg']}") from error
         served = ServedModel(name, settings, model.context_length or self._config.context_length)
-        served.header = await asyncio.to_thread(self._read, name)
-        if served.header is not None:
-            model = self._described(model, served, served.header)
+        header = await asyncio.to_thread(self._read, name)
+        if header is not None:
+            served.header, served.capabilities = header, capabilities_of(name, header)
+            model = self._described(model, served, header)
         self._served[name] = served
         if name in self._config.preload:
             self._working.append(asyncio.create_task(self._preload(name), name=f"preload {name}"))
@@ -203,7 +212,7 @@ class Models:
             raise ProviderUnavailable(
                 f"model {served.name!r} is not downloaded; run: llama model download {served.name}"
             )
-        served.header = header
+        served.header, served.capabilities = header, capabilities_of(served.name, header)
         orders = self._orders(served, header)
         self._check_memory(served, header, orders)
         worker = await WorkerProcess.start(served.name, orders, self._config.start_timeout_s)

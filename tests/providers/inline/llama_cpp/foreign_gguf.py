@@ -13,6 +13,16 @@ CHATML = (
     "{%- endfor %}{%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{%- endif %}"
 )
 
+JSON_CALLS = (
+    "{%- if tools %}{{ '<|im_start|>system\n' }}{%- for tool in tools %}{{ tool | tojson }}{{ '\n' }}{%- endfor %}"
+    "{{ '<|im_end|>\n' }}{%- endif %}"
+    "{%- for message in messages %}{{ '<|im_start|>' + message.role + '\n' }}"
+    "{%- if message.tool_calls %}{%- for call in message.tool_calls %}"
+    """{{ '{"name": "' + call.function.name + '", "arguments": ' + (call.function.arguments | tojson) + '}' }}"""
+    "{%- endfor %}{%- else %}{{ message.content }}{%- endif %}{{ '<|im_end|>\n' }}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{%- endif %}"
+)
+
 
 def rewrite(source: Path, target: Path, changes: dict[str, Any]) -> Path:
     """Copy a GGUF with some metadata changed; None removes a key."""

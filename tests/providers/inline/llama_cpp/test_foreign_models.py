@@ -23,7 +23,7 @@ from llama_stack.errors import ContextOverflow, InvalidRequest, UnsupportedParam
 from llama_stack.weights import find_weights
 from llama_stack_providers.inline.llama_cpp import LlamaCppInference
 from tests.providers.inline.llama_cpp.conftest import CALLER, ask, opened, resource
-from tests.providers.inline.llama_cpp.foreign_gguf import CHATML, random_reranker, rewrite
+from tests.providers.inline.llama_cpp.foreign_gguf import CHATML, JSON_CALLS, random_reranker, rewrite
 
 pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="module")]
 
@@ -47,14 +47,23 @@ def toolless(micro_model: Path, folder: Path) -> str:
 
 
 @pytest.fixture(scope="module")
+def recognised(micro_model: Path, folder: Path) -> str:
+    """A template whose form of calls llama.cpp's chat endpoint recognises."""
+    return str(rewrite(micro_model, folder / "recognised.gguf", {"tokenizer.chat_template": JSON_CALLS}))
+
+
+@pytest.fixture(scope="module")
 def untemplated(micro_model: Path, folder: Path) -> str:
     changes = {"tokenizer.chat_template": None, "general.name": "base"}
     return str(rewrite(micro_model, folder / "base.gguf", changes))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def inference(foreign: str, toolless: str, untemplated: str, folder: Path) -> AsyncIterator[LlamaCppInference]:
-    models = [resource(name, metadata={"temperature": 0}) for name in (foreign, toolless, untemplated)]
+async def inference(
+    foreign: str, toolless: str, recognised: str, untemplated: str, folder: Path
+) -> AsyncIterator[LlamaCppInference]:
+    names = (foreign, toolless, recognised, untemplated)
+    models = [resource(name, metadata={"temperature": 0}) for name in names]
     async with opened(folder, *models) as engine:
         yield engine
 
@@ -109,6 +118,17 @@ async def test_special_tokens_in_a_users_text_stay_text(inference: LlamaCppInfer
     forged = await collect(inference.stream_chat(ask(foreign, "x<|eot_id|>", max_tokens=1), CALLER))
     assert plain.usage is not None and forged.usage is not None
     assert forged.usage.input_tokens - plain.usage.input_tokens > 3
+
+
+async def test_a_broken_call_becomes_text(inference: LlamaCppInference, recognised: str) -> None:
+    """Trap: where llama.cpp knows a template's form of calls, a stray brace fails the whole answer."""
+    async with inference.models.use(recognised) as engine:
+        braces = [position for position, token in enumerate(engine.header.tokens) if token.startswith("{")]
+    request = ask(recognised, "hello", tools=[TOOL], max_tokens=12, logit_bias={str(token): 100 for token in braces})
+    answer = await collect(inference.stream_chat(request, CALLER))
+    assert answer.message.tool_calls == []
+    assert str(answer.message.content).startswith("{")
+    assert answer.choices[0].finish_reason == "length"
 
 
 async def test_a_template_without_tools_is_not_offered_any(inference: LlamaCppInference, toolless: str) -> None:

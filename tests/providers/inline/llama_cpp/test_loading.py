@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from llama_stack.api.common import HealthStatus
 from llama_stack.api.inference import EmbeddingRequest, collect
 from llama_stack.api.resources import ModelType
-from llama_stack.errors import ConfigError, ProviderUnavailable
+from llama_stack.errors import ConfigError, ProviderUnavailable, UnsupportedParameter
+from llama_stack.weights import find_weights
 from llama_stack_providers.inline._llama_cpp.settings import Config
 from llama_stack_providers.inline.llama_cpp import LlamaCppInference
 from tests.providers.inline.llama_cpp.conftest import CALLER, ask, opened, resource
@@ -158,6 +159,17 @@ async def test_a_model_of_the_hub_is_served_once_it_is_there(model: str, tmp_pat
         place.parent.mkdir(parents=True)
         place.symlink_to(model)
         assert await chats(inference, name)
+
+
+async def test_what_a_model_of_the_hub_cannot_do_is_found_out_when_it_is_there(minilm: str, tmp_path: Path) -> None:
+    name = "hf:acme/models/tiny.gguf"
+    async with opened(tmp_path, resource(name)) as inference:
+        place = tmp_path / "models/acme/models/tiny.gguf"
+        place.parent.mkdir(parents=True)
+        place.symlink_to(find_weights(minilm))
+        with pytest.raises(UnsupportedParameter, match="does not chat"):
+            await chats(inference, name)
+        assert not inference.capabilities(name).chat
 
 
 async def test_loading_has_a_time_limit(model: str, tmp_path: Path) -> None:
