@@ -1,15 +1,11 @@
 """The real console script, run in a process of its own: what a person types is what is tested."""
 
 import asyncio
-import fcntl
 import os
-import pty
 import re
 import signal
-import struct
 import subprocess
 import sys
-import termios
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,32 +16,6 @@ START_LIMIT_S = 60.0
 STOP_LIMIT_S = 5.0
 
 Llama = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def run_in_terminal(*arguments: str, columns: int = 80, **env: str) -> str:
-    """What `llama` shows on a terminal of that width, colour codes included."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    inherited = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES", "NO_COLOR")}
-    with subprocess.Popen(
-        [str(LLAMA), *arguments],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env={**inherited, "TERM": "xterm-256color", **env},
-        start_new_session=True,
-    ) as process:
-        os.close(theirs)
-        shown = b""
-        try:
-            while chunk := os.read(ours, 65536):
-                shown += chunk
-        except OSError:
-            pass  # Linux reports the other end's closing as an error
-        finally:
-            os.close(ours)
-            process.wait(timeout=60)
-    return shown.decode().replace("\r\n", "\n")
 
 
 def assert_refused(done: subprocess.CompletedProcess[str], *words: str, code: int = 2) -> None:

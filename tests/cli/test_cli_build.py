@@ -6,7 +6,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -93,8 +92,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(shlex.split(run)[0])
 
 
-def inside(llama: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def inside(llama: Path, *arguments: str, with_uv: bool = True) -> subprocess.CompletedProcess[str]:
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    environment["PATH"] = str(LLAMA.parent) if with_uv else str(llama.parent)
     return subprocess.run(
         [str(llama), *arguments], capture_output=True, text=True, timeout=120, check=False, env=environment, cwd="/"
     )
@@ -124,27 +124,27 @@ def test_the_registrys_absence_is_told_with_the_command_that_brings_it(built: Pa
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(
-    ("subject", "package", "flags"),
+    ("package", "with_uv", "flags"),
     [
-        ("packages", "xllamacpp", ()),
-        ("packages", "asyncpg", ("--set", "storage.url=postgresql://ann@127.0.0.1:9/stack")),
+        ("xllamacpp", True, ()),
+        ("asyncpg", False, ("--set", "storage.url=postgresql://ann@127.0.0.1:9/stack")),
     ],
 )
 def test_the_doctor_of_an_environment_names_the_command_that_installs_what_is_missing(
-    subject: str, package: str, flags: tuple[str, ...], built: Path
+    package: str, with_uv: bool, flags: tuple[str, ...], built: Path
 ) -> None:
-    uninstall = [sys.executable, "-m", "uv"] if shutil.which("uv") is None else ["uv"]
-    python = str(built.with_name("python"))
-    subprocess.run([*uninstall, "pip", "uninstall", "--python", python, package], check=False, capture_output=True)
-    before = diagnosis(built, *flags)
-    assert before[subject]["state"] == "failed"
-    assert package in before[subject]["detail"]
-    subprocess.run(shlex.split(before[subject]["remedy"]), check=True, capture_output=True, timeout=200)
-    assert diagnosis(built, *flags)[subject]["state"] == "ok"
+    uninstall = [str(built.with_name("python")), "-m", "pip", "uninstall", "--yes", package]
+    subprocess.run(uninstall, check=False, capture_output=True)
+    before = diagnosis(built, *flags, with_uv=with_uv)["packages"]
+    assert before["state"] == "failed"
+    assert package in before["detail"]
+    assert before["remedy"].split()[1:3] == (["pip", "install"] if with_uv else ["-m", "pip"])
+    subprocess.run(shlex.split(before["remedy"]), check=True, capture_output=True, timeout=200)
+    assert diagnosis(built, *flags, with_uv=with_uv)["packages"]["state"] == "ok"
 
 
-def diagnosis(llama: Path, *flags: str) -> dict[str, dict[str, str]]:
-    done = inside(llama, "stack", "doctor", "starter", "--json", *flags)
+def diagnosis(llama: Path, *flags: str, with_uv: bool) -> dict[str, dict[str, str]]:
+    done = inside(llama, "stack", "doctor", "starter", "--json", *flags, with_uv=with_uv)
     return {finding["subject"]: finding for finding in json.loads(done.stdout)["findings"]}
 
 

@@ -13,7 +13,8 @@ import pytest
 
 from llama_stack.wire.llama_prompts.families import LlamaFamily
 from tests.cli.loopback_hub import LoopbackHub, loopback_hub
-from tests.cli.running import STOP_LIMIT_S, Llama, assert_refused, run_in_terminal, start_llama
+from tests.cli.running import STOP_LIMIT_S, Llama, assert_refused, start_llama
+from tests.cli.terminal import run_in_terminal
 
 GGUF = b"GGUF" + bytes(range(256)) * 12000
 PTH = b"weights of the original kind" * 1000
