@@ -32,12 +32,8 @@ from llama_stack.api.messages import (
 )
 from llama_stack.api.resources import ModelType
 from llama_stack.api.tools import NamedToolChoice, ToolDefinition
-from llama_stack.testing.scripted import Script, ScriptedInference, calls, says
-from tests.client.ways import CREDENTIALS, Way
-
-
-def play(inference: ScriptedInference, *scripts: Script) -> None:
-    inference._scripts = list(scripts)
+from llama_stack.testing.scripted import ScriptedInference, calls, says
+from tests.client.ways import CREDENTIALS, Way, play
 
 
 class Person(BaseModel):

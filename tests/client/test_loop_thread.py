@@ -14,7 +14,7 @@ from llama_stack import LlamaStack, errors
 from llama_stack.api.inference import ChatEnd, ChoiceEnd, TextDelta
 from llama_stack.sdk.loop_thread import LoopThread
 from llama_stack.testing.scripted import ScriptedInference
-from tests.client.ways import in_process
+from tests.client.ways import in_process, play
 
 LIMIT_S = 20.0
 
@@ -183,7 +183,7 @@ def test_many_threads_use_one_stack_at_once() -> None:
 
 
 async def test_many_tasks_use_one_connection_at_once(inference: ScriptedInference, server: LoopThread[str]) -> None:
-    inference._scripts = [[TextDelta(text="hi"), ChoiceEnd(finish_reason="stop"), ChatEnd()]]
+    play(inference, [TextDelta(text="hi"), ChoiceEnd(finish_reason="stop"), ChatEnd()])
     async with LlamaStack.connect(server.held) as stack, asyncio.TaskGroup() as group:
         chats = [group.create_task(stack.chat(str(number))) for number in range(100)]
     assert {chat.result().text for chat in chats} == {"hi"}

@@ -13,7 +13,7 @@ from llama_stack.api.inference import ChatRequest, JsonSchemaFormat
 from llama_stack.api.messages import AssistantMessage, ToolMessage, UserMessage
 from llama_stack.api.tools import ToolDefinition
 from llama_stack.testing.scripted import Script, ScriptedInference, calls, says
-from tests.client.ways import in_process
+from tests.client.ways import in_process, play
 
 
 def look() -> str:
@@ -57,7 +57,7 @@ async def test_a_turn_that_failed_at_once_leaves_no_trace() -> None:
 
 
 async def paused(stack: LlamaStack, inference: ScriptedInference, *scripts: Script):  # type: ignore[no-untyped-def]
-    inference._scripts = [calls(("pick", "{}")), *scripts]
+    play(inference, calls(("pick", "{}")), *scripts)
     session = Agent(stack, tools=[ToolDefinition(name="pick")]).session()
     result = await session.run("Pick one.")
     return session, result.awaiting[0]
@@ -101,7 +101,7 @@ async def test_one_turn_at_a_time() -> None:
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
             await first
-        inference._scripts = [says("Hello.")]
+        play(inference, says("Hello."))
         assert (await session.run("Hi")).text == "Hello."
 
 

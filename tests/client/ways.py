@@ -17,7 +17,7 @@ from llama_stack.api.resources import Model
 from llama_stack.api.stack import ProviderState
 from llama_stack.sdk.loop_thread import LoopThread
 from llama_stack.sdk.stack import StackOpening
-from llama_stack.testing.scripted import ScriptedInference, ScriptedStack
+from llama_stack.testing.scripted import Script, ScriptedInference, ScriptedStack
 
 CREDENTIALS = {"together_api_key": "s3cret-ü"}
 
@@ -166,3 +166,8 @@ def in_process(inference: ScriptedInference) -> StackOpening:
         yield LlamaStack(ScriptedStack(inference), Caller(owner="local", provider_credentials=CREDENTIALS))
 
     return StackOpening(enter)
+
+
+def play(inference: ScriptedInference, *scripts: Script) -> None:
+    """Let the model give these answers, one each, and then the last one again and again."""
+    inference._scripts = list(scripts)

@@ -13,7 +13,8 @@ from llama_stack.errors import ProviderUnavailable
 from llama_stack.sdk.loop_thread import LoopThread
 from llama_stack.server.app import create_app
 from llama_stack.server.serve import serving
-from llama_stack.testing.scripted import Script, ScriptedInference, ScriptedStack, calls, says
+from llama_stack.testing.scripted import ScriptedInference, ScriptedStack, calls, says
+from tests.client.ways import play
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -32,10 +33,6 @@ def inference() -> ScriptedInference:
 def url(inference: ScriptedInference) -> Iterator[str]:
     with LoopThread(lambda: serving(create_app(ScriptedStack(inference)))) as server:
         yield server.held
-
-
-def play(inference: ScriptedInference, *scripts: Script) -> None:
-    inference._scripts = list(scripts)
 
 
 def test_a_question_of_ones_own_is_shown_step_by_step(url: str, inference: ScriptedInference) -> None:
