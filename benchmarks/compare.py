@@ -78,10 +78,10 @@ def headlines(rounds: Sequence[report.Round]) -> str:
     others = [name for name in names if name not in (targets.DIRECT, targets.OURS)]
     rows = []
     for title, cell, metric, digits in HEADLINES:
-        row = [title, report.number(report.median(rounds, targets.OURS, cell, metric), digits)]
+        row = [title, report.number(report.figure(rounds, targets.OURS, cell, metric), digits)]
         for name in others:
-            figure = report.number(report.median(rounds, name, cell, metric), digits)
-            row.append(f"{figure} ({report.number(report.ratio(rounds, name, targets.OURS, cell, metric), 1)}x)")
+            shown = report.number(report.figure(rounds, name, cell, metric), digits)
+            row.append(f"{shown} ({report.number(report.ratio(rounds, name, targets.OURS, cell, metric), 1)}x)")
         rows.append(row)
     first_chunk = [_ADDED]
     for name in (targets.OURS, *others):

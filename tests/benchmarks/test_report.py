@@ -3,7 +3,7 @@
 from typing import Any
 
 from benchmarks.load import Sample
-from benchmarks.report import CHAT_COLUMNS, added, cell_table, median, number, ratio
+from benchmarks.report import CHAT_COLUMNS, added, cell_table, figure, number, ratio
 
 
 def sample(target: str, cpu_ms: float | None, **more: Any) -> Sample:
@@ -24,10 +24,11 @@ ROUNDS = [
 
 
 def test_a_median_is_over_the_rounds_that_have_the_figure() -> None:
-    assert median(ROUNDS, "ours", "chat-c1", cpu) == 2.0
-    assert median([*ROUNDS, [sample("ours", None)]], "ours", "chat-c1", cpu) == 2.0
-    assert median(ROUNDS, "ours", "chat-c64", cpu) is None
-    assert median(ROUNDS, "nobody", "chat-c1", cpu) is None
+    assert figure(ROUNDS, "ours", "chat-c1", cpu) == 2.0
+    assert figure([*ROUNDS, [sample("ours", None)]], "ours", "chat-c1", cpu) == 2.0
+    assert figure(ROUNDS, "ours", "chat-c64", cpu) is None
+    assert figure(ROUNDS, "ours", "chat-c1", cpu, min) == 1.0
+    assert figure(ROUNDS, "nobody", "chat-c1", cpu) is None
 
 
 def test_a_ratio_is_the_median_of_the_rounds_ratios() -> None:
@@ -48,13 +49,13 @@ def test_what_is_added_is_the_median_of_the_rounds_differences() -> None:
 
 
 def test_a_cell_becomes_a_table_in_the_order_of_the_first_round() -> None:
-    rounds = [[sample("ours", 0.5, errors=1), sample("theirs", 5.0)], [sample("theirs", 5.0), sample("ours", 0.5)]]
+    rounds = [[sample("ours", 0.5, errors=1), sample("theirs", 5.0)], [sample("theirs", 7.0), sample("ours", 0.7)]]
 
     assert cell_table(rounds, "chat-c1", CHAT_COLUMNS, beside="ours").splitlines() == [
-        "| chat-c1 | CPU ms | p50 ms | p99 ms | requests/s | CPU / ours | errors |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-        "| ours | 0.500 | 1.50 | 2.2 | 1,234 | 1.00 | 1 |",
-        "| theirs | 5.000 | 1.50 | 2.2 | 1,234 | 10.00 | 0 |",
+        "| chat-c1 | CPU ms | best | p50 ms | p99 ms | requests/s | CPU / ours | errors |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| ours | 0.600 | 0.500 | 1.50 | 2.2 | 1,234 | 1.00 | 1 |",
+        "| theirs | 6.000 | 5.000 | 1.50 | 2.2 | 1,234 | 10.00 | 0 |",
     ]
 
 
