@@ -35,6 +35,12 @@ from llama_stack.weights import find_weights
 ENGINE_PACKAGE = "xllamacpp"
 LEAST_FREE_BYTES = 1_000_000_000
 ENGINE_LOAD_S = 60.0
+CONTAINERS = {
+    Path("/.dockerenv"): "host.docker.internal",
+    Path("/run/.containerenv"): "host.containers.internal",
+}
+"""What marks the inside of a container (docker, podman), and its name for the machine around it."""
+
 DOCTOR = Caller(owner="doctor")
 
 
@@ -282,14 +288,23 @@ async def _providers(name_or_path: str, distribution: Distribution) -> AsyncIter
 
 
 def _reaching_remedy(name_or_path: str, distribution: Distribution, state: ProviderState) -> str:
-    """How to point the provider elsewhere: by the variable its URL comes from, where there is one."""
+    """How to point the provider elsewhere: by the variable its URL comes from, or by its key in the file."""
     for key, value in state.config.items():
-        if not isinstance(value, str) or "://" not in value:
+        if not isinstance(value, str) or not value.startswith(("http://", "https://")):
             continue
-        for path, origin in distribution.origins.items():
-            if path[-1] != key or "config" not in path:
-                continue
-            variable = re.search(r"[A-Z][A-Z0-9_]+", origin.detail)
-            if variable:
-                return f"{_run(name_or_path)} --env {variable[0]}=URL"
+        url = shlex.quote(_seen_from_here(value))
+        position = [entry.provider_id for entry in distribution.providers.by_api()[state.api]].index(state.provider_id)
+        origin = distribution.origins.get(("providers", state.api, position, "config", key))
+        variable = re.search(r"[A-Z][A-Z0-9_]+", origin.detail) if origin else None
+        if variable:
+            return f"{_run(name_or_path)} --env {variable[0]}={url}"
+        return f"{_run(name_or_path)} --set providers.{state.api}.{state.provider_id}.config.{key}={url}"
     return f"llama stack show {shlex.quote(name_or_path)} --resolved"
+
+
+def _seen_from_here(url: str) -> str:
+    """In a container, the URL with the machine's name for localhost, which is the container; else a placeholder."""
+    for mark, host in CONTAINERS.items():
+        if mark.exists() and re.match(r"https?://(localhost|127\.0\.0\.1|\[::1\])[:/]", url):
+            return re.sub(r"//(localhost|127\.0\.0\.1|\[::1\])", f"//{host}", url)
+    return "URL"

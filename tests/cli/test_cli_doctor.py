@@ -1,6 +1,7 @@
 """`llama stack doctor`: what it finds, and that the commands it names mend what it found."""
 
 import json
+import re
 import shlex
 import socket
 import subprocess
@@ -11,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from llama_stack import doctor
 from tests.cli.loopback_hub import loopback_hub
 from tests.cli.running import Llama, run_stack
 from tests.cli.test_cli_run import engine_distribution, free_port
@@ -99,11 +101,29 @@ async def test_a_provider_that_cannot_be_reached_is_pointed_elsewhere_by_its_var
     found = findings(done)["provider upstream"]
     # The stack starts without it, so it is no failure.
     assert (done.returncode, found["state"]) == (0, "warning")
-    assert found["remedy"] == "llama stack run openai-compatible --env OPENAI_COMPATIBLE_URL=URL"
+    command = "llama stack run openai-compatible --env OPENAI_COMPATIBLE_URL="
+    assert found["remedy"].startswith(command)
     async with run_stack(write_distribution(EMPTY), "--port", free_port()) as upstream:
         variable = f"OPENAI_COMPATIBLE_URL={upstream.url}/v1"
         done = llama("stack", "doctor", "openai-compatible", "--json", "--port", free_port(), "--env", variable)
     assert findings(done)["provider upstream"]["state"] == "ok"
+
+
+async def test_inside_a_container_localhost_is_replaced_by_the_machines_name(
+    write_distribution: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = tmp_path / "mark"
+    mark.touch()
+    monkeypatch.setattr(doctor, "CONTAINERS", {mark: "host.docker.internal"})
+    file = write_distribution(
+        "version: 1\nname: mine\nproviders: {inference: [{provider_id: up, "
+        f"provider_type: 'remote::openai-compatible', config: {{base_url: 'http://localhost:{free_port()}/v1'}}}}]}}\n"
+    )
+    found = [finding async for finding in doctor.examine(file, overrides={"server.port": int(free_port())})]
+    assert re.fullmatch(
+        r"llama stack run \S+ --set providers\.inference\.up\.config\.base_url=http://host\.docker\.internal:\d+/v1",
+        found[-1].remedy or "",
+    )
 
 
 def test_a_home_that_cannot_be_written_is_replaced_by_one_that_can(
