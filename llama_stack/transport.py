@@ -6,6 +6,7 @@ the environment are honoured, one TLS context serves all, and failures carry htt
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -16,9 +17,11 @@ import httpx
 if TYPE_CHECKING:
     import ssl
 
+    import aiohttp
     from httpx_aiohttp import AiohttpTransport
 
 KEEPALIVE_S = 30
+MAX_STALE_CONNECTIONS = 5
 
 
 def open_transport(*, max_connections: int = 256) -> httpx.AsyncBaseTransport:
@@ -90,7 +93,12 @@ class _Transport(httpx.AsyncBaseTransport):
 
         connector = aiohttp.TCPConnector(limit=self._max_connections, keepalive_timeout=KEEPALIVE_S, ssl=_tls())
         # With a jar, a session would send one caller's cookies along with another caller's request.
-        session = aiohttp.ClientSession(connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar())
+        session = aiohttp.ClientSession(
+            connector=connector,
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trace_configs=[_tells_kept_connections()],
+        )
         return AiohttpTransport(client=session, verify=_tls(), proxy=None if proxy is None else httpx.Proxy(proxy))
 
     def _pool_for(self, url: httpx.URL) -> "AiohttpTransport":
@@ -104,8 +112,7 @@ class _Transport(httpx.AsyncBaseTransport):
         return self._pools[proxy]
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        with _NAMED:
-            response = await self._pool_for(request.url).handle_async_request(request)
+        response = await self._send(request)
         if "set-cookie" in response.headers:
             # httpx's client has a jar too; what it never sees it cannot keep.
             del response.headers["set-cookie"]
@@ -113,9 +120,41 @@ class _Transport(httpx.AsyncBaseTransport):
             response.stream = _NamedStream(response.stream)
         return response
 
+    async def _send(self, request: httpx.Request) -> httpx.Response:
+        """Sends again when a connection that was kept from an earlier exchange turns out to be closed.
+
+        A server may close it at any moment, also between our look at it and our writing to it, and some do so after
+        each stream. Nothing was answered then, and practically nothing can have been done.
+        """
+        for _ in range(MAX_STALE_CONNECTIONS):
+            _was_kept.set(False)
+            try:
+                with _NAMED:
+                    return await self._pool_for(request.url).handle_async_request(request)
+            except (httpx.ReadError, httpx.RemoteProtocolError):
+                if not _was_kept.get() or not isinstance(request.stream, httpx.ByteStream):
+                    raise
+        with _NAMED:
+            return await self._pool_for(request.url).handle_async_request(request)
+
     async def aclose(self) -> None:
         for pool in self._pools.values():
             await pool.aclose()
+
+
+_was_kept: ContextVar[bool] = ContextVar("_was_kept", default=False)
+"""Whether the exchange this task is about to make goes over a connection kept from an earlier one."""
+
+
+def _tells_kept_connections() -> "aiohttp.TraceConfig":
+    import aiohttp
+
+    async def kept(*_: object) -> None:
+        _was_kept.set(True)
+
+    tells = aiohttp.TraceConfig()
+    tells.on_connection_reuseconn.append(kept)
+    return tells
 
 
 class _NamedStream(httpx.AsyncByteStream):

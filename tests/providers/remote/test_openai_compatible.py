@@ -25,7 +25,7 @@ from llama_stack.errors import InvalidRequest, ProviderFailed, ProviderUnavailab
 from llama_stack_providers.remote._openai.failures import container_hint
 from llama_stack_providers.remote.openai_compatible import Config
 from tests.providers.remote.conftest import KEY, Open
-from tests.providers.remote.upstream import HANG, json_reply, running, stream_reply, text_chunk
+from tests.providers.remote.upstream import CUT, HANG, Reply, json_reply, running, stream_reply, text_chunk
 
 CHAT = ChatRequest(model="m", messages=[UserMessage(content="hello")])
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
@@ -161,6 +161,24 @@ async def test_a_connection_is_used_again(open_provider: Open, caller: Caller) -
         for _ in range(5):
             await collect(inference.stream_chat(CHAT, caller))
     assert (len(upstream.received), upstream.connections) == (5, 1)
+
+
+async def test_a_kept_connection_that_the_server_closed_is_replaced(open_provider: Open, caller: Caller) -> None:
+    """As cpp-httplib does, and any server whose patience ends before ours."""
+    closes_after = stream_reply(text_chunk("x", "stop"))
+    closes_on_next = Reply(None, then=CUT)
+    replies = (closes_after, closes_on_next, GOOD)
+    async with running(*replies) as upstream, open_provider(upstream.url) as inference:
+        await collect(inference.stream_chat(CHAT, caller))
+        assert await collect(inference.stream_chat(CHAT, caller)) == ANSWER
+    assert (len(upstream.received), upstream.connections) == (3, 2)
+
+
+async def test_a_fresh_connection_that_is_closed_is_not_tried_again(open_provider: Open, caller: Caller) -> None:
+    async with running(Reply(None, then=CUT)) as upstream, open_provider(upstream.url) as inference:
+        with pytest.raises(ProviderFailed, match="without an answer"):
+            await collect(inference.stream_chat(CHAT, caller))
+    assert len(upstream.received) == 1
 
 
 async def test_closing_a_stream_closes_the_upstream_connection(open_provider: Open, caller: Caller) -> None:
