@@ -13,10 +13,9 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PROGRAM = """
 from llama_stack import LlamaStack
-with LlamaStack.open_sync("starter") as stack:
-    print("answer:", stack.chat("hello", model="llama-micro"))
-    [vector] = stack.embed(["hello"], model="all-minilm-l6-v2")
-    assert len(vector) == 384
+with LlamaStack.open("starter") as stack:
+    print("answer:", stack.chat("hello").text)
+    assert len(stack.embed("hello").vectors[0]) == 384
 """
 
 
@@ -27,7 +26,7 @@ def main() -> int:
 
 
 def check(folder: Path) -> None:
-    build = "import hatchling.build as b; print(b.build_wheel({!r}))".format(str(folder))
+    build = f"import hatchling.build as b; print(b.build_wheel({str(folder)!r}))"
     run([sys.executable, "-c", build], cwd=ROOT)
     [wheel] = folder.glob("*.whl")
     venv = folder / "venv"
