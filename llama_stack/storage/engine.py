@@ -10,6 +10,7 @@ import asyncio
 import os
 import sqlite3
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,7 +158,10 @@ async def prepare_file(file: Path) -> None:
 def _prepare_file(file: Path) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
+        # Only a new file may be opened past SQLite: closing it would drop the locks that other connections of this
+        # process hold on it (https://www.sqlite.org/howtocorrupt.html, 2.2).
+        with suppress(FileExistsError):
+            os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         mode = _switch_to_wal(file)
     except (OSError, sqlite3.Error) as error:
         raise ConfigError(

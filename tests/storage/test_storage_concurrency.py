@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from llama_stack.api.agents import AgentConfig
 from llama_stack.api.common import Caller
-from llama_stack.storage import AgentStore, Database, KeyValueStore
+from llama_stack.storage import AgentStore, Database, KeyValueStore, open_database, schema_status
 from tests.storage.conftest import finished
 from tests.storage.workers import said
 
@@ -41,6 +41,10 @@ async def test_what_one_process_wrote_another_sees_at_once(
     database: Database, url: str, alice: Caller, start_worker: Callable[..., subprocess.Popen[str]]
 ) -> None:
     values = KeyValueStore(database)
+    # Opening and closing the file once more in one process must not cost the first opening its locks.
+    await schema_status(url)
+    async with open_database(url):
+        pass
     worker = start_worker("echo_values", url, alice.owner)
     assert worker.stdin is not None
     assert worker.stdout is not None
