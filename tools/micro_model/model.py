@@ -19,9 +19,9 @@ class ModelShape:
 
     vocab_size: int
     width: int = 256
-    layers: int = 8
-    heads: int = 8
-    kv_heads: int = 4
+    layers: int = 6
+    heads: int = 4
+    kv_heads: int = 2
     ffn_width: int = 512
     rope_theta: float = 10_000.0
     norm_epsilon: float = 1e-5
@@ -48,7 +48,13 @@ def rotate(vectors: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     return torch.stack((even * cosines - odd * sines, even * sines + odd * cosines), dim=-1).flatten(-2)
 
 
-class Block(nn.Module):
+def masked_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+    """Attention written out: compiled on a CPU it runs about twice as fast as the library's fused kernel."""
+    scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5 + bias
+    return torch.softmax(scores.float(), dim=-1).to(value.dtype) @ value
+
+
+class Block(nn.Module):  # type: ignore[misc]  # torch is not followed by the type checker
     """One decoder layer: attention, then the gated feed-forward, both with a residual."""
 
     def __init__(self, shape: ModelShape) -> None:
@@ -65,7 +71,7 @@ class Block(nn.Module):
         self.up = nn.Linear(shape.width, shape.ffn_width, bias=False)
         self.down = nn.Linear(shape.ffn_width, shape.width, bias=False)
 
-    def forward(self, hidden: Tensor, mask: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, bias: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
         shape, (rows, length, _) = self.shape, hidden.shape
         normed = self.attention_norm(hidden)
         query = self.query(normed).view(rows, length, shape.heads, shape.head_width).transpose(1, 2)
@@ -74,13 +80,13 @@ class Block(nn.Module):
         query, key = rotate(query, cosines, sines), rotate(key, cosines, sines)
         group = shape.heads // shape.kv_heads
         key, value = key.repeat_interleave(group, dim=1), value.repeat_interleave(group, dim=1)
-        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        mixed = masked_attention(query, key, value, bias)
         hidden = hidden + self.attention_out(mixed.transpose(1, 2).reshape(rows, length, -1))
         normed = self.ffn_norm(hidden)
         return hidden + self.down(functional.silu(self.gate(normed)) * self.up(normed))
 
 
-class MicroLlama(nn.Module):
+class MicroLlama(nn.Module):  # type: ignore[misc]  # as above
     """The whole model; `forward` gives the normed hidden states, `logits` turns some of them into scores."""
 
     def __init__(self, shape: ModelShape) -> None:
@@ -95,13 +101,15 @@ class MicroLlama(nn.Module):
         residual_std = 0.02 / math.sqrt(2 * shape.layers)
         for name, weight in self.named_parameters():
             if weight.ndim == 2:
-                nn.init.normal_(weight, std=residual_std if name.endswith(("attention_out.weight", "down.weight")) else 0.02)
+                nn.init.normal_(
+                    weight, std=residual_std if name.endswith(("attention_out.weight", "down.weight")) else 0.02
+                )
 
-    def forward(self, tokens: Tensor, mask: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-        """Hidden states [rows, length, width]; `mask` is True where a query may look, broadcast over heads."""
+    def forward(self, tokens: Tensor, bias: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+        """Hidden states [rows, length, width]; `bias` is 0 where a query may look and very negative elsewhere."""
         hidden = self.embedding(tokens)
         for block in self.blocks:
-            hidden = block(hidden, mask, cosines, sines)
+            hidden = block(hidden, bias, cosines, sines)
         return self.norm(hidden)
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -1,0 +1,111 @@
+"""Which tools stand together in a prompt: family tools, generic ones, a calculator, a knowledge search."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+from tools.micro_model.arithmetic import sum_request
+from tools.micro_model.families import Tool, alphabetical, draw_tool, generic_tool, invented_name, load_families
+from tools.micro_model.values import Argument
+from tools.micro_model.vocabulary import Words, entries
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A tool in the prompt and how to ask for it; a search takes its questions from documents instead."""
+
+    definition: dict[str, Any]
+    group: str
+    request: Callable[[Words], tuple[str, dict[str, Argument]]]
+    searches: bool = False
+    key: str = ""
+
+    @property
+    def name(self) -> str:
+        name: str = self.definition["function"]["name"]
+        return name
+
+
+def text_tool(words: Words, kind: str, argument: str) -> tuple[dict[str, Any], str]:
+    """(definition, key) of a tool that takes one text; `kind` and `argument` name lists in `offers.yaml`."""
+    rng, lists = words.rng, entries("offers")
+    names, texts, keys, key_texts = (
+        lists[name] for name in (f"{kind}_names", f"{kind}_texts", f"{kind}_keys", f"{argument}_texts")
+    )
+    name = rng.choice(names) if rng.random() < 0.85 else invented_name(words)
+    key = rng.choice(keys) if rng.random() < 0.85 else words.word()
+    schema = {"type": "string"} | ({"description": rng.choice(key_texts)} if rng.random() < 0.8 else {})
+    parameters: dict[str, Any] = {"type": "object", "properties": {key: schema}, "required": [key]}
+    if rng.random() < 0.15:
+        parameters["additionalProperties"] = False
+    function: dict[str, Any] = {"name": name}
+    if name not in names or rng.random() < 0.9:
+        function["description"] = rng.choice(texts)
+    return {"type": "function", "function": function | {"parameters": parameters}}, key
+
+
+def calculator_offer(words: Words) -> Offer:
+    definition, key = text_tool(words, "calculator", "expression")
+
+    def request(later: Words) -> tuple[str, dict[str, Argument]]:
+        message, expression = sum_request(later)
+        return message, {key: expression}
+
+    return Offer(definition, "calculator", request)
+
+
+def search_offer(words: Words) -> Offer:
+    definition, key = text_tool(words, "search", "query")
+
+    def request(later: Words) -> tuple[str, dict[str, Argument]]:
+        question = later.soup()
+        return question, {key: question}
+
+    return Offer(definition, "search", request, searches=True, key=key)
+
+
+def tool_offer(tool: Tool) -> Offer:
+    return Offer(tool.definition(), tool.group, tool.request)
+
+
+@cache
+def clashes() -> frozenset[frozenset[str]]:
+    """Pairs of groups whose requests could be meant for either."""
+    return frozenset(frozenset(pair) for pair in entries("offers")["clashes"])
+
+
+def clash(group: str, taken: list[str]) -> bool:
+    """Whether a request for one of them could be meant for the other."""
+    return group in taken or any(frozenset((group, other)) in clashes() for other in taken)
+
+
+def draw_offers(words: Words, count: int, invent_names: float) -> list[Offer]:
+    """Tools that can stand together, in random order."""
+    rng = words.rng
+    offers: list[Offer] = []
+    families = load_families()
+    demo = rng.random() < 0.45
+    for _ in range(200):
+        if len(offers) == count:
+            break
+        taken = [offer.group for offer in offers]
+        draw = rng.random()
+        if draw < (0.25 if demo else 0.08):
+            offer = calculator_offer(words)
+        elif draw < (0.5 if demo else 0.18):
+            offer = search_offer(words)
+        elif draw < (0.55 if demo else 0.36):
+            offer = tool_offer(generic_tool(words))
+        else:
+            family = rng.choice(families)
+            if demo and family.group not in entries("offers")["demo_groups"] and rng.random() < 0.8:
+                continue
+            offer = tool_offer(draw_tool(family, words, invent_names, invent_names))
+        names = {other.name for other in offers}
+        if not clash(offer.group, taken) and offer.name not in names:
+            offers.append(offer)
+    rng.shuffle(offers)
+    if rng.random() < 0.55:
+        return [replace(offer, definition=alphabetical(offer.definition)) for offer in offers]
+    return offers
