@@ -36,8 +36,12 @@ def encode_logprobs(logprobs: list[TokenLogprob]) -> JsonObject:
     }
 
 
+LEAST_LOGPROB = -9999.0
+"""What OpenAI writes for a token that could not be drawn; JSON has no minus infinity."""
+
+
 def _encode_token(token: TokenLogprob) -> JsonObject:
-    return {"token": token.token, "logprob": token.logprob, "bytes": token.bytes}
+    return {"token": token.token, "logprob": max(token.logprob, LEAST_LOGPROB), "bytes": token.bytes}
 
 
 def encode_usage(usage: Usage) -> JsonObject:
@@ -76,7 +80,7 @@ def decode_logprobs(body: object) -> list[TokenLogprob] | None:
 def _decode_token(body: JsonObject) -> TokenLogprob:
     return TokenLogprob(
         token=body["token"],
-        logprob=body["logprob"],
+        logprob=LEAST_LOGPROB if body["logprob"] is None else body["logprob"],
         bytes=body.get("bytes"),
         top=[_decode_token(other) for other in body.get("top_logprobs") or ()],
     )

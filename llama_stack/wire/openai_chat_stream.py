@@ -121,7 +121,7 @@ class ChatChunkEncoder:
     def _end(self, event: ChatEnd) -> bytes:
         if not self._include_usage:
             return DONE_FRAME
-        usage = encode_usage(event.usage or Usage())
+        usage = None if event.usage is None else encode_usage(event.usage)
         last = {**self._head, **_without(event.extra, self._head), "choices": [], "usage": usage}
         return b"data: " + orjson.dumps(last) + b"\n\n" + DONE_FRAME
 

@@ -24,6 +24,7 @@ from llama_stack.api.inference import (
 from llama_stack.api.messages import text_of
 from llama_stack.errors import InvalidRequest, ProviderFailed
 from llama_stack.wire.openai_answer import (
+    LEAST_LOGPROB,
     AnswerHead,
     decode_logprobs,
     decode_usage,
@@ -149,8 +150,8 @@ def _encode_logprobs(logprobs: list[TokenLogprob], offset: int) -> JsonObject:
         offset += len(token.token)
     return {
         "tokens": [token.token for token in logprobs],
-        "token_logprobs": [token.logprob for token in logprobs],
-        "top_logprobs": [{other.token: other.logprob for other in token.top} for token in logprobs],
+        "token_logprobs": [max(token.logprob, LEAST_LOGPROB) for token in logprobs],
+        "top_logprobs": [{other.token: max(other.logprob, LEAST_LOGPROB) for other in token.top} for token in logprobs],
         "text_offset": offsets,
     }
 

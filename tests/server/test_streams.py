@@ -3,13 +3,15 @@
 import asyncio
 import json
 import logging
+from typing import Any
 
 import httpx
 import pytest
 
 from llama_stack.api.inference import TextDelta, ToolCallDelta, ToolCallStart
 from llama_stack.errors import ContextOverflow, ProviderFailed, RateLimited
-from llama_stack.testing.scripted import Step, says
+from llama_stack.server.app import create_app
+from llama_stack.testing.scripted import ScriptedInference, ScriptedStack, Step, says
 from tests.server.conftest import Start
 
 CHAT = {"model": "scripted", "messages": [{"role": "user", "content": "hello"}], "stream": True}
@@ -133,3 +135,28 @@ async def test_a_reader_that_stops_reading_holds_the_source_back(start: Start) -
         await reader.readexactly(10)
         writer.close()
         await server.inference.closed_early.wait()
+
+
+async def test_what_is_ready_together_is_written_together() -> None:
+    """Counted at the server's edge, because a socket may join writes by itself."""
+    app = create_app(ScriptedStack(ScriptedInference(says(*["x"] * 500))))
+    body = json.dumps(CHAT).encode()
+    messages: list[Any] = []
+    left = asyncio.Event()
+    incoming: list[Any] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> Any:
+        if not incoming:
+            await left.wait()
+        return incoming.pop()
+
+    async def send(message: Any) -> None:
+        messages.append(message)
+
+    path = "/v1/chat/completions"
+    headers = [(b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers}
+    await app({**scope, "asgi": {"version": "3.0"}, "http_version": "1.1"}, receive, send)
+    bodies = [message["body"] for message in messages if message["type"] == "http.response.body"]
+    assert b"".join(bodies).count(b'"content":"x"') == 500
+    assert len([body for body in bodies if body]) == 1

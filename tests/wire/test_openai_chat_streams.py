@@ -308,6 +308,20 @@ def test_logprobs() -> None:
     ]
 
 
+def test_a_token_that_could_not_be_drawn_can_be_written_and_read() -> None:
+    events: list[ChatEvent] = [
+        TextDelta(text="x", logprobs=[TokenLogprob(token="x", logprob=float("-inf"))]),
+        ChoiceEnd(finish_reason="stop"),
+        ChatEnd(),
+    ]
+    [_, frame, *_] = frames_of(events)
+    chunk = orjson.loads(frame[6:])
+    assert chunk["choices"][0]["logprobs"]["content"][0]["logprob"] == -9999.0
+    chunk["choices"][0]["logprobs"]["content"][0]["logprob"] = None
+    [logprob] = decoded(chunk).choices[0].logprobs or []
+    assert logprob.logprob == -9999.0
+
+
 def test_choices_are_kept_apart() -> None:
     answer = decoded(
         {"choices": [{"index": 1, "delta": {"content": "b"}}, {"index": 0, "delta": {"content": "a"}}]},
@@ -417,6 +431,13 @@ def test_what_we_write_we_read_streamed_and_whole() -> None:
     expected = answer_of(EVERYTHING)
     assert decoded(*chunks) == expected
     assert decode_answer(encode_answer(expected, HEAD)) == expected
+
+
+def test_an_answer_whose_usage_nobody_counted() -> None:
+    events: list[ChatEvent] = [TextDelta(text="x"), ChoiceEnd(finish_reason="stop"), ChatEnd()]
+    *_, last, _ = frames_of(events, include_usage=True)
+    assert orjson.loads(last[6:])["usage"] is None
+    assert encode_answer(answer_of(events), HEAD)["usage"] is None
 
 
 def test_the_streams_frames_each_stand_on_one_line() -> None:
