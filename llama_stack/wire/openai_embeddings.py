@@ -124,7 +124,9 @@ def _encode_base64(vector: list[float]) -> str:
 
 def _decode_vector(sent: Any) -> list[float]:
     if not isinstance(sent, str):
-        return list(sent)
+        if not isinstance(sent, list) or not sent:
+            raise TypeError("a vector is a list of numbers")
+        return sent
     numbers = array("f")
     numbers.frombytes(b64decode(sent, validate=True))
     if sys.byteorder == "big":
