@@ -35,6 +35,8 @@ from llama_stack.routing import (
 if TYPE_CHECKING:
     import httpx
 
+    from llama_stack.storage import Database
+
 logger = logging.getLogger(__name__)
 
 FIRST_RETRY_S = 1.0
@@ -137,7 +139,9 @@ class ProviderSlot:
             yield
         finally:
             self._closing.set()
-            await task
+            if not self._tried.is_set():
+                task.cancel()
+            await asyncio.wait([task])
 
     async def _own(self) -> None:
         pause = FIRST_RETRY_S
@@ -183,13 +187,45 @@ class ProviderSlot:
         return answer
 
 
+class DatabaseDoor:
+    """The stack's one database, opened when it is first used: a stack that keeps nothing pays nothing for it."""
+
+    def __init__(self, url: str | None, home: Path) -> None:
+        self._url = url
+        self._home = home
+        self._lock = asyncio.Lock()
+        self._exits = AsyncExitStack()
+        self._database: Database | None = None
+
+    async def open(self) -> "Database":
+        """The database, its schema up to date. Raises ConfigError when it cannot be used."""
+        from llama_stack.storage import default_url, open_database
+
+        async with self._lock:
+            if self._database is None:
+                url = self._url or default_url(self._home)
+                self._database = await self._exits.enter_async_context(open_database(url))
+            return self._database
+
+    @asynccontextmanager
+    async def ready(self) -> AsyncIterator["DatabaseDoor"]:
+        """Closes the database in the end. One that a person configured is opened at once, so a wrong URL is found."""
+        async with self._exits:
+            if self._url is not None:
+                await self.open()
+            yield self
+
+
 class LocalStack:
     """A running stack in this process; fulfils api.stack.Stack."""
 
-    def __init__(self, distribution: Distribution, home: Path, slots: list[ProviderSlot]) -> None:
+    def __init__(
+        self, distribution: Distribution, home: Path, slots: list[ProviderSlot], database: DatabaseDoor
+    ) -> None:
         self.distribution = distribution
         self.home = home
         self._slots = slots
+        self._database = database
         models = _unique("models", [(slot, model) for slot in slots for model in slot.models])
         self._inference = RoutedInference(Routes("model", self._owners("inference"), models))
         self.safety = RoutedSafety(Routes("shield", self._owners("safety"), self._listed("shields", Shield)))
@@ -209,6 +245,10 @@ class LocalStack:
     @property
     def inference(self) -> RoutedInference:
         return self._inference
+
+    async def database(self) -> "Database":
+        """The database that holds the stack's state. Raises ConfigError when it cannot be used."""
+        return await self._database.open()
 
     async def list_models(self, caller: Caller) -> list[Model]:
         return await self._inference.models()
@@ -273,13 +313,13 @@ async def open_stack(
     home = home or stack_home()
     resolved = resolve_providers(distribution, catalog)
     async with AsyncExitStack() as exits:
+        database = await exits.enter_async_context(DatabaseDoor(distribution.storage.url, home).ready())
         slots: list[ProviderSlot] = []
         for api in distribution.providers.by_api():
-            floor_below = LocalStack(distribution, home, list(slots)) if api != "inference" else None
+            inference = None if api == "inference" else LocalStack(distribution, home, slots, database).inference
             for provider in (provider for provider in resolved if provider.api == api):
                 ground = Ground(home=home, state=home / "providers" / provider.provider_id, transport=transport)
-                floor = ground if floor_below is None else InferenceFloor(ground, floor_below.inference)
-                slot = ProviderSlot(provider, floor)
+                slot = ProviderSlot(provider, ground if inference is None else InferenceFloor(ground, inference))
                 slots.append(slot)
                 await exits.enter_async_context(slot.running())
-        yield LocalStack(distribution, home, slots)
+        yield LocalStack(distribution, home, slots, database)

@@ -6,6 +6,7 @@ import types
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,7 +33,7 @@ from llama_stack.api.resources import Model
 from llama_stack.api.tools import NamedToolChoice, ToolChoice, ToolDefinition
 from llama_stack.catalog import Catalog
 from llama_stack.compose import LocalStack, open_stack
-from llama_stack.distribution import Distribution
+from llama_stack.distribution import Distribution, StorageSettings
 from llama_stack.errors import (
     ConfigError,
     NotFound,
@@ -42,6 +43,7 @@ from llama_stack.errors import (
     UnsupportedParameter,
 )
 from llama_stack.provider import Ground, InferenceProvider, ProviderConfig
+from llama_stack.storage import KeyValueStore
 
 HELLO = ChatRequest(model="m", messages=[UserMessage(content="hello")])
 TOOL = ToolDefinition(name="look")
@@ -87,6 +89,7 @@ class Doors:
         self.echo = Echo()
         self.refuse: Exception | None = None
         self.is_open = asyncio.Event()
+        self.hang = False
         self.opened = 0
         self.closed = 0
 
@@ -94,6 +97,8 @@ class Doors:
     async def open(self, config: Config, ground: Ground) -> AsyncIterator[Inference]:
         if self.refuse is not None:
             raise self.refuse
+        if self.hang:
+            await asyncio.Event().wait()
         self.opened += 1
         asyncio.get_running_loop().call_soon(self.is_open.set)
         try:
@@ -234,6 +239,34 @@ async def test_a_wrong_setting_stops_the_start_and_closes_what_was_open(doors: D
         async with open_stack(broken, catalog=catalog):
             pytest.fail("must not open")
     assert (doors.opened, doors.closed) == (1, 1)
+
+
+async def test_a_provider_that_hangs_while_it_opens_can_be_given_up(doors: Doors, catalog: Catalog) -> None:
+    doors.hang = True
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05), open_stack(distribution(), catalog=catalog):
+            pytest.fail("must not open")
+
+
+async def test_state_is_opened_on_first_use_and_kept_under_the_home(
+    catalog: Catalog, tmp_path: Path, caller: Caller
+) -> None:
+    async with open_stack(distribution(), catalog=catalog, home=tmp_path) as stack:
+        assert not (tmp_path / "stack.db").exists()
+        values = KeyValueStore(await stack.database())
+        await values.put("notes", "a", {"n": 1}, caller)
+        assert await stack.database() is await stack.database()
+    assert (tmp_path / "stack.db").exists()
+
+
+async def test_a_database_that_was_configured_is_opened_at_the_start(catalog: Catalog, tmp_path: Path) -> None:
+    chosen = distribution().model_copy(update={"storage": StorageSettings(url=f"sqlite:///{tmp_path}/mine.db")})
+    async with open_stack(chosen, catalog=catalog):
+        assert (tmp_path / "mine.db").exists()
+    wrong = chosen.model_copy(update={"storage": StorageSettings(url="mysql://host/db")})
+    with pytest.raises(ConfigError, match="storage"):
+        async with open_stack(wrong, catalog=catalog):
+            pytest.fail("must not open")
 
 
 async def test_an_error_inside_the_context_comes_out_as_it_is(doors: Doors, catalog: Catalog) -> None:
