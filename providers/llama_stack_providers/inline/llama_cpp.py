@@ -51,6 +51,9 @@ class LlamaCppInference:
         failures = [f"{served.name}: {served.failure}" for served in self.models.served if served.failure]
         if failures:
             return Health(status=HealthStatus.DEGRADED, message="; ".join(failures))
+        loading = [served.name for served in self.models.served if served.loading.locked()]
+        if loading:
+            return Health(status=HealthStatus.STARTING, message=f"loading {', '.join(loading)}")
         return Health(status=HealthStatus.OK)
 
     @asynccontextmanager

@@ -22,7 +22,13 @@ from llama_stack_providers.inline._llama_cpp.family import capabilities_of
 from llama_stack_providers.inline._llama_cpp.gguf_header import GgufHeader, NotGguf, read_header
 from llama_stack_providers.inline._llama_cpp.memory import available_bytes
 from llama_stack_providers.inline._llama_cpp.process import WorkerProcess
-from llama_stack_providers.inline._llama_cpp.settings import Config, ModelSettings, threads_for, usable_cpus
+from llama_stack_providers.inline._llama_cpp.settings import (
+    Config,
+    ModelSettings,
+    batch_tokens_for,
+    threads_for,
+    usable_cpus,
+)
 from llama_stack_providers.inline._llama_cpp.worker import WorkerOrders
 
 logger = logging.getLogger(__name__)
@@ -216,6 +222,10 @@ class Models:
         orders = self._orders(served, header)
         self._check_memory(served, header, orders)
         worker = await WorkerProcess.start(served.name, orders, self._config.start_timeout_s)
+        logger.info(
+            "loaded %s: %d slots of %d tokens, %d threads, process %d",
+            *(served.name, orders.slots, orders.context_length, orders.threads, worker.pid),
+        )
         return Engine(
             served.name,
             header,
@@ -237,6 +247,7 @@ class Models:
             context_length=self._window(served, header),
             slots=slots,
             threads=self._config.threads or threads_for(header.size_bytes, usable_cpus()),
+            batch_tokens=batch_tokens_for(header.size_bytes),
             http_threads=slots + CONTROL_CONNECTIONS + 2,
             purpose=header.purpose,
             low_memory=self._config.low_memory,

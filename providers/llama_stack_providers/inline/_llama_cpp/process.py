@@ -15,6 +15,7 @@ from pathlib import Path
 from llama_stack.errors import ProviderUnavailable
 from llama_stack_providers.inline._llama_cpp.worker import WorkerOrders
 
+UNIX_SOCKETS = sys.platform != "win32"
 STOP_TIMEOUT_S = 5.0
 KEPT_LINES = 40
 
@@ -45,7 +46,7 @@ class WorkerProcess:
         Raises ProviderUnavailable with llama.cpp's reason when the model does not load, or not within `timeout_s`.
         """
         folder = None
-        if sys.platform != "win32":
+        if UNIX_SOCKETS:
             folder = Path(tempfile.mkdtemp(prefix="llama-"))  # mode 0700: nobody else reaches the socket
             orders = replace(orders, socket=str(folder / "engine.sock"))  # llama.cpp knows a socket by its ending
         orders = replace(orders, api_key=secrets.token_urlsafe(24))
@@ -71,6 +72,7 @@ class WorkerProcess:
     async def _spawn(cls, model: str, orders: WorkerOrders) -> "WorkerProcess":
         process = await asyncio.create_subprocess_exec(
             sys.executable,
+            "-P",  # a file of the working folder must not pass for a module
             "-m",
             "llama_stack_providers.inline._llama_cpp.worker",
             stdin=asyncio.subprocess.PIPE,

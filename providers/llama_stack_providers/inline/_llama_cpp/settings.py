@@ -69,3 +69,11 @@ def threads_for(model_bytes: int, cpus: int) -> int:
     factor of ten or more, so one CPU is left free, and a small model gets a single thread.
     """
     return 1 if model_bytes < SMALL_MODEL_BYTES else max(1, cpus - 1)
+
+
+def batch_tokens_for(model_bytes: int) -> int:
+    """Prompt tokens computed at once: a cancelled request goes on to the end of its batch.
+
+    Measured on one core with 170 MB of weights: batches of 512 make 137 tokens a second, 64 make 131, 32 make 113.
+    """
+    return 512 if model_bytes < SMALL_MODEL_BYTES else 64

@@ -17,9 +17,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
-BATCH_TOKENS = 512
-"""Prompt tokens computed between two looks at whether the request was cancelled."""
-
 
 @dataclass(frozen=True)
 class WorkerOrders:
@@ -27,6 +24,7 @@ class WorkerOrders:
 
     socket: path of the unix socket to listen on; None listens on a free loopback port.
     context_length: tokens of one slot. purpose: "chat", "embedding" or "rerank".
+    batch_tokens: prompt tokens computed between two looks at whether the request was cancelled.
     http_threads: one is held by each connection, so it bounds them.
     """
 
@@ -36,6 +34,7 @@ class WorkerOrders:
     context_length: int
     slots: int
     threads: int
+    batch_tokens: int
     http_threads: int
     purpose: str = "chat"
     low_memory: bool = False
@@ -80,7 +79,7 @@ def start_server(orders: WorkerOrders) -> Any:
     params.api_keys = [orders.api_key]
     params.n_ctx = orders.context_length * orders.slots
     params.n_parallel = orders.slots
-    params.n_batch = params.n_ubatch = BATCH_TOKENS
+    params.n_batch = params.n_ubatch = orders.batch_tokens
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = orders.threads
     params.n_threads_http = orders.http_threads
     params.no_extra_bufts = orders.low_memory
@@ -90,7 +89,7 @@ def start_server(orders: WorkerOrders) -> Any:
     if orders.purpose != "chat":
         params.embedding = True
         # Pooling needs a whole input in one physical batch.
-        params.n_batch = params.n_ubatch = max(BATCH_TOKENS, orders.context_length)
+        params.n_batch = params.n_ubatch = max(orders.batch_tokens, orders.context_length)
     if orders.purpose == "rerank":
         params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_RANK
     return xllamacpp.Server(params)

@@ -6,13 +6,18 @@ import pytest
 
 from llama_stack_providers.inline._llama_cpp.gguf_header import read_header
 from llama_stack_providers.inline._llama_cpp.memory import available_bytes
-from llama_stack_providers.inline._llama_cpp.settings import threads_for, usable_cpus
+from llama_stack_providers.inline._llama_cpp.settings import batch_tokens_for, threads_for, usable_cpus
 
 
 @pytest.mark.parametrize(("size", "cpus", "threads"), [(8_000_000, 16, 1), (700_000_000, 16, 15), (700_000_000, 1, 1)])
 def test_threads_leave_a_cpu_free_and_small_models_get_one(size: int, cpus: int, threads: int) -> None:
     """Trap: llama.cpp's threads spin; one too many on a busy machine costs a factor of ten and more."""
     assert threads_for(size, cpus) == threads
+
+
+def test_batches_of_a_large_model_are_short_enough_to_cancel() -> None:
+    """Trap: a request can only be cancelled between two batches of its prompt."""
+    assert batch_tokens_for(700_000_000) < batch_tokens_for(8_000_000)
 
 
 def test_a_containers_quota_limits_the_cpus(tmp_path: Path) -> None:

@@ -65,6 +65,34 @@ async def test_the_socket_is_private_and_keyed(model: str, tmp_path: Path) -> No
     assert permissions(Path(socket).parent) is None
 
 
+async def test_a_worker_may_listen_on_loopback_instead(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows: a free port, guarded by the key."""
+    monkeypatch.setattr("llama_stack_providers.inline._llama_cpp.process.UNIX_SOCKETS", False)
+    async with opened(tmp_path, resource(model)) as inference:
+        engine = await loaded(inference, model)
+        assert engine.worker.address.startswith("http://127.0.0.1:")
+        assert (await collect(inference.stream_chat(ask(model, "hello"), CALLER))).message.content
+        async with (
+            aiohttp.ClientSession() as stranger,
+            stranger.post(f"{engine.worker.address}/completion", json={"prompt": "x"}) as answer,
+        ):
+            assert answer.status == 401
+
+
+def chat_in_a_thread(model: str, home: Path) -> str:
+    async def chat() -> str:
+        async with opened(home, resource(model)) as inference:
+            return str((await collect(inference.stream_chat(ask(model, "hello"), CALLER))).message.content)
+
+    return asyncio.run(chat())
+
+
+async def test_the_engine_works_in_a_loop_of_another_thread(model: str, tmp_path: Path) -> None:
+    assert await asyncio.wait_for(asyncio.to_thread(chat_in_a_thread, model, tmp_path), 30)
+
+
 @posix_only
 async def test_a_killed_worker_fails_its_requests_clearly_and_is_replaced(model: str, tmp_path: Path) -> None:
     async with opened(tmp_path, resource(model)) as inference:
