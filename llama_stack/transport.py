@@ -39,7 +39,6 @@ class Client(httpx.AsyncClient):
         super().__init__(transport=transport, **settings)
         self._door = transport
         self._urls: dict[str, httpx.URL] = {}
-        self._limits = {"timeout": self.timeout.as_dict()}
 
     def merged(self, headers: Mapping[str, str]) -> httpx.Headers:
         """The client's headers and these, to be used for many calls."""
@@ -49,16 +48,21 @@ class Client(httpx.AsyncClient):
 
     @asynccontextmanager
     async def exchange(
-        self, method: str, path: str, *, headers: httpx.Headers, content: bytes
+        self, method: str, path: str, *, headers: httpx.Headers, content: bytes, patience_s: float | None = None
     ) -> AsyncIterator[httpx.Response]:
         """The response, its body unread; closed at the end of the context.
 
-        path: below the base URL, one of few. headers: all that are sent, from `merged`.
+        path: below the base URL, one of few. headers: all that are sent, from `merged`. patience_s: longest wait for
+        data, where that is not the client's own read timeout.
         """
         url = self._urls.get(path)
         if url is None:
             url = self._urls[path] = self.base_url.join(path)
-        request = httpx.Request(method, url, headers=headers, content=content, extensions=self._limits)
+        limits = self.timeout.as_dict()
+        if patience_s is not None:
+            limits["read"] = patience_s
+        extensions = {"timeout": limits}
+        request = httpx.Request(method, url, headers=headers, content=content, extensions=extensions)
         response = await self._door.handle_async_request(request)
         try:
             yield response

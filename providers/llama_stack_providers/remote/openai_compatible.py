@@ -18,7 +18,10 @@ class Config(ProviderConfig):
     )
     models: list[str] | None = Field(None, description="names of its models, for a server that cannot list them")
     headers: dict[str, SecretStr] = Field({}, description="further headers for every request")
-    timeout_s: float = Field(120.0, gt=0, description="longest wait for the connection and between two pieces of data")
+    timeout_s: float = Field(
+        120.0, gt=0, description="longest wait for a stream to begin and between two of its pieces"
+    )
+    answer_timeout_s: float = Field(600.0, gt=0, description="longest wait for an answer that comes in one piece")
     max_connections: int = Field(256, ge=1, description="requests that may be under way at the same time; others wait")
 
     @field_validator("api_key")
@@ -47,6 +50,7 @@ async def open_openai_compatible(config: Config, ground: Ground) -> AsyncIterato
             key=config.api_key.get_secret_value() if config.api_key else None,
             credential_name=config.credential_name,
             models=config.models,
+            answer_timeout_s=config.answer_timeout_s,
             secrets=[value for value in headers.values() if value],
         )
 

@@ -41,6 +41,7 @@ async def client_of(upstream_url: str, timeout_s: float = 30) -> AsyncIterator[h
                             "api_key": KEY,
                             "headers": {"x-account": HEADER_SECRET},
                             "timeout_s": timeout_s,
+                            "answer_timeout_s": timeout_s,
                         },
                         "models": [{"identifier": "m"}, {"identifier": "e", "model_type": "embedding"}],
                     }

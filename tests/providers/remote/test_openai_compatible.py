@@ -21,7 +21,13 @@ from llama_stack.api.inference import (
     collect,
 )
 from llama_stack.api.messages import AssistantMessage, UserMessage
-from llama_stack.errors import InvalidRequest, ProviderFailed, ProviderUnavailable, UnsupportedParameter
+from llama_stack.errors import (
+    InvalidRequest,
+    ProviderFailed,
+    ProviderTimeout,
+    ProviderUnavailable,
+    UnsupportedParameter,
+)
 from llama_stack_providers.remote._openai.failures import container_hint
 from llama_stack_providers.remote.openai_compatible import Config
 from tests.providers.remote.conftest import KEY, Open
@@ -235,6 +241,23 @@ async def test_a_proxy_of_the_environment_is_used(
         async with open_provider("http://partner.invalid/v1") as inference:
             assert await collect(inference.stream_chat(CHAT, caller)) == ANSWER
     assert proxy.received[0].path == "http://partner.invalid/v1/chat/completions"
+
+
+async def test_a_whole_answer_is_waited_for_longer_than_the_next_piece_of_a_stream(
+    open_provider: Open, caller: Caller
+) -> None:
+    silent = Reply(None, then=HANG)
+    async with (
+        running(silent) as upstream,
+        open_provider(upstream.url, timeout_s=0.1, answer_timeout_s=60) as inference,
+        asyncio.timeout(20),
+    ):
+        whole = asyncio.create_task(collect(inference.stream_chat(CHAT.model_copy(update={"whole": True}), caller)))
+        await upstream.asked.wait()
+        with pytest.raises(ProviderTimeout, match="timeout_s"):
+            await collect(inference.stream_chat(CHAT, caller))
+        assert not whole.done()
+        whole.cancel()
 
 
 # --- models and health ---------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import httpx
@@ -54,6 +54,7 @@ class OpenAIDialect(PartialInference):
     """Inference over `http`, whose base URL ends where `chat/completions` begins.
 
     key: sent as bearer token, unless the caller brings its own under the name `credential_name`.
+    answer_timeout_s: longest wait for an answer in one piece; between the pieces of a stream it is `http`'s own.
     models: names to list instead of asking the server. secrets: texts besides the key that no error may repeat.
     """
 
@@ -65,6 +66,7 @@ class OpenAIDialect(PartialInference):
         credential_name: str | None = None,
         models: Sequence[str] | None = None,
         secrets: Sequence[str] = (),
+        answer_timeout_s: float = 600.0,
     ) -> None:
         self._http = http
         self._key = key
@@ -72,6 +74,7 @@ class OpenAIDialect(PartialInference):
         self._credential_name = credential_name
         self._models = models
         self._secrets = tuple(secrets)
+        self._answer_timeout_s = answer_timeout_s
         self._host = http.base_url.host
         self._who = f"the server at {http.base_url.copy_with(userinfo=b'', query=None)}".rstrip("/")
 
@@ -136,9 +139,7 @@ class OpenAIDialect(PartialInference):
     async def _post(self, path: str, body: JsonObject, caller: Caller) -> Any:
         key = self._key_for(caller)
         with self._failures(key):
-            async with self._http.exchange(
-                "POST", path, headers=self._headers_for(key), content=orjson.dumps(body)
-            ) as response:
+            async with self._exchange(path, body, key) as response:
                 if not response.is_success:
                     raise await self._refusal(response)
                 return _json(await _read(self._http.pieces(response), MAX_ANSWER_BYTES), self._who)
@@ -148,9 +149,7 @@ class OpenAIDialect(PartialInference):
     ) -> AsyncGenerator[ChatEvent, None]:
         key = self._key_for(caller)
         with self._failures(key):
-            async with self._http.exchange(
-                "POST", path, headers=self._headers_for(key), content=orjson.dumps(body)
-            ) as response:
+            async with self._exchange(path, body, key) as response:
                 if not response.is_success:
                     raise await self._refusal(response)
                 if response.headers.get("content-type", "").startswith("application/json"):
@@ -199,8 +198,14 @@ class OpenAIDialect(PartialInference):
             raise InvalidRequest(f"the credential {name} must be a text of printable ASCII characters", param=name)
         return own
 
-    def _headers_for(self, key: str | None) -> httpx.Headers:
-        return self._headers if key == self._key else self._http.merged(_headers(key))
+    def _exchange(self, path: str, body: JsonObject, key: str | None) -> AbstractAsyncContextManager[httpx.Response]:
+        return self._http.exchange(
+            "POST",
+            path,
+            headers=self._headers if key == self._key else self._http.merged(_headers(key)),
+            content=orjson.dumps(body),
+            patience_s=None if body.get("stream") else self._answer_timeout_s,
+        )
 
     async def _refusal(self, response: httpx.Response) -> StackError:
         body = await _read(self._http.pieces(response), MAX_ERROR_BYTES, cut=True)

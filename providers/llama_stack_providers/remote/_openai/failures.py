@@ -26,7 +26,9 @@ def partner_failures(who: str, host: str, secrets: Sequence[str]) -> Iterator[No
     except httpx.ConnectTimeout as error:
         raise ProviderUnavailable(f"{who} cannot be reached: {error}{container_hint(host)}") from error
     except httpx.TimeoutException as error:
-        raise ProviderTimeout(f"{who} did not answer in time; raise timeout_s or check its load") from error
+        raise ProviderTimeout(
+            f"{who} did not answer in time; raise timeout_s (answer_timeout_s for whole answers) or check its load"
+        ) from error
     except (httpx.ConnectError, httpx.ProxyError) as error:
         raise ProviderUnavailable(f"{who} cannot be reached: {error}{container_hint(host)}") from error
     except httpx.HTTPError as error:
