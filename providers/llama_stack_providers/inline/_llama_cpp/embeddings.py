@@ -15,7 +15,7 @@ from llama_stack.api.inference import (
     Usage,
 )
 from llama_stack.errors import ContextOverflow, InvalidRequest, UnsupportedParameter
-from llama_stack_providers.inline._llama_cpp.engine import Engine
+from llama_stack_providers.inline._llama_cpp.engine import Engine, utf8_length
 
 INPUTS_A_CALL = 16
 """Inputs of one exchange with the worker: a long list must not hold every slot, nor one answer grow without end."""
@@ -69,7 +69,7 @@ async def _prepared(engine: Engine, request: EmbeddingRequest, position: int) ->
     if isinstance(given, str):
         prefix = {"query": engine.settings.query_prefix, "document": engine.settings.document_prefix}
         text = _as_tokenized(engine, prefix.get(request.task or "", "") + given)
-        if len(text.encode()) + ADDED_TOKENS <= engine.window:
+        if utf8_length(text, "input") + ADDED_TOKENS <= engine.window:
             return _Input(text)  # a token is at least one byte
         tokens = await engine.tokens_of(text, special=True, parse_special=False)
         if len(tokens) <= engine.window:

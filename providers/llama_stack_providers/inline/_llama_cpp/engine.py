@@ -123,7 +123,10 @@ class Engine:
     async def _response(self, path: str, body: Any) -> AsyncIterator["aiohttp.ClientResponse"]:
         import aiohttp
 
-        data = None if body is None else orjson.dumps(body)
+        try:
+            data = None if body is None else orjson.dumps(body)
+        except orjson.JSONEncodeError as error:
+            raise InvalidRequest(f"the request cannot be written as JSON: {error}") from error
         method = "GET" if data is None else "POST"
         try:
             async with self._session.request(method, self._base + path, data=data) as response:
@@ -177,6 +180,16 @@ class Engine:
         answer = await self.call("/tokenize", body)
         tokens: list[int] = answer["tokens"]
         return tokens
+
+
+def utf8_length(text: str, param: str) -> int:
+    """Bytes of the text. Raises InvalidRequest for half of a surrogate pair, which no model can be given."""
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(
+            f"{param}: the text is no valid Unicode at character {error.start}", param=param
+        ) from error
 
 
 def _open_session(worker: WorkerProcess, stall_timeout_s: float) -> "aiohttp.ClientSession":

@@ -68,6 +68,11 @@ def _chat_body(engine: Engine, request: ChatRequest) -> JsonObject:
         raise UnsupportedParameter(
             f"the chat template of model {request.model!r} has no place for tools", param="tools"
         )
+    if request.tool_prompt_format is not None:
+        raise UnsupportedParameter(
+            f"model {request.model!r} writes tools in its own form; leave tool_prompt_format out",
+            param="tool_prompt_format",
+        )
     if request.n > engine.slots:
         raise UnsupportedParameter(f"model {request.model!r} gives at most {engine.slots} answers at once", param="n")
     plain = request.model_copy(
@@ -79,7 +84,6 @@ def _chat_body(engine: Engine, request: ChatRequest) -> JsonObject:
             "extra": {},
             "user": None,
             "reasoning_effort": None,
-            "tool_prompt_format": None,
         }
     )
     body = {**encode_chat_request(plain), **_sampling(engine, request)}

@@ -11,7 +11,7 @@ from typing import Any
 
 from llama_stack.api.inference import TokenLogprob, Usage
 from llama_stack.errors import ProviderFailed
-from llama_stack_providers.inline._llama_cpp.engine import Engine, Frame
+from llama_stack_providers.inline._llama_cpp.engine import Engine, Frame, utf8_length
 
 Prompt = str | Sequence[int | str]
 """Text; or token ids and texts mixed, each text tokenised on its own."""
@@ -120,21 +120,21 @@ async def check_room(engine: Engine, wanted: Generation) -> None:
     Without max_tokens the answer ends where the window does, with finish reason "length"; a prompt that fills the
     window by itself is refused by the engine, which counts it anyway.
     """
+    most_tokens = _most_tokens(wanted)
     # Counting takes time that grows faster than the text: what cannot fit by its length alone is not counted.
-    fewest = _most_tokens(wanted.prompt) // engine.header.longest_token_bytes
+    fewest = most_tokens // engine.header.longest_token_bytes
     if fewest > engine.window:
         raise engine.overflow(fewest, wanted.max_tokens, param=wanted.param)
-    if wanted.max_tokens is None or _most_tokens(wanted.prompt) + wanted.max_tokens <= engine.window:
+    if wanted.max_tokens is None or most_tokens + wanted.max_tokens <= engine.window:
         return
     prompt_tokens = await count_tokens(engine, wanted.prompt)
     if prompt_tokens + wanted.max_tokens > engine.window:
         raise engine.overflow(prompt_tokens, wanted.max_tokens, param=wanted.param)
 
 
-def _most_tokens(prompt: Prompt) -> int:
-    if isinstance(prompt, str):
-        return len(prompt.encode()) + _ADDED_TOKENS
-    return sum(1 if isinstance(part, int) else len(part.encode()) for part in prompt) + _ADDED_TOKENS
+def _most_tokens(wanted: Generation) -> int:
+    parts = [wanted.prompt] if isinstance(wanted.prompt, str) else wanted.prompt
+    return _ADDED_TOKENS + sum(1 if isinstance(part, int) else utf8_length(part, wanted.param) for part in parts)
 
 
 async def count_tokens(engine: Engine, prompt: Prompt) -> int:

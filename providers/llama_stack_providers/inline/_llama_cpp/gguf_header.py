@@ -127,7 +127,10 @@ class _Reader:
             elif value is not None:
                 values[key] = value
         self._check_tensors(path, size, tensors, int(values.get("general.alignment", 32)))
-        return GgufHeader(path, size, values, tokens, token_types)
+        header = GgufHeader(path, size, values, tokens, token_types)
+        # Worked out here, in the reader's thread: a large vocabulary would hold up the event loop later.
+        _ = header.control_tokens, header.longest_token_bytes
+        return header
 
     def _check_tensors(self, path: Path, size: int, tensors: int, alignment: int) -> None:
         """A download cut short has a whole header: compare where the last tensor begins with the file's end."""

@@ -48,10 +48,17 @@ async def format_grammar(engine: Engine, form: ResponseFormat) -> dict[str, Any]
         case GrammarFormat(syntax="lark"):
             grammar = form.grammar if form.grammar.startswith("%llguidance") else LARK + form.grammar
         case GrammarFormat(syntax="regex"):
-            escaped = form.grammar.replace("/", "\\/")
-            grammar = f"{LARK}start: /{escaped}/\n"
+            grammar = f"{LARK}start: /{_between_slashes(form.grammar)}/\n"
     await prove(engine, grammar, param="response_format")
     return {"grammar": grammar}
+
+
+def _between_slashes(expression: str) -> str:
+    """A regular expression as Lark writes it: slashes escaped that were not, and all on one line."""
+    if not expression:
+        raise InvalidRequest("the regular expression is empty", param="response_format")
+    one_line = expression.replace("\n", "\\n").replace("\r", "\\r")
+    return re.sub(r"\\.|/", lambda found: found[0] if len(found[0]) == 2 else "\\/", one_line)
 
 
 def _check_gbnf(grammar: str) -> None:

@@ -168,6 +168,16 @@ async def test_only_listed_models_are_served(inference: LlamaCppInference) -> No
         await collect(inference.stream_chat(ask("/etc/passwd", "hello"), CALLER))
 
 
+@pytest.mark.parametrize("text", ["nul \0 inside", "\u202e\u0000\ufffe", "é" * 50, "🦙" * 20, " ", "\n\n"])
+async def test_odd_characters_are_answered(inference: LlamaCppInference, model: str, text: str) -> None:
+    assert (await collect(inference.stream_chat(ask(model, text, max_tokens=2), CALLER))).choices
+
+
+async def test_text_that_is_no_unicode_is_refused(inference: LlamaCppInference, model: str) -> None:
+    with pytest.raises(InvalidRequest, match="no valid Unicode"):
+        await collect(inference.stream_chat(ask(model, "half a pair: \ud800"), CALLER))
+
+
 async def test_images_are_refused(inference: LlamaCppInference, model: str) -> None:
     picture = ImagePart(url="data:image/png;base64,AA==")
     request = ask(model, "x").model_copy(update={"messages": [UserMessage(content=[picture])]})

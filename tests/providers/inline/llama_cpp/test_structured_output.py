@@ -57,10 +57,12 @@ async def test_a_json_object_begins_as_one(inference: LlamaCppInference, model: 
     [
         (GrammarFormat(grammar='root ::= "yes" | "no"'), "yes|no"),
         (GrammarFormat(syntax="regex", grammar="[0-9]{3}/[a-c]"), "[0-9]{3}/[a-c]"),
+        (GrammarFormat(syntax="regex", grammar=r"[0-9]{2}\/[a-c]\\"), r"[0-9]{2}/[a-c]\\"),
+        (GrammarFormat(syntax="regex", grammar="a\nb"), "a\nb"),
         (GrammarFormat(syntax="lark", grammar='start: "<" NAME ">"\nNAME: /[a-z]{2,4}/'), "<[a-z]{2,4}>"),
         (GrammarFormat(syntax="lark", grammar="%llguidance {}\nstart: /ab+c/"), "ab+c"),
     ],
-    ids=["gbnf", "regex", "lark", "lark with header"],
+    ids=["gbnf", "regex", "escaped slash", "two lines", "lark", "lark with header"],
 )
 async def test_an_answer_follows_a_grammar(
     inference: LlamaCppInference, model: str, form: GrammarFormat, pattern: str
@@ -83,6 +85,7 @@ async def test_raw_completion_follows_a_grammar_too(inference: LlamaCppInference
         (JsonSchemaFormat(json_schema={"properties": {"a": {"$ref": "#/nowhere"}}}), "nowhere"),
         (JsonSchemaFormat(json_schema={"not": {"type": "string"}}), "not"),
         (GrammarFormat(syntax="regex", grammar="[0-9"), "unclosed character class"),
+        (GrammarFormat(syntax="regex", grammar=""), "empty"),
         (GrammarFormat(syntax="lark", grammar="start: missing"), "missing"),
         (GrammarFormat(syntax="lark", grammar=""), ""),
         (GrammarFormat(grammar='root ::= "a" missing'), "grammar"),
@@ -104,7 +107,7 @@ async def test_raw_completion_follows_a_grammar_too(inference: LlamaCppInference
             "left recursion",
             "empty",
         ),
-        *("a grammar that ends the process", "one that stops it for minutes", "repetition"),
+        *("no gbnf", "a grammar that ends the process", "one that stops it for minutes", "repetition"),
     ],
 )
 async def test_a_form_that_cannot_be_enforced_is_refused(
