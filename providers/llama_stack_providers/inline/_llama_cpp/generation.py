@@ -102,7 +102,9 @@ def _piece(frame: Frame, first: int, top_logprobs: int | None) -> Piece:
         piece.stop_type = stop_type
         piece.stop_sequence = frame.get("stopping_word") or None
     if top_logprobs is not None:
-        piece.logprobs = [token_logprob(entry, top_logprobs) for entry in frame.get("completion_probabilities") or ()]
+        entries = frame.get("completion_probabilities") or ()
+        # The token that ends an answer is none of its text.
+        piece.logprobs = [token_logprob(entry, top_logprobs) for entry in entries if entry["bytes"]]
     return piece
 
 

@@ -4,7 +4,7 @@ from contextlib import aclosing
 
 import pytest
 
-from llama_stack.api.inference import ChatEnd, ChoiceEnd, TextDelta, collect
+from llama_stack.api.inference import ChatEnd, ChoiceEnd, GrammarFormat, TextDelta, collect
 from llama_stack.api.messages import AssistantMessage, ImagePart, SystemMessage, UserMessage
 from llama_stack.errors import InvalidRequest, NotFound
 from llama_stack_providers.inline.llama_cpp import LlamaCppInference
@@ -79,6 +79,15 @@ async def test_log_probabilities_belong_to_the_text(inference: LlamaCppInference
         assert bytes(token.bytes or ()).decode() == token.token
         assert token.top[0].token == token.token
         assert len(token.top) == 2
+
+
+async def test_characters_of_several_tokens_come_whole(inference: LlamaCppInference, model: str) -> None:
+    form = GrammarFormat(syntax="regex", grammar="é🦙{2}")
+    request = ask(model, "hello", logprobs=True, response_format=form)
+    async with aclosing(inference.stream_chat(request, CALLER)) as stream:
+        texts = [event async for event in stream if isinstance(event, TextDelta)]
+    assert [event.text for event in texts] == ["é", "🦙", "🦙"]
+    assert [bytes(event.logprobs[-1].bytes or ()).decode() for event in texts if event.logprobs] == ["é", "🦙", "🦙"]
 
 
 async def test_log_probabilities_without_alternatives(inference: LlamaCppInference, model: str) -> None:
