@@ -69,12 +69,14 @@ WORKS = [Work(chat, streamed, parallel) for chat in (False, True) for streamed i
 
 @dataclass(frozen=True)
 class Speed:
-    """cpu_ms_per_token: of the whole process tree that made them, the engine's computing included."""
+    """CPU us per token: `cpu_us` of the whole process tree that made them, the engine's computing included;
+    `own_cpu_us` of the process that was asked, which for our server is all but the engine."""
 
     target: str
     work: str
     tokens_per_second: float
-    cpu_ms_per_token: float
+    cpu_us: float
+    own_cpu_us: float
 
 
 class RawEngine:
@@ -161,10 +163,10 @@ class Way:
     do: Callable[[Work], tuple[int, float]]
 
     def measure(self, work: Work) -> Speed:
-        cpu_0 = processes.cpu_s(self.pid)
+        cpu_0, own_0 = processes.cpu_s(self.pid), processes.own_cpu_s(self.pid)
         tokens, seconds = self.do(work)
-        cpu_ms = 1000 * (processes.cpu_s(self.pid) - cpu_0)
-        return Speed(self.target, work.name, tokens / seconds, cpu_ms / tokens)
+        cpu_s, own_s = processes.cpu_s(self.pid) - cpu_0, processes.own_cpu_s(self.pid) - own_0
+        return Speed(self.target, work.name, tokens / seconds, 1e6 * cpu_s / tokens, 1e6 * own_s / tokens)
 
 
 def run(model: Path, *, rounds: int, threads: int = 1) -> list[list[Speed]]:
@@ -187,40 +189,32 @@ def run(model: Path, *, rounds: int, threads: int = 1) -> list[list[Speed]]:
         return warm_up_and_rounds[1:]
 
 
-def _median_ratio(rounds: Sequence[Sequence[Speed]], work: str, target: str, beside: str, figure: str) -> float:
-    ratios: list[float] = []
-    for speeds in rounds:
-        known = {speed.target: getattr(speed, figure) for speed in speeds if speed.work == work}
-        ratios.append(known[target] / known[beside])
-    return statistics.median(ratios)
+def _figures(rounds: Sequence[Sequence[Speed]], work: str, target: str, figure: str) -> list[float]:
+    return [getattr(speed, figure) for one in rounds for speed in one if (speed.target, speed.work) == (target, work)]
+
+
+def _share(rounds: Sequence[Sequence[Speed]], work: str, beside: str) -> float:
+    """Our tokens/s as a share of another's: the median of the rounds' shares."""
+    ours = _figures(rounds, work, targets.OURS, "tokens_per_second")
+    theirs = _figures(rounds, work, beside, "tokens_per_second")
+    return statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))
 
 
 def table(rounds: Sequence[Sequence[Speed]]) -> str:
-    """Medians of tokens/s, and our share of each limit, taken within the rounds."""
+    """Medians of tokens/s, our shares, and the CPU of engine and server for a token."""
     rows = []
     for work in WORKS:
-        name = work.name
-        row = [name]
+        row = [work.name]
         for target in (IN_PROCESS, LISTENER, targets.OURS):
-            found = [
-                one.tokens_per_second for speeds in rounds for one in speeds if (one.target, one.work) == (target, name)
-            ]
-            row.append(number(statistics.median(found), 0))
+            row.append(number(statistics.median(_figures(rounds, work.name, target, "tokens_per_second")), 0))
         for beside in (LISTENER, IN_PROCESS):
-            share = _median_ratio(rounds, name, targets.OURS, beside, "tokens_per_second")
-            row.append(f"{100 * share:.0f} %")
-        row.append(number(_median_ratio(rounds, name, targets.OURS, LISTENER, "cpu_ms_per_token"), 2))
+            row.append(f"{100 * _share(rounds, work.name, beside):.0f} %")
+        for target, figure in ((LISTENER, "cpu_us"), (targets.OURS, "own_cpu_us")):
+            row.append(number(statistics.median(_figures(rounds, work.name, target, figure)), 0))
         rows.append(row)
-    header = [
-        "tokens/s",
-        IN_PROCESS,
-        LISTENER,
-        targets.OURS,
-        "ours / listener",
-        "ours / in process",
-        "CPU, ours / listener",
-    ]
-    return markdown(header, rows)
+    shares = ["ours / listener", "ours / in process"]
+    costs = [f"CPU us/token, {LISTENER}", "CPU us/token, our server"]
+    return markdown(["tokens/s", IN_PROCESS, LISTENER, targets.OURS, *shares, *costs], rows)
 
 
 def _main() -> None:

@@ -69,6 +69,12 @@ def cpu_s(pid: int) -> float:
     return total
 
 
+def own_cpu_s(pid: int) -> float:
+    """CPU seconds of the process alone."""
+    used = psutil.Process(pid).cpu_times()
+    return used.user + used.system
+
+
 def machine_cpu_s() -> float:
     """CPU seconds that all processes of this machine have used."""
     used = psutil.cpu_times()

@@ -2,7 +2,7 @@
 
     python -m benchmarks.raw_engine model.gguf
 
-Loads the model exactly as the product's worker process does. Its first line of output is the address of the engine's
+Loads the model with the settings of the product's worker process. Its first line of output is the address of the engine's
 own HTTP listener and its key. Then each line of input is a JSON order, done in this process by calling the engine
 directly, and answered with a line `{"tokens": ..., "seconds": ...}`:
 
@@ -18,21 +18,25 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from llama_stack_providers.inline._llama_cpp.worker import WorkerOrders, start_server
-
 SLOTS = 4
 
 
-def orders(model_path: str, context_length: int, threads: int) -> WorkerOrders:
-    return WorkerOrders(
-        model_path=model_path,
-        socket=None,
-        api_key=secrets.token_hex(16),
-        context_length=context_length,
-        slots=SLOTS,
-        threads=threads,
-        http_threads=2 * SLOTS,
-    )
+def start_engine(model_path: str, api_key: str, context_length: int, threads: int) -> Any:
+    """The engine with what our worker process gives it, and its own defaults for all else."""
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = model_path
+    params.api_keys = [api_key]
+    params.n_ctx = context_length * SLOTS
+    params.n_parallel = SLOTS
+    params.n_batch = params.n_ubatch = 512
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+    params.n_threads_http = 2 * SLOTS
+    params.cache_ram_mib = 64
+    params.verbosity = 1  # errors only
+    params.ui = params.warmup = params.fit_params = False
+    return xllamacpp.Server(params)
 
 
 def complete(handle: Callable[..., Any], body: dict[str, Any]) -> int:
@@ -65,9 +69,9 @@ def main() -> None:
     parser.add_argument("--context-length", type=int, default=2048)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
-    wanted = orders(arguments.model, arguments.context_length, arguments.threads)
-    server = start_server(wanted)
-    print(json.dumps({"address": str(server.listening_address), "api_key": wanted.api_key}), flush=True)
+    api_key = secrets.token_hex(16)
+    server = start_engine(arguments.model, api_key, arguments.context_length, arguments.threads)
+    print(json.dumps({"address": str(server.listening_address), "api_key": api_key}), flush=True)
     for line in sys.stdin:
         print(json.dumps(obey(server, json.loads(line))), flush=True)
 

@@ -24,12 +24,12 @@ def test_shares_are_medians_of_the_rounds_shares() -> None:
     def speeds(listener: float, ours: float) -> list[Speed]:
         names = [work.name for work in WORKS]
         figures = {IN_PROCESS: 2 * listener, LISTENER: listener, OURS: ours}
-        return [Speed(target, name, speed, 1000 / speed) for name in names for target, speed in figures.items()]
+        return [Speed(target, name, speed, 1e6 / speed, 50) for name in names for target, speed in figures.items()]
 
     rows = table([speeds(1000, 900), speeds(100, 99), speeds(2000, 1900)]).splitlines()
 
     assert len(rows) == 2 + len(WORKS)
-    assert rows[2] == "| completion, whole, 1 | 2,000 | 1,000 | 900 | 95 % | 48 % | 1.05 |"
+    assert rows[2] == "| completion, whole, 1 | 2,000 | 1,000 | 900 | 95 % | 48 % | 1,000 | 50 |"
 
 
 @pytest.mark.engine
