@@ -172,12 +172,7 @@ def _checked(model: type[BaseModel], arguments: JsonObject) -> Mapping[str, Any]
         checked = model.model_validate(arguments)
     except ValidationError as error:
         raise BadArguments("; ".join(_fault(fault) for fault in error.errors(include_url=False))) from error
-    # Defaults are left to the function itself: it may tell them from a value that was given.
-    return {
-        field.alias or name: getattr(checked, name)
-        for name, field in model.model_fields.items()
-        if name in checked.model_fields_set
-    }
+    return {field.alias or name: getattr(checked, name) for name, field in model.model_fields.items()}
 
 
 def _fault(fault: Any) -> str:

@@ -1,13 +1,13 @@
 """What a turn may spend, and that it ends with text when that is gone."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
-import pytest
-
+from llama_stack.agents.budget import Allowance
 from llama_stack.agents.loop import run_turn
-from llama_stack.api.agents import ToolExecutionStep
-from llama_stack.api.inference import JsonSchemaFormat, Sampling, TextDelta
+from llama_stack.api.agents import Budget, ToolExecutionStep, Turn
+from llama_stack.api.inference import JsonSchemaFormat, Sampling, TextDelta, ToolCallStart
 from llama_stack.testing.scripted import ScriptedInference
 from tests.agents.scripts import asks, calls, chats, everything, results_in, says, setup_of, text_out
 
@@ -97,7 +97,7 @@ async def test_tokens_the_model_makes_are_counted_over_the_steps() -> None:
 
 
 async def test_a_turn_whose_tokens_are_all_gone_says_so() -> None:
-    script = ScriptedInference(calls(("again", {}), tokens=100))
+    script = ScriptedInference([TextDelta(text="Let me see."), *calls(("again", {}), tokens=100)])
     _, turn = await everything(run_turn(setup_of(script, again, budget={"max_tokens": 100}), [], asks("?")))
 
     assert turn.end_reason == "max_tokens"
@@ -121,8 +121,15 @@ async def test_an_answer_withheld_by_a_filter_is_blocked() -> None:
     assert turn.end_reason == "blocked"
 
 
-@pytest.mark.parametrize("max_seconds", [0.2])
-async def test_a_hanging_tool_costs_the_turn_its_time_but_not_its_answer(max_seconds: float) -> None:
+def test_a_share_of_the_time_is_kept_for_the_answer() -> None:
+    turn = Turn(turn_id="t", session_id="s", input=asks("?"), started_at=datetime(2026, 1, 1, tzinfo=UTC))
+    allowance = Allowance.starting(Budget(max_seconds=10), now=100.0)
+
+    assert [allowance.spent(turn, now) for now in (107.9, 108.0)] == [None, "max_seconds"]
+    assert [allowance.exhausted(turn, now) for now in (109.9, 110.0)] == [None, "max_seconds"]
+
+
+async def test_a_tool_that_hangs_is_stopped_and_its_neighbour_is_not() -> None:
     stopped = asyncio.Event()
 
     async def hang() -> None:
@@ -132,7 +139,7 @@ async def test_a_hanging_tool_costs_the_turn_its_time_but_not_its_answer(max_sec
             stopped.set()
 
     script = ScriptedInference(calls(("hang", {}), ("again", {})), says("the tool hangs"))
-    setup = setup_of(script, hang, again, budget={"max_seconds": max_seconds})
+    setup = setup_of(script, hang, again, budget={"max_seconds": 0.2})
     async with asyncio.timeout(LIMIT_S):
         _, turn = await everything(run_turn(setup, [], asks("?")))
 
@@ -153,6 +160,17 @@ async def test_a_model_that_hangs_leaves_what_it_has_said() -> None:
     assert script.closed_early.is_set()
     assert turn.end_reason == "max_seconds"
     assert text_out(turn) == "The capital is"
+
+
+async def test_a_call_that_was_cut_off_by_the_clock_is_not_made() -> None:
+    hanging: list[Any] = [TextDelta(text="I look."), ToolCallStart(index=0, id="call_0", name="again"), asyncio.Event()]
+    async with asyncio.timeout(LIMIT_S):
+        setup = setup_of(ScriptedInference(hanging), again, budget={"max_seconds": 0.1})
+        _, turn = await everything(run_turn(setup, [], asks("?")))
+
+    assert len(turn.steps) == 1
+    assert turn.output is not None
+    assert (turn.output.content, turn.output.tool_calls) == ("I look.", [])
 
 
 async def test_a_model_that_says_nothing_in_time_is_answered_for() -> None:

@@ -402,6 +402,14 @@ async def test_a_result_that_no_call_awaits_is_refused(call_id: str) -> None:
         await everything(resume_turn(setup_of(ScriptedInference(), double, PICK), [], turn, [wrong]))
 
 
+async def test_a_second_result_for_one_call_is_refused() -> None:
+    turn = await paused(ScriptedInference(calls(("pick", {"color": "red"}))))
+    twice = [ToolMessage(tool_call_id="call_0", content=color) for color in ("red", "blue")]
+
+    with pytest.raises(InvalidRequest, match="no call 'call_0' awaits a result"):
+        await everything(resume_turn(setup_of(ScriptedInference(), PICK), [], turn, twice))
+
+
 async def test_a_turn_that_has_ended_cannot_be_resumed() -> None:
     _, turn = await everything(run_turn(setup_of(ScriptedInference(says("done"))), [], asks("?")))
 
