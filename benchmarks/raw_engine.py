@@ -3,8 +3,8 @@
     python -m benchmarks.raw_engine model.gguf
 
 Loads the model with the settings of the product's worker process. Its first line of output is the address of the
-engine's own HTTP listener and its key. Then each line of input is a JSON order, done in this process by calling the engine
-directly, and answered with a line `{"tokens": ..., "seconds": ...}`:
+engine's own HTTP listener and its key. Then each line of input is a JSON order, done in this process by calling the
+engine directly, and answered with a line `{"tokens": ..., "seconds": ...}`:
 
     {"chat": false, "bodies": [{"prompt": "...", "max_tokens": 128}, ...], "parallel": 4}
 """
