@@ -4,7 +4,7 @@ Routes read their bodies themselves, so each says with `describe` what goes in a
 puts the schemas of the bodies beside those FastAPI collects for the answers.
 """
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -12,6 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
+from starlette.routing import request_response
 
 from llama_stack.api.common import JsonObject
 from llama_stack.server.schema import ErrorAnswer
@@ -47,14 +48,14 @@ class PlainRoute(APIRoute):
     endpoints use none of it, and it costs as much as all the rest of the routing.
     """
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        endpoint = self.endpoint
+    def __init__(self, path: str, endpoint: Callable[..., Any], **settings: Any) -> None:
+        super().__init__(path, endpoint, **settings)
 
         async def call(request: Request) -> Response:
             response: Response = await endpoint(request, **request.path_params)
             return response
 
-        return call
+        self.app = request_response(call)
 
 
 def _reference(model: type[BaseModel]) -> JsonObject:

@@ -85,22 +85,25 @@ class GenerationBody(OpenBody):
     user: str | None = None
 
 
-_SAMPLING_NAMES = (
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "frequency_penalty",
-    "presence_penalty",
-    "repetition_penalty",
-    "seed",
-    "min_tokens",
+_SAMPLING_NAMES = frozenset(
+    {
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "frequency_penalty",
+        "presence_penalty",
+        "repetition_penalty",
+        "seed",
+        "min_tokens",
+    }
 )
 
 
 def decode_sampling(body: GenerationBody) -> Sampling:
     """Raises InvalidRequest for a value out of its range."""
-    given: dict[str, Any] = {name: value for name in _SAMPLING_NAMES if (value := getattr(body, name)) is not None}
+    sent = _SAMPLING_NAMES & body.model_fields_set
+    given: dict[str, Any] = {name: value for name in sent if (value := getattr(body, name)) is not None}
     if body.stop is not None:
         given["stop"] = [body.stop] if isinstance(body.stop, str) else body.stop
     if body.logit_bias:
@@ -124,7 +127,8 @@ def decode_sampling(body: GenerationBody) -> Sampling:
 
 def encode_sampling(sampling: Sampling, *, max_tokens_name: str = "max_tokens") -> JsonObject:
     """max_tokens_name: some partners know only `max_completion_tokens`."""
-    fields: JsonObject = {name: value for name in _SAMPLING_NAMES if (value := getattr(sampling, name)) is not None}
+    sent = _SAMPLING_NAMES & sampling.model_fields_set
+    fields: JsonObject = {name: value for name in sorted(sent) if (value := getattr(sampling, name)) is not None}
     if sampling.stop:
         fields["stop"] = sampling.stop
     if sampling.logit_bias:
