@@ -251,6 +251,8 @@ def _mapping_without_repeats(loader: _StrictLoader, node: yaml.MappingNode) -> d
     pairs: dict[Any, Any] = {}
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, str | int | float | bool | None):
+            raise yaml.constructor.ConstructorError(None, None, "a key must be a plain word", key_node.start_mark)
         if key in pairs:
             raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", key_node.start_mark)
         pairs[key] = loader.construct_object(value_node, deep=True)
@@ -271,6 +273,8 @@ def _read(file: FilePath) -> Any:
         raise ConfigError(f"{place}{error.problem or 'not valid YAML'}", where=str(file)) from error
     except yaml.YAMLError as error:
         raise ConfigError(f"not valid YAML: {error}", where=str(file)) from error
+    except RecursionError as error:
+        raise ConfigError("nested too deeply for a distribution", where=str(file)) from error
 
 
 def _override(tree: Any, origins: dict[Path, Origin], key: str, value: Any, where: str) -> None:

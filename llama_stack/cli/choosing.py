@@ -77,7 +77,7 @@ def distribution_choice(command: Callable[..., None]) -> Callable[..., None]:
         os.environ.update(env)
         flags = {"server.port": port, "server.host": host}
         overrides = dict(settings) | {key: value for key, value in flags.items() if value is not None}
-        command(*args, overrides=overrides, model=local_or_given(model) if model else None, **kwargs)
+        command(*args, overrides=overrides, model=None if model is None else local_or_given(model), **kwargs)
 
     for option in reversed(_OPTIONS):
         receive = option(receive)

@@ -3,8 +3,10 @@
 Exit codes: 0 done, 1 it was tried and failed, 2 what was typed or configured cannot be used, 130 interrupted.
 """
 
+import io
 import os
 import sys
+from pathlib import Path
 
 import click
 
@@ -101,9 +103,7 @@ def cli() -> None:
 
 def main(prog_name: str = "llama") -> None:
     """Run the command line and end the process; every foreseen failure is one message without a stack trace."""
-    for stream in (sys.stdout, sys.stderr):
-        # A name in a script the terminal cannot show must not end a command.
-        stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a TextIOWrapper in every real process
+    _make_streams_safe()
     try:
         code = cli(prog_name=prog_name, standalone_mode=False)
     except click.ClickException as error:
@@ -121,9 +121,20 @@ def main(prog_name: str = "llama") -> None:
         code = 1
     except OSError as error:
         # A full disk, a folder without rights: the machine's state, not a bug.
-        print_error(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        place = f"{error.filename}: " if error.filename else ""
+        print_error(f"{place}{error.strerror or error}")
         code = 1
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _make_streams_safe() -> None:
+    """A closed stream swallows what is written; a character the terminal cannot show becomes a question mark."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  open to the end
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _usage_words(error: click.ClickException) -> tuple[str, str | None]:

@@ -10,7 +10,7 @@ import click
 from llama_stack.cli.choosing import json_option
 from llama_stack.cli.confirming import confirm
 from llama_stack.cli.fetching import fetch
-from llama_stack.cli.local_models import find_local_model, models_folder
+from llama_stack.cli.local_models import find_local_model
 from llama_stack.cli.printing import print_json, print_note, progress_bar, size_words
 from llama_stack.cli.registry import nearest_models, registered_model
 from llama_stack.compose import stack_home
@@ -144,7 +144,8 @@ def _downloaded(reference: str) -> list[str]:
     """The references of the downloaded files that one reference stands for. Raises NotFound when there is none."""
     if _is_file(reference):
         return [reference]
-    folder = models_folder() / reference.removeprefix(PREFIX)
+    # Checks the name too: it must not lead out of the folder.
+    folder = HubReference.parse(f"{reference}/{CHECKLIST}").local_path(stack_home()).parent
     # Each download lies beside the record of its checksum.
     records = [path for path in sorted(folder.rglob("*.json")) if path.with_suffix("").is_file()]
     if not records:

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
@@ -111,6 +112,14 @@ def test_a_reader_that_leaves_early_is_no_failure_worth_a_trace() -> None:
     assert writer.stderr.read() == b""
     writer.stderr.close()
     assert writer.wait(timeout=60) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="closes a descriptor by its number")
+def test_closed_streams_are_no_reason_to_fail() -> None:
+    command = [str(LLAMA), "stack", "list"]
+    for descriptor in (1, 2):
+        done = subprocess.run(command, capture_output=True, preexec_fn=partial(os.close, descriptor), check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_a_terminal_that_cannot_show_a_character_still_gets_the_rest(tmp_path: Path) -> None:

@@ -161,6 +161,28 @@ def test_a_key_written_twice_is_refused(write_distribution: Write, llama: Llama)
     assert_refused(llama("stack", "run", file), "line 3, column 1", "'name' stands twice")
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "a mapping with the keys version, name and providers"),
+        ("- a list\n", "a mapping with the keys version, name and providers"),
+        ("? [1, 2]\n: 3\n", "line 1, column 3: a key must be a plain word"),
+        ("a: " + "[" * 5000, "nested too deeply"),
+        ("a: &a [*a]\n", "line 1, column 4"),
+        ("name: !!python/object/apply:os.system ['true']\n", "line 1, column 7"),
+        (
+            "version: 1\nname: x\nproviders: {inference: [{provider_id: a}]}\n",
+            "inference[0].provider_type is",
+        ),
+        ("version: 2\nname: x\nproviders: {}\n", "version: input should be 1"),
+    ],
+    ids=["empty", "list", "odd key", "deep", "recursive", "python object", "missing key", "other version"],
+)
+def test_what_is_no_distribution_is_refused(text: str, words: str, write_distribution: Write, llama: Llama) -> None:
+    file = write_distribution(text)
+    assert_refused(llama("stack", "show", file), file, words)
+
+
 def test_an_unknown_provider_is_answered_with_the_nearest(write_distribution: Write, llama: Llama) -> None:
     file = write_distribution(engine_distribution("x.gguf").replace("inline::llama-cpp", "inline::llama-ccp"))
     assert_refused(llama("stack", "run", file), "'inline::llama-ccp'", "Did you mean inline::llama-cpp?")
