@@ -1,6 +1,8 @@
 """The sync face's thread: it opens, closes, is interrupted and leaves nothing behind."""
 
 import asyncio
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -205,3 +207,30 @@ thread = LoopThread(enter)
 def test_a_stack_nobody_closed_is_closed_when_the_interpreter_ends() -> None:
     ended = subprocess.run([sys.executable, "-c", FORGETFUL], capture_output=True, text=True, timeout=60, check=True)
     assert (ended.stdout, ended.stderr) == ("left\n", "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT to itself")
+@pytest.mark.parametrize("iterating", [False, True])
+def test_an_interrupted_wait_stops_the_work(iterating: bool) -> None:
+    started, stopped = threading.Event(), threading.Event()
+
+    async def hang() -> AsyncGenerator[int, None]:
+        try:
+            started.set()
+            await asyncio.Event().wait()
+            yield 1
+        finally:
+            stopped.set()
+
+    def interrupt() -> None:
+        assert started.wait(LIMIT_S)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with LoopThread(nothing) as thread, ThreadPoolExecutor(1) as pool:
+        pool.submit(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            if iterating:
+                list(thread.iterate(hang()))
+            else:
+                thread.wait(anext(hang()))
+        assert stopped.wait(LIMIT_S)
