@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 CONTROL_CONNECTIONS = 4
 """Connections beside those that generate: counting tokens, rendering templates, looking at slots."""
 
+STUCK_AFTER_S = 5.0
+
 Frame = dict[str, Any]
 
 
@@ -134,6 +136,7 @@ class Engine:
                     raise self.refusal(response.status, await response.read())
                 yield response
         except TimeoutError as error:
+            await self._end_if_stuck()
             raise ProviderTimeout(
                 f"model {self.model!r} was silent for too long; raise stall_timeout_s or send a shorter prompt"
             ) from error
@@ -143,6 +146,21 @@ class Engine:
             if not self._session.closed:
                 raise
             raise await self.worker.failure() from error  # aiohttp's word for "closed while reading"
+
+    async def _end_if_stuck(self) -> None:
+        """End a worker that cannot even list its slots, which it does between two batches: the next request gets a
+        new one.
+        """
+        import aiohttp
+
+        limit = aiohttp.ClientTimeout(total=STUCK_AFTER_S)
+        try:
+            async with self._session.get(f"{self._base}/slots", timeout=limit) as answer:
+                await answer.read()
+        except TimeoutError:
+            await self.worker.kill()
+        except aiohttp.ClientError:
+            pass  # it is gone already
 
     def refusal(self, status: int, body: bytes | Frame) -> StackError:
         """llama.cpp's error as ours."""

@@ -59,13 +59,12 @@ class WorkerProcess:
             async with asyncio.timeout(timeout_s):
                 await worker._report()
         except TimeoutError as error:
-            await worker.stop()
             raise ProviderUnavailable(
                 f"model {model!r} did not load within {timeout_s:g} s; raise start_timeout_s or lower context_length"
             ) from error
-        except BaseException:
-            await worker.stop()
-            raise
+        finally:
+            if not worker.address:
+                await worker.kill()
         return worker
 
     @classmethod
@@ -141,17 +140,20 @@ class WorkerProcess:
         )
 
     async def stop(self) -> None:
-        """End the process; returns when it is gone."""
+        """Ask the process to end; returns when it is gone."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
             async with asyncio.timeout(STOP_TIMEOUT_S):
                 await self.ended.wait()
         except TimeoutError:
-            with suppress(ProcessLookupError):
-                self._process.kill()
-        finally:
-            await asyncio.shield(self._watching)
+            await self.kill()
+
+    async def kill(self) -> None:
+        """End the process at once; while it loads a model it hears nothing else. Returns when it is gone."""
+        with suppress(ProcessLookupError):
+            self._process.kill()
+        await asyncio.shield(self._watching)
 
 
 def _remove(folder: Path | None) -> None:

@@ -178,6 +178,19 @@ async def test_loading_has_a_time_limit(model: str, tmp_path: Path) -> None:
             await chats(inference, model)
 
 
+async def test_a_load_nobody_waits_for_any_more_is_given_up(model: str, tmp_path: Path) -> None:
+    async with opened(tmp_path, resource(model)) as inference:
+        first = asyncio.create_task(chats(inference, model))
+        served = inference.models.find(model)
+        async with asyncio.timeout(10):
+            while not served.loading.locked():
+                await asyncio.to_thread(lambda: None)
+            first.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await first
+            assert await chats(inference, model)
+
+
 async def test_the_model_unused_longest_makes_room(model: str, minilm: str, tmp_path: Path) -> None:
     models = [resource(model), resource(minilm, ModelType.EMBEDDING)]
     async with opened(tmp_path, *models, max_loaded_models=1) as inference:

@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 from llama_stack.api.inference import GrammarFormat, TextDelta, collect
-from llama_stack.errors import ProviderUnavailable, RateLimited
+from llama_stack.errors import ProviderTimeout, ProviderUnavailable, RateLimited
 from llama_stack_providers.inline._llama_cpp.engine import Engine
 from llama_stack_providers.inline.llama_cpp import LlamaCppInference
 from tests.providers.inline.llama_cpp.conftest import CALLER, ask, opened, resource
@@ -121,6 +121,20 @@ async def test_a_killed_worker_fails_its_requests_clearly_and_is_replaced(model:
         answer = await collect(inference.stream_chat(ask(model, "hello"), CALLER))
         assert answer.message.content
         assert (await loaded(inference, model)).worker.pid != engine.worker.pid
+
+
+@posix_only
+async def test_a_stuck_worker_is_given_up_and_replaced(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llama_stack_providers.inline._llama_cpp.engine.STUCK_AFTER_S", 0.2)
+    async with opened(tmp_path, resource(model), stall_timeout_s=0.5) as inference:
+        engine = await loaded(inference, model)
+        os.kill(engine.worker.pid, signal.SIGSTOP)
+        with pytest.raises(ProviderTimeout, match="was silent for too long; raise stall_timeout_s"):
+            await collect(inference.stream_chat(ask(model, "hello"), CALLER))
+        assert not engine.alive
+        assert (await collect(inference.stream_chat(ask(model, "hello"), CALLER))).choices
 
 
 @posix_only
