@@ -10,7 +10,7 @@ import pytest
 from llama_stack.build import PACKAGE, install_command, plan_build, source_of
 from llama_stack.distribution import Distribution, load_distribution
 from llama_stack.errors import ConfigError
-from tests.cli.running import LLAMA, Llama
+from tests.cli.running import Llama
 
 Install = Callable[..., None]
 
@@ -98,9 +98,12 @@ def test_a_package_that_is_not_installed_is_named() -> None:
 def test_requirements_are_installed_by_uv_where_it_is_found_and_by_pip_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PATH", str(LLAMA.parent))
-    assert install_command(["x"])[1:] == ["pip", "install", "--python", sys.executable, "x"]
+    uv = tmp_path / "bin" / "uv"
+    uv.parent.mkdir()
+    uv.touch(mode=0o755)
     alone = tmp_path / "python"
-    monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(sys, "executable", str(alone))
+    monkeypatch.setenv("PATH", str(uv.parent))
+    assert install_command(["x"]) == [str(uv), "pip", "install", "--python", str(alone), "x"]
+    monkeypatch.setenv("PATH", "")
     assert install_command(["x"]) == [str(alone), "-m", "pip", "install", "x"]
