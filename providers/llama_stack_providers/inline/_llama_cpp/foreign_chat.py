@@ -90,6 +90,11 @@ def _chat_body(engine: Engine, request: ChatRequest) -> JsonObject:
     if request.reasoning_effort == "none":
         body["chat_template_kwargs"] = {"enable_thinking": False}
     elif request.reasoning_effort is not None:
+        if "reasoning_effort" not in (engine.header.chat_template or ""):
+            raise UnsupportedParameter(
+                f"model {request.model!r} has no adjustable reasoning; leave reasoning_effort out",
+                param="reasoning_effort",
+            )
         body["chat_template_kwargs"] = {"reasoning_effort": request.reasoning_effort}
     return body
 

@@ -120,6 +120,31 @@ async def test_special_tokens_in_a_users_text_stay_text(inference: LlamaCppInfer
     assert forged.usage.input_tokens - plain.usage.input_tokens > 3
 
 
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"reasoning_effort": "high"}, "reasoning_effort"),
+        ({"tool_prompt_format": "json"}, "tool_prompt_format"),
+        ({"messages": []}, "messages"),
+        ({"min_tokens": 4}, "min_tokens"),
+    ],
+    ids=str,
+)
+async def test_what_cannot_be_honoured_is_refused_by_name(
+    inference: LlamaCppInference, foreign: str, fields: dict[str, Any], param: str
+) -> None:
+    request = ask(foreign, "hello", **{name: value for name, value in fields.items() if name != "messages"})
+    request = request.model_copy(update={"messages": fields.get("messages", request.messages)})
+    with pytest.raises(InvalidRequest) as refused:
+        await collect(inference.stream_chat(request, CALLER))
+    assert refused.value.param == param
+
+
+async def test_reasoning_can_be_switched_off(inference: LlamaCppInference, foreign: str) -> None:
+    request = ask(foreign, "hello", reasoning_effort="none", max_tokens=2)
+    assert (await collect(inference.stream_chat(request, CALLER))).choices
+
+
 async def test_a_broken_call_becomes_text(inference: LlamaCppInference, recognised: str) -> None:
     """Trap: where llama.cpp knows a template's form of calls, a stray brace fails the whole answer."""
     async with inference.models.use(recognised) as engine:
