@@ -93,7 +93,6 @@ class Terminal:
 
     def ask(self, session: SyncAgentSession, question: str) -> tuple[str, list[str]]:
         """Ask, and print what happens. Returns the answer and the names of the tools that were called."""
-        self.say(f"you    {question}", "1")
         called: list[str] = []
         answer = ""
         for event in session.stream(question):
@@ -126,6 +125,7 @@ def work_through(agent: SyncAgent, terminal: Terminal, questions: list[Question]
     rows: list[tuple[str, Question, float]] = []
     for question in questions:
         started = time.perf_counter()
+        terminal.say(f"you    {question.text}", "1")
         answer, called = terminal.ask(agent.session(), question.text)
         seconds = time.perf_counter() - started
         good = called == ([question.tool] if question.tool else []) and answer and question.must_hold in answer
@@ -141,8 +141,11 @@ def work_through(agent: SyncAgent, terminal: Terminal, questions: list[Question]
 
 def chat(session: SyncAgentSession, terminal: Terminal) -> None:
     print("Ask about sums, the documents, the weather or a timer; an empty line ends.\n")
-    while question := input("> ").strip():
-        terminal.ask(session, question)
+    while question := input("you    ").strip():
+        try:
+            terminal.ask(session, question)
+        except StackError as error:
+            terminal.say(f"error  {error}", "31")
         print()
 
 
@@ -159,6 +162,7 @@ def main(arguments: argparse.Namespace) -> int:
             chat(agent.session(), terminal)
             return 0
         if arguments.ask:
+            terminal.say(f"you    {arguments.ask}", "1")
             answer, _ = terminal.ask(agent.session(), arguments.ask)
             return 0 if answer else 1
         print(f"{stack.default_model()} answers, with {len(tools)} tools to choose from\n")

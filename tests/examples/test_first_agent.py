@@ -72,6 +72,15 @@ def test_a_chat_remembers_and_ends_with_an_empty_line(url: str, inference: Scrip
     assert [message.role for message in inference.requests[-1].messages] == ["user", "assistant", "user"]  # type: ignore[union-attr]
 
 
+def test_a_chat_goes_on_after_a_failure(url: str, inference: ScriptedInference) -> None:
+    play(inference, [ProviderUnavailable("the engine is away")], says("Here I am."))
+    ended = run("--url", url, "--chat", typed="hi\nhi\n\n")
+
+    assert ended.returncode == 0, ended.stderr
+    assert "error  the engine is away\n" in ended.stdout
+    assert "agent  Here I am.\n" in ended.stdout
+
+
 def test_a_failure_of_the_model_is_one_line(url: str, inference: ScriptedInference) -> None:
     play(inference, [ProviderUnavailable("the engine is away")])
     ended = run("--url", url, "--ask", "hi")
