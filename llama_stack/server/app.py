@@ -9,6 +9,7 @@ from llama_stack.server.edge import Edge
 from llama_stack.server.errors import add_error_handlers
 from llama_stack.server.openapi import openapi_document
 from llama_stack.server.options import ServerOptions
+from llama_stack.server.plain import PlainApp
 from llama_stack.server.routes import chat, completions, embeddings, models, system
 
 _DESCRIPTION = "One interface for applications built on Llama models. The OpenAI routes keep OpenAI's wire shape."
@@ -17,7 +18,7 @@ _DESCRIPTION = "One interface for applications built on Llama models. The OpenAI
 def create_app(stack: Stack, options: ServerOptions | None = None) -> FastAPI:
     """The application. The stack must stay open for as long as the application serves; it is not closed here."""
     options = options or ServerOptions()
-    app = FastAPI(
+    app = PlainApp(
         title="Llama Stack",
         version=__version__,
         description=_DESCRIPTION,

@@ -4,15 +4,12 @@ Routes read their bodies themselves, so each says with `describe` what goes in a
 puts the schemas of the bodies beside those FastAPI collects for the answers.
 """
 
-from collections.abc import Callable
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
-from starlette.routing import request_response
 
 from llama_stack.api.common import JsonObject
 from llama_stack.server.schema import ErrorAnswer
@@ -39,23 +36,6 @@ def describe(
         },
         "openapi_extra": extra,
     }
-
-
-class PlainRoute(APIRoute):
-    """Calls its endpoint with the request and the path's parameters, and nothing else.
-
-    FastAPI's own handler also collects dependencies, validates and makes a spare response for each call. These
-    endpoints use none of it, and it costs as much as all the rest of the routing.
-    """
-
-    def __init__(self, path: str, endpoint: Callable[..., Any], **settings: Any) -> None:
-        super().__init__(path, endpoint, **settings)
-
-        async def call(request: Request) -> Response:
-            response: Response = await endpoint(request, **request.path_params)
-            return response
-
-        self.app = request_response(call)
 
 
 def _reference(model: type[BaseModel]) -> JsonObject:

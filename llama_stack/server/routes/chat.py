@@ -7,8 +7,9 @@ from llama_stack.api.stack import Stack
 from llama_stack.server.answers import json_response, stops_with_its_client
 from llama_stack.server.bodies import read_json
 from llama_stack.server.callers import caller_of
-from llama_stack.server.openapi import PlainRoute, describe
+from llama_stack.server.openapi import describe
 from llama_stack.server.options import ServerOptions
+from llama_stack.server.plain import PlainRoute
 from llama_stack.server.schema import ChatCompletion, ChatCompletionChunk
 from llama_stack.server.streaming import EventStream
 from llama_stack.wire.openai_chat import AnswerHead, ChatBody, ChatChunkEncoder, decode_chat_call, encode_answer

@@ -7,8 +7,9 @@ from llama_stack.api.stack import Stack
 from llama_stack.server.answers import json_response, stops_with_its_client
 from llama_stack.server.bodies import read_json
 from llama_stack.server.callers import caller_of
-from llama_stack.server.openapi import PlainRoute, describe
+from llama_stack.server.openapi import describe
 from llama_stack.server.options import ServerOptions
+from llama_stack.server.plain import PlainRoute
 from llama_stack.server.schema import Completion
 from llama_stack.server.side_by_side import gather_results, merge_streams
 from llama_stack.server.streaming import EventStream

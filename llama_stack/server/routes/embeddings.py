@@ -6,8 +6,9 @@ from llama_stack.api.stack import Stack
 from llama_stack.server.answers import json_response, stops_with_its_client
 from llama_stack.server.bodies import read_json
 from llama_stack.server.callers import caller_of
-from llama_stack.server.openapi import PlainRoute, describe
+from llama_stack.server.openapi import describe
 from llama_stack.server.options import ServerOptions
+from llama_stack.server.plain import PlainRoute
 from llama_stack.server.schema import EmbeddingList, Ranking
 from llama_stack.wire.openai_embeddings import EmbeddingBody, decode_embedding_call, encode_embeddings
 from llama_stack.wire.rerank import RerankBody, decode_rerank_call, encode_rerank

@@ -5,7 +5,8 @@ from fastapi import APIRouter, Request, Response
 from llama_stack.api.stack import Stack
 from llama_stack.server.answers import json_response
 from llama_stack.server.callers import caller_of
-from llama_stack.server.openapi import PlainRoute, describe
+from llama_stack.server.openapi import describe
+from llama_stack.server.plain import PlainRoute
 from llama_stack.server.schema import Model, ModelList
 from llama_stack.wire.openai_models import encode_model, encode_models
 

@@ -11,7 +11,8 @@ from llama_stack.api.stack import ProviderState, Stack
 from llama_stack.errors import NotFound
 from llama_stack.server.answers import json_response
 from llama_stack.server.callers import caller_of
-from llama_stack.server.openapi import PlainRoute, describe
+from llama_stack.server.openapi import describe
+from llama_stack.server.plain import PlainRoute
 from llama_stack.server.schema import HealthAnswer, Provider, ProviderList, RouteList, VersionAnswer
 
 
