@@ -109,7 +109,12 @@ class RawEngine:
 def raw(model: Path, threads: int) -> Iterator[RawEngine]:
     command = [sys.executable, "-m", "benchmarks.raw_engine", str(model), "--threads", str(threads)]
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=targets.HERE.parent
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=targets.HERE.parent,
+        env=processes.environment(),
     ) as process:
         try:
             yield RawEngine(process)

@@ -3,8 +3,9 @@
     python -m benchmarks.startup [--peers DIR] [--rounds 3] [--skip-install] [--json FILE]
 
 Start is the time from the command to the first 200 on /v1/models, beside a bare FastAPI app; memory is read two
-seconds later. Our server is measured twice: with one remote provider (comparable with the others), and as `starter`,
-whose embedded engine is a child process and is reported apart. Rounds are interleaved, figures are medians.
+seconds later. A first start of each, in which Python compiles what nobody imported yet, is not counted. Our server is
+measured twice: with one remote provider (comparable with the others), and as `starter`, whose embedded engine is a
+child process and is reported apart. Rounds are interleaved, figures are medians.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from pathlib import Path
 
 from benchmarks import compare, peers, targets
 from benchmarks.environments import Install, find_python, make_environment
-from benchmarks.processes import Memory, ServerFailed, free_port, memory, running
+from benchmarks.processes import Memory, ServerFailed, environment, free_port, memory, running
 from benchmarks.report import markdown, number
 
 SETTLE_S = 2.0
@@ -41,7 +42,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Command:
-    """Wall and CPU seconds of one short command, median of its runs."""
+    """Wall and CPU seconds of one short command, median of its runs after a first one."""
 
     name: str
     wall_s: float
@@ -62,17 +63,18 @@ def start_once(target: targets.Target) -> Start:
 
 
 def starts(peers_home: Path | None, rounds: int) -> list[Start]:
-    """Every server, `rounds` times in turn. One that fails is named on stderr and not tried again."""
+    """Every server, `rounds` times in turn after a first time. One that fails is named on stderr and left out."""
     upstream = targets.upstream()
     done: list[Start] = []
     failed: set[str] = set()
     with running("upstream", upstream.command, port=upstream.port, env=upstream.env) as mock:
-        for _ in range(rounds):
+        for number_of_round in range(rounds + 1):
             for target in [targets.typed(mock.base_url), *targets.products(mock.base_url, peers_home), starter()]:
                 if target.name in failed:
                     continue
                 try:
-                    done.append(start_once(target))
+                    started = start_once(target)
+                    done += [started] if number_of_round else []
                 except ServerFailed as error:
                     failed.add(target.name)
                     print(error, file=sys.stderr)
@@ -81,10 +83,11 @@ def starts(peers_home: Path | None, rounds: int) -> list[Start]:
 
 def time_command(name: str, command: Sequence[str], runs: int = 7) -> Command:
     walls, cpus = [], []
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment())
     for _ in range(runs):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         start = time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment())
         walls.append(time.perf_counter() - start)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpus.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
