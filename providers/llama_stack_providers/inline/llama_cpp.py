@@ -48,10 +48,10 @@ class LlamaCppInference:
         return self.models.find(model).capabilities
 
     async def health(self) -> Health:
-        failures = [f"{served.name}: {served.failure}" for served in self.models.served if served.failure]
+        failures = [f"{served.identifier}: {served.failure}" for served in self.models.served if served.failure]
         if failures:
             return Health(status=HealthStatus.DEGRADED, message="; ".join(failures))
-        loading = [served.name for served in self.models.served if served.loading.locked()]
+        loading = [served.identifier for served in self.models.served if served.loading.locked()]
         if loading:
             return Health(status=HealthStatus.STARTING, message=f"loading {', '.join(loading)}")
         return Health(status=HealthStatus.OK)
@@ -65,7 +65,7 @@ class LlamaCppInference:
                 if getattr(served.capabilities, ability):
                     yield engine
                     return
-        raise UnsupportedParameter(f"model {model!r} does not {deed}", param="model")
+        raise UnsupportedParameter(f"model {served.identifier!r} does not {deed}", param="model")
 
     async def stream_chat(self, request: ChatRequest, caller: Caller) -> AsyncGenerator[ChatEvent, None]:
         async with self._engine("chat", request.model, "chat") as engine:

@@ -19,7 +19,7 @@ from llama_stack_providers.inline._llama_cpp.sampling import sampling_fields
 
 async def complete(engine: Engine, request: CompletionRequest) -> AsyncGenerator[ChatEvent, None]:
     if request.suffix is not None:
-        raise UnsupportedParameter(f"model {request.model!r} cannot fill in before a suffix", param="suffix")
+        raise UnsupportedParameter(f"model {engine.model!r} cannot fill in before a suffix", param="suffix")
     prompt = _checked_prompt(engine, request)
     fields = sampling_fields(
         request.sampling,
@@ -48,7 +48,7 @@ def _checked_prompt(engine: Engine, request: CompletionRequest) -> Prompt:
         wrong = next((token for token in request.prompt if not 0 <= token < vocabulary), None)
         if wrong is not None:
             raise InvalidRequest(
-                f"{wrong} is no token id of model {request.model!r}; ids go from 0 to {vocabulary - 1}", param="prompt"
+                f"{wrong} is no token id of model {engine.model!r}; ids go from 0 to {vocabulary - 1}", param="prompt"
             )
     if request.echo and request.logprobs is not None:
         raise UnsupportedParameter("the embedded engine gives no logprobs of an echoed prompt", param="echo")

@@ -40,7 +40,7 @@ async def embed(engine: Engine, request: EmbeddingRequest) -> EmbeddingAnswer:
         raise UnsupportedParameter(f"embeddings take no {next(iter(request.extra))!r}", param=next(iter(request.extra)))
     if request.dimensions not in (None, engine.header.width):
         raise UnsupportedParameter(
-            f"model {request.model!r} makes vectors of {engine.header.width} numbers and cannot shorten them",
+            f"model {engine.model!r} makes vectors of {engine.header.width} numbers and cannot shorten them",
             param="dimensions",
         )
     inputs = [await _prepared(engine, request, position) for position in range(len(request.inputs))]
@@ -81,7 +81,7 @@ async def _prepared(engine: Engine, request: EmbeddingRequest, position: int) ->
             return _Input(tokens)
     if request.truncate == "refuse":
         raise ContextOverflow(
-            f"input {position} has {len(tokens)} tokens; model {request.model!r} takes {engine.window}. Split it, or "
+            f"input {position} has {len(tokens)} tokens; model {engine.model!r} takes {engine.window}. Split it, or "
             'set truncate to "end" or "start"',
             param="input",
         )

@@ -20,8 +20,8 @@ from llama_stack.errors import (
     StackError,
     UnsupportedParameter,
 )
+from llama_stack.wire.llama_prompts.families import LlamaFamily
 from llama_stack.wire.sse import SSEDecoder
-from llama_stack_providers.inline._llama_cpp.family import llama_family
 from llama_stack_providers.inline._llama_cpp.gguf_header import GgufHeader
 from llama_stack_providers.inline._llama_cpp.process import WorkerProcess
 from llama_stack_providers.inline._llama_cpp.settings import ModelSettings
@@ -40,7 +40,7 @@ Frame = dict[str, Any]
 class Engine:
     """A model in its worker process, ready to answer.
 
-    model: the provider's name of it, for messages. slots: answers it makes side by side. window: tokens of one.
+    model: the callers' name of it, for messages. slots: answers it makes side by side. window: tokens of one.
     family: of Llama, None for any other model. waiting: requests in its queue.
     """
 
@@ -51,12 +51,13 @@ class Engine:
         settings: ModelSettings,
         worker: WorkerProcess,
         *,
+        family: LlamaFamily | None,
         max_queue: int,
         stall_timeout_s: float,
     ) -> None:
         self.model = model
         self.header = header
-        self.family = llama_family(model, header)
+        self.family = family
         self.settings = settings
         self.worker = worker
         self.slots = worker.orders.slots

@@ -35,7 +35,7 @@ async def foreign_chat(engine: Engine, request: ChatRequest) -> AsyncGenerator[C
     if not request.messages:
         raise InvalidRequest("a conversation needs at least one message", param="messages")
     if has_images(request.messages):
-        raise UnsupportedParameter(f"model {request.model!r} reads no images here", param="messages")
+        raise UnsupportedParameter(f"model {engine.model!r} reads no images here", param="messages")
     body = _chat_body(engine, request)
     if must_call(request) or not isinstance(request.response_format, TextFormat):
         events = _constrained(engine, request, body)
@@ -65,16 +65,14 @@ def _chat_body(engine: Engine, request: ChatRequest) -> JsonObject:
     """The chat endpoint's body: OpenAI's shape for the conversation, llama.cpp's names for the sampling."""
     offered = _offered(request)
     if offered and not renders_tools(engine.header):
-        raise UnsupportedParameter(
-            f"the chat template of model {request.model!r} has no place for tools", param="tools"
-        )
+        raise UnsupportedParameter(f"the chat template of model {engine.model!r} has no place for tools", param="tools")
     if request.tool_prompt_format is not None:
         raise UnsupportedParameter(
-            f"model {request.model!r} writes tools in its own form; leave tool_prompt_format out",
+            f"model {engine.model!r} writes tools in its own form; leave tool_prompt_format out",
             param="tool_prompt_format",
         )
     if request.n > engine.slots:
-        raise UnsupportedParameter(f"model {request.model!r} gives at most {engine.slots} answers at once", param="n")
+        raise UnsupportedParameter(f"model {engine.model!r} gives at most {engine.slots} answers at once", param="n")
     plain = request.model_copy(
         update={
             "messages": [_without_control_tokens(engine, message) for message in request.messages],
@@ -92,7 +90,7 @@ def _chat_body(engine: Engine, request: ChatRequest) -> JsonObject:
     elif request.reasoning_effort is not None:
         if "reasoning_effort" not in (engine.header.chat_template or ""):
             raise UnsupportedParameter(
-                f"model {request.model!r} has no adjustable reasoning; leave reasoning_effort out",
+                f"model {engine.model!r} has no adjustable reasoning; leave reasoning_effort out",
                 param="reasoning_effort",
             )
         body["chat_template_kwargs"] = {"reasoning_effort": request.reasoning_effort}
@@ -171,7 +169,7 @@ async def _constrained(engine: Engine, request: ChatRequest, body: JsonObject) -
         grammar = await call_grammar(engine, request, tools, _PLAIN_CALLS, "json")
     elif body.get("tools"):
         raise UnsupportedParameter(
-            f"model {request.model!r} cannot both choose among tools and keep to a form; set tool_choice to none, or "
+            f"model {engine.model!r} cannot both choose among tools and keep to a form; set tool_choice to none, or "
             "leave response_format out",
             param="response_format",
         )

@@ -20,7 +20,7 @@ from llama_stack_providers.inline._llama_cpp.sampling import sampling_fields
 
 
 async def llama_chat(engine: Engine, request: ChatRequest, family: LlamaFamily) -> AsyncGenerator[ChatEvent, None]:
-    refuse_unknown(request)
+    _refuse_unknown(engine, request)
     prompt = render_chat(request, family=family, today=datetime.now(UTC).date())
     if prompt.images:
         raise UnsupportedParameter("the embedded engine reads no images", param="messages")
@@ -47,8 +47,8 @@ async def llama_chat(engine: Engine, request: ChatRequest, family: LlamaFamily) 
     yield ChatEnd(usage=tally.usage, model=request.model)
 
 
-def refuse_unknown(request: ChatRequest) -> None:
+def _refuse_unknown(engine: Engine, request: ChatRequest) -> None:
     if request.reasoning_effort not in (None, "none"):
         raise UnsupportedParameter(
-            f"model {request.model!r} has no adjustable reasoning; leave reasoning_effort out", param="reasoning_effort"
+            f"model {engine.model!r} has no adjustable reasoning; leave reasoning_effort out", param="reasoning_effort"
         )

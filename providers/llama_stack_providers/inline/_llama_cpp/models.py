@@ -18,7 +18,7 @@ from llama_stack.hub import cached_file
 from llama_stack.weights import PREFIX as WEIGHTS_PREFIX
 from llama_stack.weights import find_weights
 from llama_stack_providers.inline._llama_cpp.engine import CONTROL_CONNECTIONS, Engine
-from llama_stack_providers.inline._llama_cpp.family import capabilities_of
+from llama_stack_providers.inline._llama_cpp.family import capabilities_of, llama_family
 from llama_stack_providers.inline._llama_cpp.gguf_header import GgufHeader, NotGguf, read_header
 from llama_stack_providers.inline._llama_cpp.memory import available_bytes
 from llama_stack_providers.inline._llama_cpp.process import WorkerProcess
@@ -44,12 +44,13 @@ def _unknown() -> Capabilities:
 
 @dataclass
 class ServedModel:
-    """A model of the distribution.
+    """A model of the distribution. identifier: the callers' name of it; name: ours, which may hold a path.
 
     header: None for a model of the hub that is not downloaded. users: requests that hold the engine now.
     failure: why the last load failed.
     """
 
+    identifier: str
     name: str
     settings: ModelSettings
     context_length: int | None
@@ -85,7 +86,7 @@ class Models:
         except ValidationError as error:
             first = error.errors()[0]
             raise ConfigError(f"model {name!r}: metadata.{first['loc'][0]}: {first['msg']}") from error
-        served = ServedModel(name, settings, model.context_length or self._config.context_length)
+        served = ServedModel(model.identifier, name, settings, model.context_length or self._config.context_length)
         header = await asyncio.to_thread(self._read, name)
         if header is not None:
             served.header, served.capabilities = header, capabilities_of(name, header)
@@ -216,21 +217,22 @@ class Models:
             raise ProviderUnavailable(str(error)) from error
         if header is None:
             raise ProviderUnavailable(
-                f"model {served.name!r} is not downloaded; run: llama model download {served.name}"
+                f"model {served.identifier!r} is not downloaded; run: llama model download {served.name}"
             )
         served.header, served.capabilities = header, capabilities_of(served.name, header)
         orders = self._orders(served, header)
         self._check_memory(served, header, orders)
-        worker = await WorkerProcess.start(served.name, orders, self._config.start_timeout_s)
+        worker = await WorkerProcess.start(served.identifier, orders, self._config.start_timeout_s)
         logger.info(
             "loaded %s: %d slots of %d tokens, %d threads, process %d",
-            *(served.name, orders.slots, orders.context_length, orders.threads, worker.pid),
+            *(served.identifier, orders.slots, orders.context_length, orders.threads, worker.pid),
         )
         return Engine(
-            served.name,
+            served.identifier,
             header,
             served.settings,
             worker,
+            family=llama_family(served.name, header),
             max_queue=self._config.max_queue,
             stall_timeout_s=self._config.stall_timeout_s,
         )
@@ -256,13 +258,13 @@ class Models:
     def _check_memory(self, served: ServedModel, header: GgufHeader, orders: WorkerOrders) -> None:
         """Refuse what the kernel would end later, or what would never finish loading."""
         cache = header.cache_bytes_per_token() * orders.context_length * orders.slots
+        weights = 0 if orders.low_memory else header.size_bytes
         there = available_bytes()
-        if there is not None and header.size_bytes + cache > there:
+        if there is not None and weights + cache > there:
             raise ProviderUnavailable(
-                f"model {served.name!r} needs about {(header.size_bytes + cache) >> 20} MiB "
-                f"({header.size_bytes >> 20} for weights, {cache >> 20} for {orders.slots} slots of "
-                f"{orders.context_length} tokens) and {there >> 20} MiB are free; lower context_length or "
-                "parallel_slots"
+                f"model {served.identifier!r} needs about {(weights + cache) >> 20} MiB ({weights >> 20} for weights, "
+                f"{cache >> 20} for {orders.slots} slots of {orders.context_length} tokens) and {there >> 20} MiB are "
+                "free; lower context_length or parallel_slots, set low_memory, or take a smaller model"
             )
 
     async def _unload_idle(self, idle_s: float) -> None:
