@@ -174,8 +174,8 @@ class Way:
         return Speed(self.target, work.name, tokens / seconds, 1e6 * cpu_s / tokens, 1e6 * own_s / tokens)
 
 
-def run(model: Path, *, rounds: int, threads: int = 1) -> list[list[Speed]]:
-    """All works in turn on all three ways to the engine. One list per round."""
+def run(model: Path, *, rounds: int, threads: int = 1) -> tuple[list[list[Speed]], processes.Memory]:
+    """All works in turn on all three ways to the engine: one list per round; and our server's memory after it all."""
     port = processes.free_port()
     env = {"BENCH_GGUF": str(model.resolve()), "BENCH_THREADS": str(threads), "LLAMA_STACK_HOME": "state"}
     command = targets.llama("stack", "run", str(targets.HERE / "engine.yaml"), "--port", str(port))
@@ -191,7 +191,7 @@ def run(model: Path, *, rounds: int, threads: int = 1) -> list[list[Speed]]:
             Way(targets.OURS, server.pid, partial(http, server.base_url, {})),
         ]
         warm_up_and_rounds = [[way.measure(work) for work in WORKS for way in ways] for _ in range(rounds + 1)]
-        return warm_up_and_rounds[1:]
+        return warm_up_and_rounds[1:], processes.memory(server.pid)
 
 
 def _figures(rounds: Sequence[Sequence[Speed]], work: str, target: str, figure: str) -> list[float]:
@@ -205,8 +205,8 @@ def _share(rounds: Sequence[Sequence[Speed]], work: str, beside: str) -> float:
     return statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))
 
 
-def table(rounds: Sequence[Sequence[Speed]]) -> str:
-    """Medians of tokens/s, our shares, and the CPU of engine and server for a token."""
+def table(rounds: Sequence[Sequence[Speed]], held: processes.Memory) -> str:
+    """Medians of tokens/s, our shares, the CPU of engine and server for a token, and what the server held."""
     rows = []
     for work in WORKS:
         row = [work.name]
@@ -219,7 +219,11 @@ def table(rounds: Sequence[Sequence[Speed]]) -> str:
         rows.append(row)
     shares = ["ours / listener", "ours / in process"]
     costs = [f"CPU us/token, {LISTENER}", "CPU us/token, our server"]
-    return markdown(["tokens/s", IN_PROCESS, LISTENER, targets.OURS, *shares, *costs], rows)
+    speeds = markdown(["tokens/s", IN_PROCESS, LISTENER, targets.OURS, *shares, *costs], rows)
+    engine_mb = held.tree_rss - held.main_rss
+    return (
+        f"{speeds}\n\nAfter this our server held {held.main_rss:.0f} MB, its engine process {engine_mb:.0f} MB (RSS)."
+    )
 
 
 def _main() -> None:
@@ -229,8 +233,8 @@ def _main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path, help="write every figure here")
     arguments = parser.parse_args()
-    rounds = run(arguments.model, rounds=arguments.rounds, threads=arguments.threads)
-    print(table(rounds))
+    rounds, held = run(arguments.model, rounds=arguments.rounds, threads=arguments.threads)
+    print(table(rounds, held))
     if arguments.json:
         arguments.json.write_text(json.dumps([[asdict(speed) for speed in one] for one in rounds], indent=1))
 

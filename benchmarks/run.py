@@ -58,12 +58,13 @@ def _serving(arguments: argparse.Namespace) -> tuple[str, Any]:
 def _engine(arguments: argparse.Namespace) -> tuple[str, Any]:
     if not arguments.model.is_file():
         return f"{arguments.model} is not there; name a GGUF with --model", None
-    rounds = engine.run(arguments.model, rounds=arguments.rounds)
-    return engine.table(rounds), [[asdict(speed) for speed in one] for one in rounds]
+    rounds, held = engine.run(arguments.model, rounds=arguments.rounds)
+    return engine.table(rounds, held), [[asdict(speed) for speed in one] for one in rounds]
 
 
 def _startup(arguments: argparse.Namespace) -> tuple[str, Any]:
-    return startup.run(arguments.peers, arguments.rounds, with_install=not arguments.skip_install)
+    model = None if arguments.model == engine.SHIPPED else arguments.model
+    return startup.run(arguments.peers, arguments.rounds, model=model, with_install=not arguments.skip_install)
 
 
 def _main() -> None:

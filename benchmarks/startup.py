@@ -49,10 +49,11 @@ class Command:
     cpu_s: float
 
 
-def starter() -> targets.Target:
-    """Our default distribution: the embedded engine with the models that ship with it."""
+def starter(model: Path | None) -> targets.Target:
+    """Our default distribution: the embedded engine, with another GGUF where one is named."""
     port = free_port()
     command = targets.llama("stack", "run", "starter", "--port", str(port))
+    command += ["--model", str(model.resolve())] if model else []
     return targets.Target(STARTER, command, port, {"LLAMA_STACK_HOME": "state"})
 
 
@@ -62,14 +63,14 @@ def start_once(target: targets.Target) -> Start:
         return Start(target.name, server.start_s, server.start_cpu_s, memory(server.pid))
 
 
-def starts(peers_home: Path | None, rounds: int) -> list[Start]:
+def starts(peers_home: Path | None, rounds: int, model: Path | None) -> list[Start]:
     """Every server, `rounds` times in turn after a first time. One that fails is named on stderr and left out."""
     upstream = targets.upstream()
     done: list[Start] = []
     failed: set[str] = set()
     with running("upstream", upstream.command, port=upstream.port, env=upstream.env) as mock:
         for number_of_round in range(rounds + 1):
-            for target in [targets.typed(mock.base_url), *targets.products(mock.base_url, peers_home), starter()]:
+            for target in [targets.typed(mock.base_url), *targets.products(mock.base_url, peers_home), starter(model)]:
                 if target.name in failed:
                     continue
                 try:
@@ -146,9 +147,11 @@ def installs_table(installs: dict[str, Install]) -> str:
     return markdown(["install", "packages", "MB", "seconds, nothing cached", "by"], rows)
 
 
-def run(peers_home: Path | None, rounds: int, *, with_install: bool) -> tuple[str, dict[str, object]]:
+def run(
+    peers_home: Path | None, rounds: int, *, model: Path | None, with_install: bool
+) -> tuple[str, dict[str, object]]:
     """(tables, the figures behind them)."""
-    done, timed = starts(peers_home, rounds), commands()
+    done, timed = starts(peers_home, rounds, model), commands()
     installs = {targets.OURS: install()} if with_install else {}
     if peers_home:
         recorded = {
@@ -168,10 +171,13 @@ def _main() -> None:
     parser = argparse.ArgumentParser(description="Install, import, start and idle memory.")
     parser.add_argument("--peers", type=Path, default=os.environ.get("BENCH_PEERS"), help=compare.PEERS_HELP)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--model", type=Path, help="a GGUF for starter; default: the one it names")
     parser.add_argument("--skip-install", action="store_true", help="an install needs a package index")
     parser.add_argument("--json", type=Path, help="write every figure here")
     arguments = parser.parse_args()
-    tables, figures = run(arguments.peers, arguments.rounds, with_install=not arguments.skip_install)
+    tables, figures = run(
+        arguments.peers, arguments.rounds, model=arguments.model, with_install=not arguments.skip_install
+    )
     print(tables)
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=1))

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.engine import IN_PROCESS, LISTENER, MAX_TOKENS, WORKS, Speed, forbidden_tokens, over_http, raw, table
+from benchmarks.processes import Memory
 from benchmarks.targets import OURS
 
 
@@ -26,9 +27,11 @@ def test_shares_are_medians_of_the_rounds_shares() -> None:
         figures = {IN_PROCESS: 2 * listener, LISTENER: listener, OURS: ours}
         return [Speed(target, name, speed, 1e6 / speed, 50) for name in names for target, speed in figures.items()]
 
-    rows = table([speeds(1000, 900), speeds(100, 99), speeds(2000, 1900)]).splitlines()
+    held = Memory(processes=2, main_rss=70.0, tree_rss=150.4, tree_pss=None)
+    rows = table([speeds(1000, 900), speeds(100, 99), speeds(2000, 1900)], held).splitlines()
 
-    assert len(rows) == 2 + len(WORKS)
+    assert len(rows) == 2 + len(WORKS) + 2
+    assert rows[-1] == "After this our server held 70 MB, its engine process 80 MB (RSS)."
     assert rows[2] == "| completion, whole, 1 | 2,000 | 1,000 | 900 | 95 % | 48 % | 1,000 | 50 |"
 
 
