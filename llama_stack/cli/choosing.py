@@ -18,26 +18,23 @@ from llama_stack.weights import PREFIX as WEIGHTS_PREFIX
 
 DEFAULT_DISTRIBUTION = "starter"
 
+Pair = tuple[str, str]
+
 distribution_name = click.argument("name_or_path", metavar="[NAME|PATH]", default=DEFAULT_DISTRIBUTION)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 
 
-class Assignment(click.ParamType[tuple[str, str]]):
-    """KEY=VALUE, as a pair. `key` is what a key must look like, `example` what the error shows."""
+def assignments(key: str, example: str) -> Callable[[click.Context, click.Parameter, Sequence[str]], list[Pair]]:
+    """An option's callback that reads each KEY=VALUE; `key` is what a key looks like, `example` is for the error."""
 
-    name = "KEY=VALUE"
+    def read(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> list[Pair]:
+        pairs = [value.partition("=") for value in values]
+        for name, equals, text in pairs:
+            if not equals or not re.fullmatch(key, name):
+                raise click.BadParameter(f"{name + equals + text!r} is not KEY=VALUE, such as {example}", ctx, param)
+        return [(name, text) for name, _, text in pairs]
 
-    def __init__(self, key: str, example: str) -> None:
-        self.key = key
-        self.example = example
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        if isinstance(value, tuple):
-            return value
-        key, equals, text = str(value).partition("=")
-        if not equals or not re.fullmatch(self.key, key):
-            self.fail(f"{value!r} is not KEY=VALUE, such as {self.example}", param, ctx)
-        return key, text
+    return read
 
 
 def local_or_given(model: str) -> str:
@@ -69,8 +66,8 @@ def distribution_choice(command: Callable[..., None]) -> Callable[..., None]:
         port: int | None,
         host: str | None,
         model: str | None,
-        env: Sequence[tuple[str, str]],
-        settings: Sequence[tuple[str, str]],
+        env: Sequence[Pair],
+        settings: Sequence[Pair],
         **kwargs: Any,
     ) -> None:
         # Set for the whole process, not for the substitution alone: LLAMA_STACK_HOME and HF_TOKEN are read elsewhere.
@@ -105,14 +102,16 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     ),
     click.option(
         "--env",
-        type=Assignment(r"[A-Za-z_]\w*", "--env OLLAMA_URL=http://localhost:11434"),
+        metavar="KEY=VALUE",
+        callback=assignments(r"[A-Za-z_]\w*", "--env OLLAMA_URL=http://localhost:11434"),
         multiple=True,
         help="Set an environment variable first. Repeatable.",
     ),
     click.option(
         "--set",
         "settings",
-        type=Assignment(r"[\w:-]+(\.[\w:-]+)+", "--set providers.inference.llama-cpp.config.threads=2"),
+        metavar="KEY=VALUE",
+        callback=assignments(r"[\w:-]+(\.[\w:-]+)+", "--set providers.inference.llama-cpp.config.threads=2"),
         multiple=True,
         help="Replace one value of the file, by its dotted key. Repeatable.",
     ),
