@@ -204,6 +204,8 @@ def _named(error: BaseException) -> httpx.TransportError | None:
             return httpx.ConnectTimeout("connecting took too long")
         case aiohttp.ServerTimeoutError():
             return httpx.ReadTimeout("no data came in time")
+        case aiohttp.ClientConnectorCertificateError():
+            return httpx.ConnectError(f"its certificate is not trusted: {source.certificate_error}")
         case aiohttp.ClientConnectorError():
             return httpx.ConnectError(source.os_error.strerror or str(source))
         case aiohttp.ServerDisconnectedError():

@@ -62,8 +62,8 @@ def calls(*calls: tuple[str, str], usage: Usage = USAGE) -> list[Step]:
 class ScriptedInference(PartialInference):
     """Answers chats and completions from `scripts`, one each in order; the last one is used again and again.
 
-    embeddings, rankings: what `embed` and `rerank` do: give the answer, or raise it. A function is asked each time.
-    requests, callers: what came, in order. opened, closed_early: set when a stream is first read, and when it is
+    embed: gives the answer to each embedding request, or is the exception it raises.
+    requests, callers: what came, in order. opened: set when a stream is first read. closed_early: set when one is
     closed or cancelled before its last step.
     """
 

@@ -122,6 +122,27 @@ async def test_a_hang_up_is_no_error_in_the_log(start: Start, caplog: pytest.Log
     assert [record.levelname for record in caplog.records if record.name.startswith("llama_stack")] == ["INFO"]
 
 
+async def test_no_task_is_left_behind(start: Start) -> None:
+    """Whatever way streams end: well, early, with an error, by a bug of ours, or because the client left."""
+    ends: list[list[Step]] = [
+        says("x"),
+        [ProviderFailed("early")],
+        [TextDelta(text="x"), ProviderFailed("late")],
+        [TextDelta(text="x"), RuntimeError("bug")],
+    ]
+    async with start(*ends, [TextDelta(text="x"), asyncio.Event()]) as server, asyncio.timeout(20):
+        await server.http.get("/v1/health")
+        before = asyncio.all_tasks()
+        for _ in ends:
+            await server.http.post("/v1/chat/completions", json=CHAT)
+        async with server.http.stream("POST", "/v1/chat/completions", json=CHAT) as response:
+            async for _ in response.aiter_raw():
+                break
+        await server.inference.closed_early.wait()
+        while asyncio.all_tasks() - before:
+            await asyncio.wait(asyncio.all_tasks() - before)
+
+
 async def test_a_reader_that_stops_reading_holds_the_source_back(start: Start) -> None:
     """30 MB that nobody reads: were they not held back, the script would be over before the client leaves."""
     script: list[Step] = [TextDelta(text="x" * 10_000) for _ in range(3000)]

@@ -127,6 +127,20 @@ async def test_the_callers_own_key_goes_before_the_configured_one_and_to_no_othe
     assert [received.headers["authorization"] for received in upstream.received] == ["Bearer sk-own", f"Bearer {KEY}"]
 
 
+async def test_keys_of_many_callers_at_once_stay_with_their_owners(open_provider: Open) -> None:
+    async with (
+        running(GOOD) as upstream,
+        open_provider(upstream.url, max_connections=8) as inference,
+        asyncio.TaskGroup() as group,
+    ):
+        for number in range(100):
+            caller = Caller(owner=str(number), provider_credentials={"openai_compatible_api_key": f"sk-{number}"})
+            request = CHAT.model_copy(update={"user": str(number), "whole": bool(number % 2)})
+            group.create_task(collect(inference.stream_chat(request, caller)))
+    sent = [(received.headers["authorization"], received.body["user"]) for received in upstream.received]
+    assert sorted(sent) == sorted((f"Bearer sk-{number}", str(number)) for number in range(100))
+
+
 async def test_without_a_key_none_is_sent(open_provider: Open, caller: Caller) -> None:
     async with running(GOOD) as upstream, open_provider(upstream.url, api_key="") as inference:
         await collect(inference.stream_chat(CHAT, caller))
