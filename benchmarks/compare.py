@@ -81,7 +81,8 @@ def headlines(rounds: Sequence[report.Round]) -> str:
         row = [title, report.number(report.figure(rounds, targets.OURS, cell, metric), digits)]
         for name in others:
             shown = report.number(report.figure(rounds, name, cell, metric), digits)
-            row.append(f"{shown} ({report.number(report.ratio(rounds, name, targets.OURS, cell, metric), 1)}x)")
+            times = report.ratio(rounds, name, targets.OURS, cell, metric)
+            row.append(shown if times is None else f"{shown} ({times:.1f}x)")
         rows.append(row)
     first_chunk = [_ADDED]
     for name in (targets.OURS, *others):
