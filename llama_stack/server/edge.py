@@ -16,7 +16,7 @@ from llama_stack.wire.openai_errors import encode_error
 access_logger = logging.getLogger("llama_stack.access")
 logger = logging.getLogger(__name__)
 
-REQUEST_ID_HEADER = "x-request-id"
+REQUEST_ID_HEADER = b"x-request-id"
 _GOOD_REQUEST_ID = re.compile(rb"[\w.:-]{1,128}")
 _GONE_STATUS = 499
 
@@ -49,7 +49,7 @@ class Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode("ascii"))]
+                message["headers"] = [*message["headers"], (REQUEST_ID_HEADER, request_id.encode("ascii"))]
             await send(message)
 
         try:
@@ -78,7 +78,7 @@ class Edge:
 
 def _sent_request_id(scope: Scope) -> str | None:
     for name, value in scope["headers"]:
-        if name == b"x-request-id":
+        if name == REQUEST_ID_HEADER:
             return value.decode("ascii") if _GOOD_REQUEST_ID.fullmatch(value) else None
     return None
 

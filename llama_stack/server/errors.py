@@ -5,6 +5,7 @@ from difflib import get_close_matches
 
 import orjson
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -51,10 +52,8 @@ def add_error_handlers(app: FastAPI) -> None:
 
 
 def _no_such_path(app: FastAPI, path: str) -> str:
-    paths = [route.path for route in app.routes if hasattr(route, "path")]
-    nearest = get_close_matches(path, [*paths, *(f"/v1{path}",)], n=1, cutoff=0.5)
-    known = nearest[0] if nearest and nearest[0] in paths else None
-    if f"/v1{path}" in paths:
-        known = f"/v1{path}"
-    hint = f"; did you mean {known}?" if known else "; GET /v1/inspect/routes lists what there is"
-    return f"there is no {path[:200]!r} here{hint}"
+    paths = [route.path for route in app.routes if isinstance(route, APIRoute)]
+    prefixed = f"/v1{path}"
+    nearest = [prefixed] if prefixed in paths else get_close_matches(path, paths, n=1)
+    hint = f"did you mean {nearest[0]}?" if nearest else "GET /v1/inspect/routes lists what there is"
+    return f"there is no {path[:200]!r} here; {hint}"

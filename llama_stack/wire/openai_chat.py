@@ -106,7 +106,7 @@ _UNSUPPORTED: dict[str, tuple[tuple[object, ...], str]] = {
     "modalities": ((["text"],), 'only ["text"] is given'),
     "store": ((False,), "answers are not kept; set store to false"),
     "metadata": (({},), "it belongs to stored answers, which are not kept; leave it out"),
-    "moderation": ((), "ask POST /v1/moderations instead"),
+    "moderation": ((), "leave it out"),
     "service_tier": (("auto", "default"), "there is one tier; leave it out"),
 }
 
@@ -122,12 +122,11 @@ def decode_chat_request(body: object) -> ChatRequest:
 def decode_chat_call(body: object) -> tuple[ChatRequest, StreamWish]:
     if not isinstance(body, dict):
         raise InvalidRequest("the body must be a JSON object")
-    extra_first = {name: body[name] for name in ("functions", "function_call") if body.get(name) is not None}
-    refuse_unsupported(extra_first, _UNSUPPORTED)
     try:
         parsed = ChatBody.model_validate(body)
     except ValidationError as error:
         raise invalid_request(error, body) from None
+    extra = refuse_unsupported(parsed.unknown(), _UNSUPPORTED)
     tools = [
         ToolDefinition(
             name=tool.function.name,
@@ -157,7 +156,7 @@ def decode_chat_call(body: object) -> tuple[ChatRequest, StreamWish]:
             reasoning_effort=parsed.reasoning_effort,
             user=parsed.user,
             whole=not wish.stream,
-            extra=refuse_unsupported(parsed.unknown(), _UNSUPPORTED),
+            extra=extra,
         )
     except ValidationError as error:
         raise invalid_request(error, body) from None

@@ -120,6 +120,7 @@ async def test_a_hang_up_is_no_error_in_the_log(start: Start, caplog: pytest.Log
                 break
         await server.inference.closed_early.wait()
     assert [record.levelname for record in caplog.records if record.name.startswith("llama_stack")] == ["INFO"]
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 async def test_no_task_is_left_behind(start: Start) -> None:
