@@ -19,6 +19,13 @@ from llama_stack_providers.inline._llama_cpp.generation import Piece
 _STOPS: dict[str, Stop] = {"eos": "eot", "word": "stop", "limit": "length"}
 
 
+def chat_events(
+    made: AsyncGenerator[Piece, None], tools: list[ToolDefinition], family: LlamaFamily
+) -> AsyncGenerator[ChatEvent, None]:
+    """Text and, where tools are offered, calls of them; the caller closes `made`."""
+    return _with_calls(made, tools, family) if tools else plain_events(made)
+
+
 async def plain_events(made: AsyncGenerator[Piece, None]) -> AsyncGenerator[ChatEvent, None]:
     """Nothing is offered, so nothing is a call; the caller closes `made`."""
     async for piece in made:
@@ -29,24 +36,20 @@ async def plain_events(made: AsyncGenerator[Piece, None]) -> AsyncGenerator[Chat
             yield ChoiceEnd(finish_reason=reason, choice=piece.choice, stop_sequence=piece.stop_sequence)
 
 
-async def chat_events(
+async def _with_calls(
     made: AsyncGenerator[Piece, None], tools: list[ToolDefinition], family: LlamaFamily
 ) -> AsyncGenerator[ChatEvent, None]:
-    """Text and tool calls of the offered tools; the caller closes `made`."""
-    if not tools:
-        async for event in plain_events(made):
-            yield event
-        return
-    parsers: dict[int, ToolCallParser] = {}
-    aligned: dict[int, AlignedLogprobs] = {}
+    readers: dict[int, tuple[ToolCallParser, AlignedLogprobs]] = {}
     async for piece in made:
         choice = piece.choice
-        parser = parsers.setdefault(choice, ToolCallParser(tools, family=family, choice=choice))
+        if choice not in readers:
+            readers[choice] = (ToolCallParser(tools, family=family, choice=choice), AlignedLogprobs())
+        parser, aligned = readers[choice]
         events = parser.feed(piece.text) if piece.text else []
         if piece.stop_type is not None:
             events = [*events, *parser.finish(_STOPS[piece.stop_type])]
         if piece.logprobs is not None:
-            aligned.setdefault(choice, AlignedLogprobs()).give(piece.logprobs, events)
+            aligned.give(piece.logprobs, events)
         for event in events:
             yield event
         if piece.stop_type is not None:

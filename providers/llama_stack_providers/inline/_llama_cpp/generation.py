@@ -71,7 +71,9 @@ async def generate(engine: Engine, wanted: Generation, tally: Tally) -> AsyncGen
         async with engine.turn(), aclosing(engine.frames("/completion", _body(wanted, first, together))) as frames:
             unfinished = together
             async for frame in frames:
-                piece = _piece(frame, first, wanted.top_logprobs)
+                piece = _piece(frame, first)
+                if wanted.top_logprobs is not None:
+                    piece.logprobs = _logprobs(engine, frame, wanted.top_logprobs)
                 if piece.stop_type is not None:
                     unfinished -= 1
                     tally.add(frame)
@@ -92,7 +94,7 @@ def _body(wanted: Generation, first: int, together: int) -> Frame:
     return body
 
 
-def _piece(frame: Frame, first: int, top_logprobs: int | None) -> Piece:
+def _piece(frame: Frame, first: int) -> Piece:
     try:
         piece = Piece(first + frame["index"], frame["content"])
     except KeyError as error:
@@ -101,19 +103,29 @@ def _piece(frame: Frame, first: int, top_logprobs: int | None) -> Piece:
     if stop_type is not None:
         piece.stop_type = stop_type
         piece.stop_sequence = frame.get("stopping_word") or None
-    if top_logprobs is not None:
-        entries = frame.get("completion_probabilities") or ()
-        # The token that ends an answer is none of its text.
-        piece.logprobs = [token_logprob(entry, top_logprobs) for entry in entries if entry["bytes"]]
     return piece
 
 
-def token_logprob(entry: Frame, top: int) -> TokenLogprob:
-    alternatives = [
-        TokenLogprob(token=other["token"], logprob=other["logprob"], bytes=other["bytes"])
-        for other in entry["top_logprobs"][:top]
+def _logprobs(engine: Engine, frame: Frame, top: int) -> list[TokenLogprob]:
+    """Probabilities of the frame's text; the token that ends an answer is none of it."""
+    return [
+        TokenLogprob(
+            token=entry["token"],
+            logprob=entry["logprob"],
+            bytes=entry["bytes"],
+            top=[
+                # llama.cpp names no special tokens, but they are what might have come instead.
+                TokenLogprob(
+                    token=other["token"] or engine.header.tokens[other["id"]],
+                    logprob=other["logprob"],
+                    bytes=other["bytes"] or None,
+                )
+                for other in entry["top_logprobs"][:top]
+            ],
+        )
+        for entry in frame.get("completion_probabilities") or ()
+        if entry["bytes"]
     ]
-    return TokenLogprob(token=entry["token"], logprob=entry["logprob"], bytes=entry["bytes"], top=alternatives)
 
 
 async def check_room(engine: Engine, wanted: Generation) -> None:
