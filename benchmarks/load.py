@@ -203,10 +203,11 @@ def checked_chunks(cell: Cell, exchange: Exchange) -> int:
 
 @dataclass
 class _Window:
-    """What completed while the window was open."""
+    """What completed while the window was open. `something`: a request has completed in it, or failed."""
 
     open: bool = False
     closed: bool = False
+    something: asyncio.Event = field(default_factory=asyncio.Event)
     totals_s: list[float] = field(default_factory=list)
     firsts_s: list[float] = field(default_factory=list)
     chunks: int = 0
@@ -214,10 +215,15 @@ class _Window:
 
     def record(self, exchange: Exchange, chunks: int) -> None:
         if self.open:
+            self.something.set()
             self.totals_s.append(exchange.total_s)
             self.chunks += chunks
             if exchange.first_s is not None:
                 self.firsts_s.append(exchange.first_s)
+
+    def record_error(self, error: Exception) -> None:
+        self.something.set()
+        self.errors.append(f"{type(error).__name__}: {error}")
 
 
 async def _work(base_url: str, cell: Cell, request: bytes, window: _Window) -> None:
@@ -236,7 +242,7 @@ async def _work(base_url: str, cell: Cell, request: bytes, window: _Window) -> N
                 exchange = await connection.exchange(request)
                 window.record(exchange, checked_chunks(cell, exchange))
             except (BadAnswer, OSError, TimeoutError) as error:
-                window.errors.append(f"{type(error).__name__}: {error}")
+                window.record_error(error)
                 connection.close()
     finally:
         if connection is not None:
@@ -278,6 +284,7 @@ async def measure(
         cpu_0 = {one: processes.cpu_s(one) for one in pids}
         window.open, start = True, time.perf_counter()
         await asyncio.sleep(seconds)
+        await window.something.wait()  # a server may be slower than the window
         window.open, elapsed_s = False, time.perf_counter() - start
         cpu = {one: processes.cpu_s(one) - cpu_0[one] for one in pids}
         known_cpu = sum(cpu.values()) + time.process_time() - client_0

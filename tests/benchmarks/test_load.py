@@ -2,6 +2,7 @@
 
 import math
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -74,3 +75,12 @@ def test_a_percentile_is_one_of_the_values() -> None:
     assert [percentile(values, share) for share in (0.0, 0.2, 0.5, 0.99, 1.0)] == [1.0, 1.0, 3.0, 5.0, 5.0]
     assert percentile(range(1, 101), 0.99) == 99
     assert math.isnan(percentile([], 0.5))
+
+
+async def test_the_window_waits_for_a_server_slower_than_itself(upstream: str) -> None:
+    sample = await measure(
+        upstream, replace(CELLS["paced-c16"], concurrency=1), target="upstream", seconds=0.01, warm_up_s=0.0
+    )
+
+    assert sample.requests == 1
+    assert sample.p50_ms > 10
