@@ -17,6 +17,11 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
+NO_ENGINE = (
+    "The embedded engine is the package xllamacpp (pip install 'xllamacpp>=2026.10,<2027'). It has no wheel for Alpine "
+    "or for Windows on Arm: use a remote provider there"
+)
+
 
 @dataclass(frozen=True)
 class WorkerOrders:
@@ -51,7 +56,10 @@ def main() -> None:
     orders = WorkerOrders(**json.loads(sys.stdin.buffer.readline()))
     try:
         server = start_server(orders)
-    except (RuntimeError, ValueError, OSError, ImportError) as error:
+    except ImportError as error:
+        server = None
+        report = {"error": f"{error}. {NO_ENGINE}"}
+    except (RuntimeError, ValueError, OSError) as error:
         server = None
         report = {"error": str(error)}
     else:

@@ -96,6 +96,16 @@ async def test_a_load_that_fails_gives_llama_cpps_reason(tmp_path: Path) -> None
         assert "unheard-of" in (health.message or "")
 
 
+async def test_a_missing_engine_says_what_to_install(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "xllamacpp.py").write_text("raise ImportError('no engine here')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    async with opened(tmp_path, resource(model)) as inference:
+        with pytest.raises(ProviderUnavailable, match=r"no engine here.*pip install 'xllamacpp.*use a remote provider"):
+            await chats(inference, model)
+
+
 async def test_a_model_that_fits_no_memory_is_refused_before_it_is_loaded(tmp_path: Path) -> None:
     """Trap: a window of 10**9 tokens never finishes loading."""
     huge: dict[str, int | str] = {
