@@ -19,7 +19,7 @@ import shutil
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
@@ -46,6 +46,7 @@ Progress = Callable[[int, int | None], None]
 """Called with the bytes there are and the bytes there will be, as a download or a check advances."""
 
 _WRITE_BYTES = 1 << 20
+_PART_OF_MANY = re.compile(r"(.*)-\d{5}-of-(\d{5})\.gguf")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -76,15 +77,27 @@ class HubReference:
         at = "" if self.revision == "main" else f"@{self.revision}"
         return f"{PREFIX}{self.repository}{at}/{self.path}"
 
+    def parts(self) -> list["HubReference"]:
+        """All files of the model: large ones come as `name-00001-of-00003.gguf` and so on, whichever one is named."""
+        split = _PART_OF_MANY.fullmatch(self.path)
+        if split is None:
+            return [self]
+        count = int(split[2])
+        names = [f"{split[1]}-{number:05}-of-{count:05}.gguf" for number in range(1, count + 1)]
+        return [replace(self, path=name) for name in names]
+
     def local_path(self, home: Path) -> Path:
         at = "" if self.revision == "main" else f"@{self.revision}"
         return home / "models" / f"{self.repository}{at}" / self.path
 
 
 def cached_file(reference: str, home: Path) -> Path | None:
-    """The downloaded file, None where it is not whole on this machine. Raises ConfigError for a bad reference."""
-    path = HubReference.parse(reference).local_path(home)
-    return path if path.is_file() else None
+    """The downloaded file (the first, of a model in several), None where it is not whole on this machine.
+
+    Raises ConfigError for a bad reference.
+    """
+    paths = [part.local_path(home) for part in HubReference.parse(reference).parts()]
+    return paths[0] if all(path.is_file() for path in paths) else None
 
 
 @dataclass(frozen=True)
@@ -105,11 +118,23 @@ async def download(
 ) -> Path:
     """Bring the file to this machine and return where it lies; at once where it is there already.
 
-    Two downloads of one file at a time share the work: the second waits for the first. Raises ConfigError for a bad
-    reference or a full disk; NotFound, NotAuthenticated or NotPermitted as the hub says; ProviderUnavailable when it
-    cannot be reached; ProviderFailed when what arrived is not what was announced. Each says what to do.
+    Of a model in several files all are brought, one after the other, and the first is returned. Two downloads of one
+    file at a time share the work: the second waits for the first. Raises ConfigError for a bad reference or a full
+    disk; NotFound, NotAuthenticated or NotPermitted as the hub says; ProviderUnavailable when it cannot be reached;
+    ProviderFailed when what arrived is not what was announced. Each says what to do.
     """
-    wanted = HubReference.parse(reference)
+    parts = HubReference.parse(reference).parts()
+    paths = [await _download(part, home, progress or _unseen, environment, pauses_s) for part in parts]
+    return paths[0]
+
+
+async def _download(
+    wanted: HubReference,
+    home: Path,
+    progress: Progress,
+    environment: Mapping[str, str],
+    pauses_s: tuple[float, ...],
+) -> Path:
     target = wanted.local_path(home)
     if target.is_file():
         return target
@@ -122,7 +147,7 @@ async def download(
         async with hub.connected(target):
             remote = await hub.describe()
             part = target.with_name(f"{target.name}.{remote.etag[:12]}.part")
-            await _fetch(hub, remote, part, progress or _unseen, pauses_s)
+            await _fetch(hub, remote, part, progress, pauses_s)
             await asyncio.to_thread(_finish, wanted, remote, part, target)
     return target
 
@@ -148,32 +173,34 @@ async def verify(reference: str, home: Path, *, progress: Progress | None = None
 
     Raises NotFound where there is no such download or its checksum was not kept, ProviderFailed when they differ.
     """
-    target = HubReference.parse(reference).local_path(home)
-    record = _record(target)
-    if not target.is_file() or not record.is_file():
-        raise NotFound(f"{reference} was not downloaded to {target}; run: llama model download {reference}")
-    etag = json.loads(record.read_text(encoding="utf-8"))["etag"]
-    found = await asyncio.to_thread(_checksum, target, etag, progress or _unseen)
-    if found != etag:
-        raise ProviderFailed(
-            f"{target} is damaged: its checksum is {found}, not {etag}; remove it and download it again"
-        )
+    for part in HubReference.parse(reference).parts():
+        target = part.local_path(home)
+        record = _record(target)
+        if not target.is_file() or not record.is_file():
+            raise NotFound(f"{part} was not downloaded to {target}; run: llama model download {reference}")
+        etag = json.loads(record.read_text(encoding="utf-8"))["etag"]
+        found = await asyncio.to_thread(_checksum, target, etag, progress or _unseen)
+        if found != etag:
+            raise ProviderFailed(
+                f"{target} is damaged: its checksum is {found}, not {etag}; remove it and download it again"
+            )
 
 
 def remove(reference: str, home: Path) -> None:
     """Delete a downloaded file and what belongs to it. Raises NotFound where it is not there."""
-    target = HubReference.parse(reference).local_path(home)
-    if not target.is_file():
+    targets = [part.local_path(home) for part in HubReference.parse(reference).parts()]
+    if not any(target.is_file() for target in targets):
         raise NotFound(f"there is no download of {reference} in {home / 'models'}")
-    target.unlink()
-    _record(target).unlink(missing_ok=True)
-    target.with_name(target.name + ".lock").unlink(missing_ok=True)
-    for part in target.parent.glob(f"{target.name}.*.part"):
-        part.unlink()
-    for folder in (target.parent, *target.parent.parents):
-        if folder == home / "models" or any(folder.iterdir()):
+    for target in targets:
+        for leftover in (target, _record(target), target.with_name(target.name + ".lock")):
+            leftover.unlink(missing_ok=True)
+        for part in target.parent.glob(f"{target.name}.*.part"):
+            part.unlink()
+    folder = targets[0].parent
+    for emptied in (folder, *folder.parents):
+        if emptied == home / "models" or any(emptied.iterdir()):
             break
-        folder.rmdir()
+        emptied.rmdir()
 
 
 class _Hub:

@@ -57,7 +57,7 @@ class Hub:
         if path == "config.json":
             blob = hashlib.sha1(b"blob 2\0{}").hexdigest()
             return web.Response(body=b"{}", headers={"ETag": f'"{blob}"'})
-        if path != "tiny.gguf":
+        if path not in ("tiny.gguf", "big-00001-of-00002.gguf", "big-00002-of-00002.gguf"):
             return web.Response(status=404, headers={"X-Error-Code": "EntryNotFound"})
         if request.match_info["revision"] not in ("main", "v2"):
             return web.Response(status=404, headers={"X-Error-Code": "RevisionNotFound"})
@@ -141,6 +141,22 @@ async def test_a_file_that_is_there_is_not_asked_for(hub: Hub, tmp_path: Path) -
     hub.requests.clear()
     await fetched(hub, tmp_path)
     assert hub.requests == []
+
+
+@pytest.mark.parametrize("named", ["00001", "00002"])
+async def test_a_model_in_several_files_is_brought_whole(hub: Hub, tmp_path: Path, named: str) -> None:
+    reference = f"hf:acme/models/big-{named}-of-00002.gguf"
+    path = await fetched(hub, tmp_path, reference)
+    assert path == tmp_path / "models/acme/models/big-00001-of-00002.gguf" == cached_file(reference, tmp_path)
+    await verify(reference, tmp_path)
+    without(path.with_name("big-00002-of-00002.gguf"))
+    assert cached_file(reference, tmp_path) is None
+    remove(reference, tmp_path)
+    assert files_in(tmp_path) == []
+
+
+def without(path: Path) -> None:
+    path.unlink()
 
 
 async def test_a_small_file_is_checked_by_its_git_hash(hub: Hub, tmp_path: Path) -> None:

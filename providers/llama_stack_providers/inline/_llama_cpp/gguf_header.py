@@ -6,7 +6,7 @@ of tensors, number of key-values, the key-values, then one record per tensor wit
 
 import mmap
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,32 @@ class GgufHeader:
 
 
 def read_header(path: Path) -> GgufHeader:
-    """Read the header. Raises NotGguf for a file that is no GGUF or is cut short, OSError where it cannot be read."""
+    """Read the header; of a model in several files, that of the first, once all are there.
+
+    Raises NotGguf for a file that is no GGUF or is cut short, OSError where it cannot be read.
+    """
+    header = _read_file(path)
+    others = _other_parts(path, int(header.values.get("split.count", 1)))
+    return replace(header, size_bytes=header.size_bytes + sum(_read_file(other).size_bytes for other in others))
+
+
+def _other_parts(path: Path, count: int) -> list[Path]:
+    """The further files of a split model, named `name-00002-of-00003.gguf` as llama.cpp's `gguf-split` does."""
+    if count < 2:
+        return []
+    stem, found, _ = path.name.rpartition("-00001-of-")
+    if not found:
+        raise NotGguf(
+            f"{path} is one of the {count} files of a model; name the first, which ends in -00001-of-{count:05}"
+        )
+    others = [path.with_name(f"{stem}-{number:05}-of-{count:05}.gguf") for number in range(2, count + 1)]
+    missing = next((other for other in others if not other.is_file()), None)
+    if missing is not None:
+        raise NotGguf(f"{path} is one of the {count} files of a model, and {missing.name} is not beside it")
+    return others
+
+
+def _read_file(path: Path) -> GgufHeader:
     size = path.stat().st_size
     if size < 24:
         raise NotGguf(f"{path} is no GGUF file: it has only {size} bytes")

@@ -84,6 +84,25 @@ async def test_a_file_cut_short_is_seen_before_it_is_loaded(model: str, tmp_path
             await inference.add_model(resource(str(path)))
 
 
+async def test_a_model_in_several_files_needs_them_all(tmp_path: Path) -> None:
+    values: dict[str, int | str] = {"general.architecture": "llama", "split.count": 2}
+    first = gguf(tmp_path / "big-00001-of-00002.gguf", values)
+    second = tmp_path / "big-00002-of-00002.gguf"
+    async with opened(tmp_path) as inference:
+        with pytest.raises(ConfigError, match=r"big-00002-of-00002\.gguf is not beside it"):
+            await inference.add_model(resource(str(first)))
+        gguf(second, values)
+        await inference.add_model(resource(str(first)))
+        header = inference.models.find(str(first)).header
+        assert header is not None and header.size_bytes == sum(map(size_of, (first, second)))
+        with pytest.raises(ConfigError, match="name the first"):
+            await inference.add_model(resource(str(second)))
+
+
+def size_of(path: Path) -> int:
+    return path.stat().st_size
+
+
 async def test_a_load_that_fails_gives_llama_cpps_reason(tmp_path: Path) -> None:
     """Trap: the exception only says that loading failed; the reason is on standard error."""
     values: dict[str, int | str] = {"general.architecture": "unheard-of", "tokenizer.chat_template": "{{ messages }}"}
