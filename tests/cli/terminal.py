@@ -10,8 +10,8 @@ import termios
 from tests.cli.running import LLAMA
 
 
-def run_in_terminal(*arguments: str, columns: int = 80, **env: str) -> str:
-    """What `llama` shows on a terminal of that width, colour codes included."""
+def run_in_terminal(*arguments: str, columns: int = 80, typed: str = "", **env: str) -> str:
+    """What `llama` shows on a terminal of that width, colour codes included; `typed` is what the person answers."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     inherited = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES", "NO_COLOR")}
@@ -24,6 +24,7 @@ def run_in_terminal(*arguments: str, columns: int = 80, **env: str) -> str:
         start_new_session=True,
     ) as process:
         os.close(theirs)
+        os.write(ours, typed.encode())
         shown = b""
         try:
             while chunk := os.read(ours, 65536):

@@ -134,6 +134,15 @@ def test_a_file_is_downloaded_listed_verified_and_removed(hub: LoopbackHub, stac
     assert_refused(llama("model", "remove", "hf:acme/tiny/tiny.gguf", "--yes"), "hf:acme/tiny/tiny.gguf", code=1)
 
 
+def test_removing_asks_first(hub: LoopbackHub, stack_home: Path, llama: Llama) -> None:
+    path = stack_home / "models/acme/tiny/tiny.gguf"
+    llama("model", "download", "hf:acme/tiny/tiny.gguf")
+    assert "Delete hf:acme/tiny/tiny.gguf (3.1 MB)? [y/N]" in run_in_terminal("model", "remove", "tiny", typed="n\n")
+    assert path.exists()
+    assert "Removed 3.1 MB." in run_in_terminal("model", "remove", "tiny", typed="y\n")
+    assert not path.exists()
+
+
 def test_a_second_download_asks_the_hub_for_nothing(hub: LoopbackHub, llama: Llama) -> None:
     assert llama("model", "download", "hf:acme/tiny/tiny.gguf").returncode == 0
     again = llama("model", "download", "hf:acme/tiny/tiny.gguf", HF_HUB_OFFLINE="1")

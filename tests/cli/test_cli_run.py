@@ -13,6 +13,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from llama_stack.api.resources import Model
+from llama_stack.cli.stack_run import MOST_SHOWN, banner
+from llama_stack.distribution import ServerSettings, load_distribution
 from tests.cli.loopback_hub import loopback_hub
 from tests.cli.running import (
     STOP_LIMIT_S,
@@ -80,6 +83,35 @@ def engine_distribution(model: Path | str, more: str = "") -> str:
         "      provider_type: inline::llama-cpp\n      models:\n"
         f"        - {{identifier: micro, provider_resource_id: '{model}'}}\n{more}"
     )
+
+
+async def test_what_the_file_says_of_the_server_holds(write_distribution: Write) -> None:
+    port = free_port()
+    file = write_distribution(
+        f"version: 1\nname: mine\nserver: {{host: localhost, port: {port}, max_body_bytes: 2000, "
+        "cors_origins: ['https://page.test']}\nproviders: {}\n"
+    )
+    async with run_stack(file) as stack, httpx.AsyncClient() as client:
+        assert stack.url == f"http://localhost:{port}"
+        chat = f"{stack.url}/v1/chat/completions"
+        large = await client.post(chat, json={"model": "m", "messages": [{"role": "user", "content": "x" * 3000}]})
+        asked = {"Origin": "https://page.test", "Access-Control-Request-Method": "POST"}
+        allowed = await client.options(chat, headers=asked)
+        refused = await client.options(chat, headers=asked | {"Origin": "https://other.test"})
+    assert large.status_code == 413
+    assert allowed.headers["access-control-allow-origin"] == "https://page.test"
+    assert "access-control-allow-origin" not in refused.headers
+
+
+def test_a_long_list_of_models_is_cut_and_an_open_door_is_named(write_distribution: Write) -> None:
+    distribution = load_distribution(write_distribution("version: 1\nname: mine\nproviders: {}\n"))
+    everywhere = distribution.model_copy(update={"server": ServerSettings(host="0.0.0.0")})
+    models = [Model(identifier=f"m{n}", provider_id="p", provider_resource_id="m") for n in range(30)]
+    said = banner("http://0.0.0.0:8321", everywhere, models, [])
+    assert f"and {30 - MOST_SHOWN} more: http://localhost:8321/v1/models" in said
+    assert said.count("  llm  p\n") == MOST_SHOWN
+    assert "Every machine that can reach this one may use it." in said
+    assert "Every machine" not in banner("http://127.0.0.1:8321", distribution, models, [])
 
 
 @pytest.mark.engine
