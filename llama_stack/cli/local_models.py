@@ -1,5 +1,6 @@
 """The models that lie on this machine: shipped with the stack, or downloaded from a hub."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,19 +11,19 @@ from llama_stack.hub import PREFIX as HUB_PREFIX
 from llama_stack.weights import PREFIX as WEIGHTS_PREFIX
 from llama_stack.weights import weights_folder
 
+_PART = re.compile(r"-(\d{5})-of-\d{5}\.gguf$")
+"""How the files of a model in several are named."""
+
 
 @dataclass(frozen=True)
 class LocalModel:
-    """One GGUF file. reference: what a distribution writes as `provider_resource_id`."""
+    """One GGUF model. path: its file, or the first of several. reference: its `provider_resource_id`."""
 
     name: str
     reference: str
     path: Path
+    size_bytes: int
     shipped: bool
-
-    @property
-    def size_bytes(self) -> int:
-        return self.path.stat().st_size
 
 
 def local_models() -> list[LocalModel]:
@@ -40,8 +41,13 @@ def models_folder() -> Path:
 
 def _found(folder: Path, prefix: str, *, shipped: bool) -> Iterator[LocalModel]:
     for path in sorted(folder.rglob("*.gguf")):
+        split = _PART.search(path.name)
+        if split is not None and split[1] != "00001":
+            continue
+        parts = [path] if split is None else path.parent.glob(path.name.replace("-00001-of-", "-*-of-"))
         reference = prefix + path.relative_to(folder).as_posix()
-        yield LocalModel(model_name(reference), reference, path, shipped)
+        size_bytes = sum(part.stat().st_size for part in parts)
+        yield LocalModel(model_name(reference), reference, path, size_bytes, shipped)
 
 
 def find_local_model(name: str) -> LocalModel | None:

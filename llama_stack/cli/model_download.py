@@ -61,7 +61,7 @@ async def _download(model: str, exclude: tuple[str, ...], original: bool) -> lis
     if has_both:
         names = [name for name in names if fnmatch(name, ORIGINALS) == original or "." not in name]
     names = [name for name in names if not any(fnmatch(name, pattern) for pattern in exclude)]
-    return [await fetch(f"{PREFIX}{repository}/{name}") for name in names]
+    return [await fetch(reference) for reference in _first_parts([f"{PREFIX}{repository}/{name}" for name in names])]
 
 
 def _is_file(reference: str) -> bool:
@@ -150,7 +150,13 @@ def _downloaded(reference: str) -> list[str]:
     records = [path for path in sorted(folder.rglob("*.json")) if path.with_suffix("").is_file()]
     if not records:
         raise NotFound(f"nothing of {reference} was downloaded to {folder}; run: llama model download {reference}")
-    return [f"{reference}/{path.with_suffix('').relative_to(folder).as_posix()}" for path in records]
+    return _first_parts([f"{reference}/{path.with_suffix('').relative_to(folder).as_posix()}" for path in records])
+
+
+def _first_parts(references: list[str]) -> list[str]:
+    """Without the later files of models in several: their first stands for them all."""
+    parsed = {reference: HubReference.parse(reference) for reference in references}
+    return [reference for reference, file in parsed.items() if file.parts()[0] == file]
 
 
 @click.command()
@@ -171,7 +177,8 @@ def remove(model: str, yes: bool, as_json: bool) -> None:
     if local is not None and local.shipped:
         raise NotFound(f"'{model}' is shipped with the stack; only downloads can be removed")
     files = _downloaded(_reference(model))
-    paths = [HubReference.parse(file).local_path(stack_home()) for file in files]
+    parts = [part for file in files for part in HubReference.parse(file).parts()]
+    paths = [part.local_path(stack_home()) for part in parts]
     size = sum(path.stat().st_size for path in paths if path.is_file())
     confirm(f"Delete {', '.join(files)} ({size_words(size)})?", yes)
     for file in files:

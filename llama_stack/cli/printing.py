@@ -102,9 +102,12 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int | None], None]]:
 
 def _tenths(title: str) -> Callable[[int, int | None], None]:
     told = -1
+    of: int | None = None
 
     def report(done: int, total: int | None) -> None:
-        nonlocal told
+        nonlocal told, of
+        if total != of:
+            told, of = -1, total  # the next file
         tenth = done * 10 // total if total else 0
         if tenth > told:
             told = tenth

@@ -30,6 +30,7 @@ REPOSITORY = {
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
     files = {
         "acme/tiny": {"tiny.gguf": GGUF, "q8/tiny-q8.gguf": GGUF[:1000]},
+        "acme/large": {f"large-0000{part}-of-00003.gguf": GGUF[: 1000 + part] for part in (1, 2, 3)},
         "meta-llama/Llama-3.2-1B-Instruct": REPOSITORY,
     }
     with loopback_hub(files) as hub:
@@ -132,6 +133,19 @@ def test_a_file_is_downloaded_listed_verified_and_removed(hub: LoopbackHub, stac
     assert llama("model", "remove", "tiny", "--yes").stdout == "Removed 3.1 MB.\n"
     assert not path.exists()
     assert_refused(llama("model", "remove", "hf:acme/tiny/tiny.gguf", "--yes"), "hf:acme/tiny/tiny.gguf", code=1)
+
+
+def test_a_model_in_several_files_is_one_model(hub: LoopbackHub, stack_home: Path, llama: Llama) -> None:
+    folder = stack_home / "models/acme/large"
+    first = "hf:acme/large/large-00001-of-00003.gguf"
+    done = llama("model", "download", "hf:acme/large", "--json")
+    assert json.loads(done.stdout)["files"] == [str(folder / "large-00001-of-00003.gguf")]
+    assert len(list(folder.glob("*.gguf"))) == 3
+    listed = json.loads(llama("model", "list", "--local", "--json").stdout)["local"]
+    assert [(row["reference"], row["size_bytes"]) for row in listed if not row["shipped"]] == [(first, 3006)]
+    assert json.loads(llama("model", "verify-download", "hf:acme/large", "--json").stdout)["files"] == {first: None}
+    assert llama("model", "remove", "large-00001-of-00003", "--yes").stdout == "Removed 3.0 kB.\n"
+    assert not folder.exists()
 
 
 def test_removing_asks_first(hub: LoopbackHub, stack_home: Path, llama: Llama) -> None:
