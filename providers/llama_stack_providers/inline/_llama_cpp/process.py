@@ -52,9 +52,11 @@ class WorkerProcess:
         orders = replace(orders, api_key=secrets.token_urlsafe(24))
         try:
             worker = await cls._spawn(model, orders)
-        except OSError as error:
+        except BaseException as error:
             _remove(folder)
-            raise ProviderUnavailable(f"cannot start a worker for model {model!r}: {error}") from error
+            if isinstance(error, OSError):
+                raise ProviderUnavailable(f"cannot start a worker for model {model!r}: {error}") from error
+            raise
         try:
             async with asyncio.timeout(timeout_s):
                 await worker._report()
