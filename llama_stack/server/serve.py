@@ -20,7 +20,7 @@ from llama_stack.server.listening import listen
 
 T = TypeVar("T")
 
-DRAIN_S = 3
+DRAIN_S = 2
 """Seconds that running answers are given after the signal to stop."""
 CANCEL_S = 1
 """Seconds that answers which were cut off are given to close what they hold."""
