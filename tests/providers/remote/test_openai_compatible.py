@@ -207,7 +207,7 @@ async def test_closing_a_stream_closes_the_upstream_connection(open_provider: Op
         stream = inference.stream_chat(CHAT, caller)
         assert await anext(stream) == TextDelta(text="x")
         await stream.aclose()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(5):
             await upstream.hung_up.wait()
 
 
@@ -221,7 +221,7 @@ async def test_cancelling_the_reader_closes_the_upstream_connection(
         reading = asyncio.create_task(collect(inference.stream_chat(CHAT, caller)))
         await upstream.asked.wait()
         reading.cancel()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(5):
             await upstream.hung_up.wait()
 
 
