@@ -18,19 +18,27 @@ async def peer(answer: bytes, *, then_hang: bool = False) -> AsyncIterator[tuple
     """A server that answers everything with these bytes; gives its URL and the heads of the requests it got."""
     heads: list[bytes] = []
     hanging = asyncio.Event()
+    serving: set[asyncio.Task[None] | None] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        heads.append(await reader.readuntil(b"\r\n\r\n"))
-        writer.write(answer)
-        await writer.drain()
-        if then_hang:
-            await hanging.wait()
-        writer.close()
+        serving.add(asyncio.current_task())
+        try:
+            heads.append(await reader.readuntil(b"\r\n\r\n"))
+            writer.write(answer)
+            await writer.drain()
+            if then_hang:
+                await hanging.wait()
+        except OSError:
+            pass  # the client has left
+        finally:
+            writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", heads
-        hanging.set()
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        try:
+            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", heads
+        finally:
+            hanging.set()
+            await asyncio.gather(*(task for task in serving if task is not None), return_exceptions=True)
 
 
 def response(body: bytes, *, status: str = "200 OK", kind: str = "application/json", extra: str = "") -> bytes:
