@@ -15,6 +15,7 @@ from llama_stack.distribution import load_distribution
 from llama_stack.errors import ConfigError
 from llama_stack.hub import PREFIX as HUB_PREFIX
 from llama_stack.weights import PREFIX as WEIGHTS_PREFIX
+from llama_stack.wire.llama_prompts.families import family_for
 
 DEFAULT_DISTRIBUTION = "starter"
 
@@ -47,11 +48,12 @@ def local_or_given(model: str) -> str:
     path = Path(model).expanduser()
     if path.is_file():
         return str(path.absolute())
-    names = [one.name for one in local_models()]
-    raise ConfigError(
-        f"--model: there is no file and no local model {model!r}",
-        remedy=f"{nearest(model, names)} Or give a GGUF file's path, or hf:owner/repo/file.gguf.",
-    )
+    ways = "Give a GGUF file's path, hf:owner/repo/file.gguf, or the name of a local model."
+    if family_for(model) is None:
+        ways = f"{nearest(model, [one.name for one in local_models()])} {ways}"
+    else:
+        ways = f"The embedded engine runs GGUF files, which Meta's own weights are not. {ways}"
+    raise ConfigError(f"--model: there is no file and no local model {model!r}", remedy=ways)
 
 
 def distribution_choice(command: Callable[..., None]) -> Callable[..., None]:

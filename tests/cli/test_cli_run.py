@@ -255,6 +255,11 @@ def test_an_unknown_model_is_answered_with_what_there_is(llama: Llama) -> None:
     assert_refused(done, "'all-minilm-l6-v3'", "Did you mean 'all-minilm-l6-v2", "hf:owner/repo/file.gguf")
 
 
+def test_a_name_of_metas_is_told_apart_from_a_gguf(llama: Llama) -> None:
+    refused = llama("stack", "run", "starter", "--model", "Llama3.2-1B-Instruct")
+    assert_refused(refused, "'Llama3.2-1B-Instruct'", "GGUF", "hf:owner/repo/file.gguf")
+
+
 def test_a_model_for_a_stack_without_the_engine_is_refused(
     write_distribution: Write, tmp_path: Path, llama: Llama
 ) -> None:
