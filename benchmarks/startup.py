@@ -107,7 +107,7 @@ def install() -> Install:
     """Our wheel, built from this checkout, in a fresh environment of this Python."""
     with tempfile.TemporaryDirectory(prefix="bench-install-") as folder:
         build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder]
-        subprocess.run(build, check=True, cwd=targets.HERE.parent, stdout=subprocess.DEVNULL)
+        subprocess.run(build, check=True, cwd=targets.HERE.parent, capture_output=True)
         (wheel,) = Path(folder).glob("*.whl")
         python = find_python((f"python3.{sys.version_info.minor}",))
         return make_environment(python, Path(folder) / "environment", (str(wheel),))
