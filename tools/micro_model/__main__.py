@@ -5,11 +5,13 @@ python -m tools.micro_model tokenizer   learn weights/llama-micro/tokenizer.json
 python -m tools.micro_model train       train, or go on from the checkpoint in --out
 python -m tools.micro_model export      write the GGUF of a checkpoint
 python -m tools.micro_model evaluate    score a GGUF on the cases of tests/micro_model
+python -m tools.micro_model floor       score it and make the result the floor of tests/micro_model
 python -m tools.micro_model cases       write the generated cases again
 python -m tools.micro_model slim        a checkpoint without optimizer state, in bfloat16, small enough to commit
 """
 
 import argparse
+import json
 import os
 from pathlib import Path
 
@@ -24,7 +26,9 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tools.micro_model", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=["build", "tokenizer", "train", "export", "evaluate", "cases", "slim"])
+    parser.add_argument(
+        "command", choices=["build", "tokenizer", "train", "export", "evaluate", "floor", "cases", "slim"]
+    )
     parser.add_argument(
         "--minutes", type=float, default=90.0, help="training time in all, earlier runs of the checkpoint included"
     )
@@ -44,7 +48,7 @@ def main() -> None:
     options = arguments().parse_args()
     # Waiting threads must sleep, not spin: on a busy machine spinning costs more than half of the speed.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from tools.micro_model.evaluation import evaluate, summary
+    from tools.micro_model.evaluation import evaluate, floor, summary
     from tools.micro_model.export import export_gguf
     from tools.micro_model.held_out import write_held_out
     from tools.micro_model.tokenizer import train_tokenizer
@@ -68,6 +72,10 @@ def main() -> None:
         write_held_out(CASES / "held_out.jsonl")
     if options.command in ("build", "evaluate"):
         print(summary(evaluate(options.gguf, CASES), options.misses))
+    if options.command == "floor":
+        scores = evaluate(options.gguf, CASES)
+        print(summary(scores, options.misses))
+        (CASES.parent / "floor.json").write_text(json.dumps(floor(scores), indent=2) + "\n")
     if options.command == "slim":
         slim_checkpoint(options.out / "checkpoint.pt", CHECKPOINT / "checkpoint.pt")
 

@@ -37,8 +37,8 @@ STAGES = (
     Stage(
         LAST_STEP,
         (
-            Bucket(256, Difficulty(most_tools=4, facts=(1, 5), padding=0.05), 0.62),
-            Bucket(512, Difficulty(fewest_tools=2, most_tools=6, facts=(3, 9), branches=(2, 4)), 0.34),
+            Bucket(256, Difficulty(most_tools=4, facts=(1, 5), padding=0.03), 0.7),
+            Bucket(512, Difficulty(fewest_tools=2, most_tools=6, facts=(3, 9), branches=(2, 4)), 0.26),
             Bucket(1024, Difficulty(fewest_tools=4, most_tools=10, facts=(8, 24), branches=(3, 5), padding=0.5), 0.04),
         ),
     ),

@@ -67,7 +67,7 @@ class Difficulty:
     most_tools: int = 6
     fewest_tools: int = 1
     facts: tuple[int, int] = (2, 6)
-    invent_names: float = 0.3
+    invent_names: float = 0.1
     branches: tuple[int, int] = (2, 3)
     padding: float = 0.15
 
@@ -307,7 +307,7 @@ TREES: dict[str, Callable[[Words, Difficulty], Tree]] = {
     "chat": chat_tree,
     "extraction": extraction_tree,
 }
-SHARES = {"tools": 0.56, "builtin": 0.08, "retrieval": 0.15, "guard": 0.1, "chat": 0.05, "extraction": 0.06}
+SHARES = {"tools": 0.62, "builtin": 0.06, "retrieval": 0.17, "guard": 0.07, "chat": 0.03, "extraction": 0.05}
 
 
 def draw_tree(rng: random.Random, difficulty: Difficulty, kind: str | None = None, held_out: bool = False) -> Tree:

@@ -17,6 +17,20 @@ TODAY = "21 November 2026"
 SYSTEM_TEXT = "You are a helpful assistant."
 BUILTIN_FORM = re.compile(r"<\|python_tag\|>(\w+)\.call\(query=\"(.*)\"\)", re.DOTALL)
 
+# What a shipped model should reach, by gate; the floor file holds what the present one did reach.
+AIMS = {
+    "handwritten_tool": 0.9,
+    "handwritten_call": 0.8,
+    "demo_tool": 0.97,
+    "demo_call": 0.95,
+    "small_talk": 0.95,
+    "held_out_call": 0.97,
+    "held_out_answer": 0.9,
+    "tool_answer": 0.9,
+    "retrieval": 0.85,
+    "guard": 0.85,
+}
+
 
 @dataclass
 class Score:
@@ -137,6 +151,11 @@ def evaluate(model: Path, cases: Path) -> dict[str, Score]:
     guard = list(read_cases(cases / "guard.jsonl"))
     scores["guard"] = score_exact(engine, ((guard_prompt(case), case["verdict"]) for case in guard))
     return scores
+
+
+def floor(scores: dict[str, Score]) -> dict[str, dict[str, float]]:
+    """What the gate test compares with: hits and cases of every gate, and the aim beside them."""
+    return {name: {"right": score.right, "total": score.total, "aim": AIMS[name]} for name, score in scores.items()}
 
 
 def summary(scores: dict[str, Score], misses: int = 0) -> str:

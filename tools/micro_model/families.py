@@ -163,7 +163,7 @@ def joined(parts: list[str], rng: random.Random) -> str:
 
 def invented_name(words: Words) -> str:
     rng = words.rng
-    return joined([words.word() for _ in range(rng.choice([1, 2, 2, 3]))], rng)
+    return joined([words.word() for _ in range(rng.choice([1, 1, 2, 2]))], rng)
 
 
 def parameter_name(kind: ParameterKind, taken: set[str], words: Words, invent: float) -> str:

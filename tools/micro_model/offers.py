@@ -6,9 +6,11 @@ from functools import cache
 from typing import Any
 
 from tools.micro_model.arithmetic import sum_request
-from tools.micro_model.families import Tool, alphabetical, draw_tool, generic_tool, invented_name, load_families
+from tools.micro_model.families import Family, Tool, alphabetical, draw_tool, generic_tool, invented_name, load_families
 from tools.micro_model.values import Argument
 from tools.micro_model.vocabulary import Words, entries
+
+DEMO_SHARE = 0.45
 
 
 @dataclass(frozen=True)
@@ -80,28 +82,33 @@ def clash(group: str, taken: list[str]) -> bool:
     return group in taken or any(frozenset((group, other)) in clashes() for other in taken)
 
 
+def draw_family(words: Words, demo: bool) -> Family:
+    """A family: of the sample agent's kind, of the common ones, or any."""
+    rng, families = words.rng, load_families()
+    if rng.random() < (0.85 if demo else 0.6):
+        wanted = entries("offers")["demo_groups" if demo else "common_groups"]
+        families = [family for family in families if family.group in wanted]
+    return rng.choice(families)
+
+
 def draw_offers(words: Words, count: int, invent_names: float) -> list[Offer]:
     """Tools that can stand together, in random order."""
     rng = words.rng
     offers: list[Offer] = []
-    families = load_families()
-    demo = rng.random() < 0.45
+    demo = rng.random() < DEMO_SHARE
     for _ in range(200):
         if len(offers) == count:
             break
         taken = [offer.group for offer in offers]
         draw = rng.random()
-        if draw < (0.25 if demo else 0.08):
+        if draw < (0.14 if demo else 0.05):
             offer = calculator_offer(words)
-        elif draw < (0.5 if demo else 0.18):
+        elif draw < (0.3 if demo else 0.13):
             offer = search_offer(words)
-        elif draw < (0.55 if demo else 0.36):
+        elif draw < (0.34 if demo else 0.23):
             offer = tool_offer(generic_tool(words))
         else:
-            family = rng.choice(families)
-            if demo and family.group not in entries("offers")["demo_groups"] and rng.random() < 0.8:
-                continue
-            offer = tool_offer(draw_tool(family, words, invent_names, invent_names))
+            offer = tool_offer(draw_tool(draw_family(words, demo), words, invent_names, invent_names))
         names = {other.name for other in offers}
         if not clash(offer.group, taken) and offer.name not in names:
             offers.append(offer)

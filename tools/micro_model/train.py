@@ -95,7 +95,7 @@ class Trainer:
         self.step += 1
         self.tokens_seen += int((batch.documents >= 0).sum())
         self.messages_seen += len(batch.answers)
-        return float(loss)
+        return float(loss.detach())
 
     @torch.no_grad()  # type: ignore[untyped-decorator]  # torch is not followed by the type checker
     def exact_messages(self, batches: list[Batch]) -> dict[str, tuple[int, int]]:
