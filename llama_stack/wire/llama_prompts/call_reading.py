@@ -78,9 +78,11 @@ def _read_object(scanner: CallScanner, found: FoundCall, tools: Tools) -> ReadCa
     if name is None:
         return None
     arguments = written.get("parameters", written.get("arguments"))
-    if arguments is None:
-        # Without arguments it may be any object that has a name; the name of a tool decides.
-        return ReadCall(name, "{}") if name in tools else None
+    if not (arguments or "").strip():
+        # Without arguments it may be any object that has a name; the name of a tool decides. When it broke off before
+        # them, they were still to come, and none is not what the model meant.
+        return ReadCall(name, "{}" if found.end is not None else "{") if name in tools else None
+    assert arguments is not None
     if found.end is None and found.members[-1].end is None and name not in tools:
         return None
     return ReadCall(name, arguments_json(name, arguments, tools))
