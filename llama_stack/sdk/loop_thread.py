@@ -93,19 +93,27 @@ class LoopThread(Generic[HeldT]):
             finally:
                 queue.put_nowait(None)
 
-        async def begin() -> "asyncio.Task[None]":
-            return asyncio.create_task(self._tracked(pump()))
+        pumping: asyncio.Task[None] | None = None
 
         async def next_items() -> list[T | None]:
             """All there are, at least one: each change between the threads costs more than most items."""
+            nonlocal pumping
+            if pumping is None:
+                pumping = asyncio.create_task(self._tracked(pump()))
             items = [await queue.get()]
             while not queue.empty():
                 items.append(queue.get_nowait())
             for _ in items:
                 room.release()
+            if items[-1] is None:
+                await asyncio.wait([pumping])
             return items
 
-        pumping = self.wait(begin())
+        async def stop() -> None:
+            if pumping is not None:
+                pumping.cancel()
+                await asyncio.wait([pumping])
+
         try:
             while True:
                 for item in self.wait(next_items()):
@@ -114,8 +122,9 @@ class LoopThread(Generic[HeldT]):
                         return
                     yield item
         finally:
-            if not pumping.done():
-                self.wait(_stopped(pumping))
+            # An interrupt may come at any moment, even while the pump is being started.
+            if pumping is None or not pumping.done():
+                self.wait(stop())
 
     async def _tracked(self, work: Coroutine[Any, Any, T]) -> T:
         task = asyncio.current_task()
@@ -154,10 +163,6 @@ class LoopThread(Generic[HeldT]):
                 await asyncio.wait(list(self._requests))
 
 
-async def _outcome(task: "asyncio.Task[None]") -> None:
-    await task
-
-
-async def _stopped(task: "asyncio.Task[None]") -> None:
-    task.cancel()
-    await asyncio.wait([task])
+async def _outcome(task: "asyncio.Task[None] | None") -> None:
+    if task is not None:
+        await task
