@@ -22,6 +22,7 @@ import httpx
 import pytest
 import yaml
 
+from llama_stack.catalog import Catalog
 from llama_stack.distribution import Distribution
 from llama_stack.substitution import substitute
 
@@ -159,3 +160,15 @@ def test_a_data_block_is_well_formed(block: Block) -> None:
         import json
 
         json.loads(block.text)
+
+
+def test_the_readme_names_every_shipped_provider() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^\| `((?:inline|remote)::[^`]+)` \|", readme, re.MULTILINE))
+    assert listed == set(Catalog().types())
+
+
+def test_every_link_between_pages_leads_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
