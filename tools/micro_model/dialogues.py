@@ -307,7 +307,7 @@ TREES: dict[str, Callable[[Words, Difficulty], Tree]] = {
     "chat": chat_tree,
     "extraction": extraction_tree,
 }
-SHARES = {"tools": 0.62, "builtin": 0.06, "retrieval": 0.17, "guard": 0.07, "chat": 0.03, "extraction": 0.05}
+SHARES = {"tools": 0.6, "builtin": 0.04, "retrieval": 0.25, "guard": 0.05, "chat": 0.02, "extraction": 0.04}
 
 
 def draw_tree(rng: random.Random, difficulty: Difficulty, kind: str | None = None, held_out: bool = False) -> Tree:

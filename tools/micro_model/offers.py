@@ -10,7 +10,7 @@ from tools.micro_model.families import Family, Tool, alphabetical, draw_tool, ge
 from tools.micro_model.values import Argument
 from tools.micro_model.vocabulary import Words, entries
 
-DEMO_SHARE = 0.45
+DEMO_SHARE = 0.33
 
 
 @dataclass(frozen=True)
