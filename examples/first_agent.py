@@ -156,7 +156,7 @@ def main(arguments: argparse.Namespace) -> int:
     else:
         opening = LlamaStack.connect(arguments.url)
     with opening as stack:
-        tools: list[Callable[..., str]] = [calculate, Knowledge(stack).knowledge_search, get_weather, set_timer]
+        tools: list[Callable[..., str]] = [get_weather, set_timer, calculate, Knowledge(stack).knowledge_search]
         agent = SyncAgent(stack, tools=tools, sampling=Sampling(temperature=0, max_tokens=200))
         if arguments.chat:
             chat(agent.session(), terminal)

@@ -24,9 +24,13 @@ class Passage:
 class Knowledge:
     """Searches the passages of a folder through the stack's embedding model."""
 
-    def __init__(self, stack: SyncLlamaStack, folder: Path = FOLDER) -> None:
-        """Read and embed every paragraph; headings are embedded with what stands under them."""
+    def __init__(self, stack: SyncLlamaStack, folder: Path = FOLDER, count: int = 1) -> None:
+        """Read and embed every paragraph; headings are embedded with what stands under them.
+
+        count: passages a search gives. A larger model makes good use of several; the shipped one copies best from one.
+        """
         self._stack = stack
+        self._count = count
         found = _paragraphs(folder)
         vectors = stack.embed([embedded for _, _, embedded in found]).vectors
         self._passages = [
@@ -48,8 +52,8 @@ class Knowledge:
         Args:
             query: The query
         """
-        passages = self.nearest(query, count=2)
-        return "\n\n".join(f"[{number}] {passage.file}\n{passage.text}" for number, passage in enumerate(passages, 1))
+        passages = self.nearest(query, self._count)
+        return "\n\n".join(f"[{number}] {passage.text}" for number, passage in enumerate(passages, 1))
 
 
 def _paragraphs(folder: Path) -> list[tuple[str, str, str]]:
