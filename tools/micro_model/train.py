@@ -40,8 +40,9 @@ class TrainingPlan:
     last_step: int | None = None
     compiled: bool = True
 
-    def rate_at(self, step: int, share_of_time: float) -> float:
-        warm = min(1.0, (step + 1) / WARMUP_STEPS)
+    def rate_at(self, warm_steps: int, share_of_time: float) -> float:
+        """The learning rate after so many steps with these optimizers."""
+        warm = min(1.0, (warm_steps + 1) / WARMUP_STEPS)
         decay = min(1.0, max(0.01, (1.0 - share_of_time) / (1.0 - self.constant_share)))
         return self.learning_rate * warm * decay
 
@@ -65,6 +66,7 @@ class Trainer:
         ]
         self.forward: Any = torch.compile(self.model, dynamic=False) if plan.compiled else self.model
         self.step = 0
+        self.optimizers_since = 0
         self.elapsed_s = 0.0
         self.tokens_seen = 0
         self.messages_seen = 0
@@ -78,7 +80,7 @@ class Trainer:
 
     def train_step(self, batch: Batch) -> float:
         """One update; returns the weighted loss."""
-        rate = self.plan.rate_at(self.step, self.elapsed_s / (self.plan.minutes * 60))
+        rate = self.plan.rate_at(self.step - self.optimizers_since, self.elapsed_s / (self.plan.minutes * 60))
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
@@ -116,6 +118,7 @@ class Trainer:
             "weights": self.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "step": self.step,
+            "optimizers_since": self.optimizers_since,
             "elapsed_s": self.elapsed_s,
             "tokens_seen": self.tokens_seen,
             "messages_seen": self.messages_seen,
@@ -132,6 +135,7 @@ class Trainer:
         for optimizer, saved in zip(self.optimizers, state.get("optimizers", []), strict=False):
             optimizer.load_state_dict(saved)
         self.step, self.elapsed_s = state["step"], state["elapsed_s"]
+        self.optimizers_since = state.get("optimizers_since", 0) if "optimizers" in state else self.step
         self.tokens_seen, self.messages_seen = state["tokens_seen"], state["messages_seen"]
 
 
