@@ -36,6 +36,7 @@ from llama_stack.api.tools import Tools
 if TYPE_CHECKING:
     import httpx
 
+    from llama_stack.transport import Answer as Answer
     from llama_stack.transport import Client as Client  # providers name the type of `Ground.http` from here
 
 

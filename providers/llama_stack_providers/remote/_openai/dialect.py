@@ -33,7 +33,7 @@ from llama_stack_providers.remote._openai.failures import partner_failures
 from llama_stack_providers.remote._openai.keys import is_sendable
 
 if TYPE_CHECKING:
-    from llama_stack.provider import Client
+    from llama_stack.provider import Answer, Client
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 MAX_ERROR_BYTES = 64 * 1024
@@ -142,7 +142,7 @@ class OpenAIDialect(PartialInference):
             async with self._exchange(path, body, key) as response:
                 if not response.is_success:
                     raise await self._refusal(response)
-                return _json(await _read(self._http.pieces(response), MAX_ANSWER_BYTES), self._who)
+                return _json(await _read(response.pieces, MAX_ANSWER_BYTES), self._who)
 
     async def _stream(
         self, path: str, body: JsonObject, caller: Caller, decoder: ChunkDecoder
@@ -154,12 +154,12 @@ class OpenAIDialect(PartialInference):
                     raise await self._refusal(response)
                 if response.headers.get("content-type", "").startswith("application/json"):
                     # Asked for like that, or from a server that cannot stream this.
-                    whole = _json(await _read(self._http.pieces(response), MAX_ANSWER_BYTES), self._who)
+                    whole = _json(await _read(response.pieces, MAX_ANSWER_BYTES), self._who)
                     for event in [*decoder.feed(whole), *decoder.end(complete=True)]:
                         yield event
                     return
                 frames = SSEDecoder()
-                pieces = self._http.pieces(response)
+                pieces = response.pieces
                 async for piece in pieces:
                     for sent in frames.feed(piece):
                         if sent.data == b"[DONE]":
@@ -198,7 +198,7 @@ class OpenAIDialect(PartialInference):
             raise InvalidRequest(f"the credential {name} must be a text of printable ASCII characters", param=name)
         return own
 
-    def _exchange(self, path: str, body: JsonObject, key: str | None) -> AbstractAsyncContextManager[httpx.Response]:
+    def _exchange(self, path: str, body: JsonObject, key: str | None) -> "AbstractAsyncContextManager[Answer]":
         return self._http.exchange(
             "POST",
             path,
@@ -207,8 +207,8 @@ class OpenAIDialect(PartialInference):
             patience_s=None if body.get("stream") else self._answer_timeout_s,
         )
 
-    async def _refusal(self, response: httpx.Response) -> StackError:
-        body = await _read(self._http.pieces(response), MAX_ERROR_BYTES, cut=True)
+    async def _refusal(self, response: "Answer") -> StackError:
+        body = await _read(response.pieces, MAX_ERROR_BYTES, cut=True)
         return upstream_error(self._who, response.status_code, body, response.headers.get("retry-after"))
 
     def _parsed(self, response: httpx.Response) -> Any:

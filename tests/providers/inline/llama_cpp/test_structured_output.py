@@ -60,7 +60,7 @@ async def test_a_json_object_begins_as_one(inference: LlamaCppInference, model: 
         (GrammarFormat(syntax="regex", grammar=r"[0-9]{2}\/[a-c]\\"), r"[0-9]{2}/[a-c]\\"),
         (GrammarFormat(syntax="regex", grammar="a\nb"), "a\nb"),
         (GrammarFormat(syntax="lark", grammar='start: "<" NAME ">"\nNAME: /[a-z]{2,4}/'), "<[a-z]{2,4}>"),
-        (GrammarFormat(syntax="lark", grammar="%llguidance {}\nstart: /ab+c/"), "ab+c"),
+        (GrammarFormat(syntax="lark", grammar="%llguidance {}\nstart: /ab{1,6}c/"), "ab{1,6}c"),
     ],
     ids=["gbnf", "regex", "escaped slash", "two lines", "lark", "lark with header"],
 )
