@@ -18,7 +18,7 @@ from tools.micro_model.phrases import as_user_message, choose
 from tools.micro_model.values import Argument, choices, draw_value
 from tools.micro_model.vocabulary import Words
 
-FAMILIES = Path(__file__).parent / "families"
+FAMILIES = Path(__file__).parent / "data" / "families"
 FIELD = re.compile(r"\{(\d)\}")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-VOCABULARY = Path(__file__).parent / "vocabulary"
+VOCABULARY = Path(__file__).parent / "data" / "vocabulary"
 ONSETS = [
     "b",
     "c",
