@@ -1,4 +1,4 @@
-"""Tool families from `families/*.yaml`, and concrete tools drawn from them with fresh names, keys and descriptions.
+"""Tool families from `data/families`, and concrete tools drawn from them with fresh names, keys and descriptions.
 
 A model this small memorises fixed lists instead of reading the prompt. So a good part of all tools gets an invented
 name, invented parameter names, no description or another order of parameters: the only way to a right call is then to

@@ -1,4 +1,4 @@
-"""Safety verdicts in the Llama Guard 3 prompt, on requests from `vocabulary/guard.yaml` and on answers to them."""
+"""Safety verdicts in the Llama Guard 3 prompt, on requests from `data/vocabulary/guard.yaml` and on answers to them."""
 
 import random
 from collections.abc import Callable
