@@ -124,15 +124,7 @@ class RoutedInference:
         return model
 
     async def list_models(self) -> list[ProviderModel]:
-        return [
-            ProviderModel(
-                id=model.identifier,
-                model_type=model.model_type,
-                context_length=model.context_length,
-                embedding_dimension=model.embedding_dimension,
-            )
-            for model in await self.models()
-        ]
+        return [ProviderModel.of(model) for model in await self.models()]
 
     def capabilities(self, model: str) -> Capabilities:
         resource, owner = self.find(model)

@@ -1,6 +1,7 @@
 """Fixtures every area shares."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,9 @@ import pytest
 from llama_stack.api.common import Caller
 
 SHIPPED_MICRO_MODEL = Path(__file__).parent.parent / "weights" / "llama-micro" / "llama-micro.gguf"
+
+# A shell that runs the tests in its background has them ignore Ctrl-C, and every process they start inherits that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

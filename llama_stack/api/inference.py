@@ -347,6 +347,16 @@ class ProviderModel(Word):
     context_length: int | None = None
     embedding_dimension: int | None = None
 
+    @classmethod
+    def of(cls, model: Model) -> "ProviderModel":
+        """A model of the stack, as a stack that stands on this one would name it."""
+        return cls(
+            id=model.identifier,
+            model_type=model.model_type,
+            context_length=model.context_length,
+            embedding_dimension=model.embedding_dimension,
+        )
+
 
 class Inference(Protocol):
     """Runs models. `request.model` is the provider's own name for the model.

@@ -48,15 +48,7 @@ class RemoteInference:
         return model
 
     async def list_models(self) -> list[ProviderModel]:
-        return [
-            ProviderModel(
-                id=model.identifier,
-                model_type=model.model_type,
-                context_length=model.context_length,
-                embedding_dimension=model.embedding_dimension,
-            )
-            for model in await _models(self._exchange, _SELF)
-        ]
+        return [ProviderModel.of(model) for model in await _models(self._exchange, _SELF)]
 
     def capabilities(self, model: str) -> Capabilities:
         """Everything: the server refuses what its provider cannot do, and says so before any work."""
