@@ -15,7 +15,7 @@ class Contact(BaseModel):
 async def main() -> None:
     async with LlamaStack.open("starter") as stack:
         answer = await stack.chat(
-            "Extract name and city as JSON: Ada lives in Bergen.",
+            "Extract name and city as JSON. Ada is from Bergen",
             response_format=Contact,
             temperature=0,
             max_tokens=100,

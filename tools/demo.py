@@ -69,10 +69,10 @@ def wait_until_healthy(server: "subprocess.Popen[bytes]", url: str) -> bool:
 
 
 def keep_serving(server: "subprocess.Popen[bytes]", url: str) -> None:
-    print(f"\nStill serving on {url}. Try, in another terminal:\n")
-    print(f"  {sys.executable} examples/first_agent.py --url {url} --chat")
-    print(f"  curl {url}/v1/models\n\nCtrl-C stops the server.", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
+        print(f"\nStill serving on {url}. Try, in another terminal:\n")
+        print(f"  {sys.executable} examples/first_agent.py --url {url} --chat")
+        print(f"  curl {url}/v1/models\n\nCtrl-C stops the server.", flush=True)
         server.wait()
     print("stopped")
 

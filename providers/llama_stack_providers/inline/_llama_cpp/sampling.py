@@ -50,6 +50,8 @@ def sampling_fields(
         raise UnsupportedParameter("the embedded engine cannot enforce min_tokens; leave it out", param="min_tokens")
     if sampling.seed is not None:
         fields["seed"] = sampling.seed % _RANDOM_SEED  # one value below: the last one means "random"
+        # A prompt kept from an earlier request was computed in other batches, and rounds differently.
+        fields["cache_prompt"] = False
     if sampling.stop:
         if "" in sampling.stop:
             raise InvalidRequest("a stop text may not be empty", param="stop")
