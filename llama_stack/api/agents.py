@@ -1,19 +1,29 @@
 """Agents: a model with instructions and tools that works through a turn step by step.
 
 agent -> sessions -> turns -> steps. A turn begins with the user's messages and ends with the agent's answer; a step
-is one inference, one round of tool calls, one shield run or one memory retrieval inside it.
+is one inference, one tool call, one shield run, one memory retrieval or a person's word on calls inside it.
 """
 
 from collections.abc import AsyncGenerator
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from llama_stack.api.common import Caller, JsonObject, Word
-from llama_stack.api.inference import ChatEvent, ResponseFormat, Sampling, TextFormat, Usage
-from llama_stack.api.messages import AssistantMessage, Message, ToolCall, ToolMessage, UserMessage
+from llama_stack.api.common import Caller, JsonObject, Page, Word
+from llama_stack.api.inference import (
+    ChatEvent,
+    FinishReason,
+    ReasoningEffort,
+    ResponseFormat,
+    Sampling,
+    TextFormat,
+    ToolPromptFormat,
+    Usage,
+)
+from llama_stack.api.memory import Chunk
+from llama_stack.api.messages import AssistantMessage, ToolCall, ToolMessage, UserMessage
 from llama_stack.api.safety import Violation
 from llama_stack.api.tools import ToolChoice, ToolDefinition
 
@@ -30,22 +40,70 @@ class Budget(Word):
     max_seconds: float | None = Field(None, gt=0)
 
 
+class ToolGroupUse(Word):
+    """A tool group as one agent uses it.
+
+    identifier: id of a registered group; with `mcp_endpoint`, any name, and the group is that MCP server.
+    tools: names of those of its tools that are offered; None offers all. args: added to the arguments of every call,
+    over what the model says; the model is not shown them. approval: which calls wait for a person's word: none, all,
+    or those of the tools named here.
+    """
+
+    identifier: str
+    tools: list[str] | None = None
+    args: JsonObject = {}
+    approval: Literal["never", "always"] | list[str] = "never"
+    mcp_endpoint: str | None = None
+
+
+def _group_use(value: Any) -> Any:
+    """`builtin::websearch` is the whole group, `builtin::rag/knowledge_search` one tool of it."""
+    if not isinstance(value, str):
+        return value
+    identifier, slash, tool = value.partition("/")
+    return {"identifier": identifier, "tools": [tool]} if slash else {"identifier": identifier}
+
+
+ToolGroupChoice = Annotated[ToolGroupUse, BeforeValidator(_group_use)]
+"""A ToolGroupUse, or the name of a group (`group` or `group/tool`)."""
+
+
 class AgentConfig(Word):
-    """What an agent is. tool_groups: ids of registered groups; client_tools: run by the caller, not the stack."""
+    """What an agent is.
+
+    client_tools: run by the caller, not the stack. parallel_tool_calls: False asks for at most one call an answer.
+    input_shields judge what the user says, output_shields what the model says and the calls it makes, tool_shields
+    what tools give back. memory_banks: searched with the user's words before the first inference of a turn.
+    truncation: "auto" leaves out the oldest messages of a conversation that outgrows the model's window; "disabled"
+    makes that a ContextOverflow.
+    """
 
     model: str
     instructions: str = ""
     name: str | None = None
-    tool_groups: list[str] = []
+    tool_groups: list[ToolGroupChoice] = []
     client_tools: list[ToolDefinition] = []
     tool_choice: ToolChoice = "auto"
+    tool_prompt_format: ToolPromptFormat | None = None
+    parallel_tool_calls: bool | None = None
     input_shields: list[str] = []
     output_shields: list[str] = []
+    tool_shields: list[str] = []
     memory_banks: list[str] = []
     sampling: Sampling = Sampling()
+    reasoning_effort: ReasoningEffort | None = None
     response_format: ResponseFormat = TextFormat()
+    truncation: Literal["auto", "disabled"] = "auto"
     budget: Budget = Budget()
     metadata: JsonObject = {}
+    extra: JsonObject = {}
+
+
+class TurnSettings(Word):
+    """What one turn does otherwise than its agent's config says. Stored with the turn, so a resumption keeps to it."""
+
+    tool_groups: list[ToolGroupChoice] | None = None
+    tool_choice: ToolChoice | None = None
 
 
 class StepType(StrEnum):
@@ -53,39 +111,88 @@ class StepType(StrEnum):
     TOOL_EXECUTION = "tool_execution"
     SHIELD_CALL = "shield_call"
     MEMORY_RETRIEVAL = "memory_retrieval"
+    APPROVAL = "approval"
 
 
 class InferenceStep(Word):
+    """One answer of the model. With tool calls it is followed by their results, else it may be the turn's output.
+
+    is_formed: the agent's response format was asked for. messages_left_out: how many of the oldest messages were not
+    sent, because they did not fit the model's window.
+    """
+
     type: Literal["inference"] = "inference"
     step_id: str
     message: AssistantMessage
+    finish_reason: FinishReason = "stop"
     usage: Usage | None = None
+    is_formed: bool = False
+    messages_left_out: int = 0
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
 
 
 class ToolExecutionStep(Word):
-    """Calls of one inference step and their results, in the order of the calls."""
+    """Calls that got their results together, in the order of the calls; a tool that the stack runs has its own step.
+
+    failed: ids of the calls whose tool failed. metadata: by call id, what a tool tells the caller and not the model.
+    """
 
     type: Literal["tool_execution"] = "tool_execution"
     step_id: str
     tool_calls: list[ToolCall]
     results: list[ToolMessage]
+    failed: list[str] = []
+    metadata: dict[str, JsonObject] = {}
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
 
 
 class ShieldCallStep(Word):
+    """One shield's word on the user's input, on the model's output, or on what a tool gave back."""
+
     type: Literal["shield_call"] = "shield_call"
     step_id: str
     shield: str
+    touchpoint: Literal["input", "output", "tool"] = "input"
     violation: Violation | None = None
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
 
 
 class MemoryRetrievalStep(Word):
+    """What was found for the user's words; `inserted_context` is put before the model, `chunks` are its sources."""
+
     type: Literal["memory_retrieval"] = "memory_retrieval"
     step_id: str
     memory_banks: list[str]
     inserted_context: str
+    chunks: list[Chunk] = []
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
 
 
-Step = Annotated[InferenceStep | ToolExecutionStep | ShieldCallStep | MemoryRetrievalStep, Field(discriminator="type")]
+class ApprovalDecision(Word):
+    """A person's word on one call that waits for it. `reason` is told to the model when the call is denied."""
+
+    tool_call_id: str
+    approve: bool
+    reason: str | None = None
+
+
+class ApprovalStep(Word):
+    """Decisions as they came; an approved call is run after this step is stored, a denied one never."""
+
+    type: Literal["approval"] = "approval"
+    step_id: str
+    decisions: list[ApprovalDecision]
+    completed_at: datetime | None = None
+
+
+Step = Annotated[
+    InferenceStep | ToolExecutionStep | ShieldCallStep | MemoryRetrievalStep | ApprovalStep,
+    Field(discriminator="type"),
+]
 
 TurnEndReason = Literal[
     "completed", "max_infer_iters", "max_tool_calls", "max_tokens", "max_seconds", "blocked", "interrupted"
@@ -99,6 +206,7 @@ class Turn(Word):
     turn_id: str
     session_id: str
     input: list[UserMessage | ToolMessage]
+    settings: TurnSettings = TurnSettings()
     steps: list[Step] = []
     output: AssistantMessage | None = None
     end_reason: TurnEndReason | None = None
@@ -143,10 +251,13 @@ class ToolCallStarted(Word):
 
 
 class ToolCallFinished(Word):
+    """metadata: what the tool tells the caller and not the model, such as its sources."""
+
     type: Literal["tool_call_finished"] = "tool_call_finished"
     step_id: str
     result: ToolMessage
     is_error: bool = False
+    metadata: JsonObject = {}
 
 
 class StepCompleted(Word):
@@ -155,11 +266,15 @@ class StepCompleted(Word):
 
 
 class TurnAwaitingInput(Word):
-    """The turn waits for results of the caller's own tools; resume it with them."""
+    """The turn waits for its caller; resume it with what it waits for.
+
+    tool_calls: calls of the caller's own tools, which want results. approvals: calls that want a person's word.
+    """
 
     type: Literal["turn_awaiting_input"] = "turn_awaiting_input"
     turn: Turn
     tool_calls: list[ToolCall]
+    approvals: list[ToolCall] = []
 
 
 class TurnCompleted(Word):
@@ -182,29 +297,81 @@ AgentEvent = Annotated[
 ]
 
 
+class AgentRecord(Word):
+    """A stored agent."""
+
+    agent_id: str
+    config: AgentConfig
+    created_at: datetime
+
+
 class Agents(Protocol):
     """Keeps agents and their sessions and runs turns.
 
     Every method sees the caller's own rows only: another owner's id is NotFound. A step is stored before its effects
-    are used, so a crash loses no finished work.
+    are used, so a crash loses no finished work: a turn that was cut off is taken up by `resume_turn` after its last
+    stored step, and a tool call that has a result is never run again.
     """
 
-    async def create_agent(self, config: AgentConfig, caller: Caller) -> str:
-        """The new agent's id."""
+    async def create_agent(self, config: AgentConfig, caller: Caller) -> AgentRecord:
+        """Raises NotFound or InvalidRequest for a model, tool group or shield in the config that there is not."""
         ...
+
+    async def agent(self, agent_id: str, caller: Caller) -> AgentRecord: ...
+
+    async def list_agents(self, caller: Caller, *, limit: int = 100, after: str | None = None) -> Page[AgentRecord]:
+        """Oldest first."""
+        ...
+
+    async def delete_agent(self, agent_id: str, caller: Caller) -> None: ...
 
     async def create_session(self, agent_id: str, name: str, caller: Caller) -> Session: ...
 
-    async def session(self, agent_id: str, session_id: str, caller: Caller) -> Session: ...
+    async def session(self, agent_id: str, session_id: str, caller: Caller) -> Session:
+        """With all its turns and their steps."""
+        ...
+
+    async def list_sessions(
+        self, agent_id: str, caller: Caller, *, limit: int = 100, after: str | None = None
+    ) -> Page[Session]:
+        """Oldest first, without their turns."""
+        ...
+
+    async def delete_session(self, agent_id: str, session_id: str, caller: Caller) -> None: ...
+
+    async def turn(self, agent_id: str, session_id: str, turn_id: str, caller: Caller) -> Turn: ...
 
     def create_turn(
-        self, agent_id: str, session_id: str, messages: list[Message], caller: Caller
+        self,
+        agent_id: str,
+        session_id: str,
+        messages: list[UserMessage | ToolMessage],
+        caller: Caller,
+        *,
+        settings: TurnSettings | None = None,
+        turn_id: str | None = None,
     ) -> AsyncGenerator[AgentEvent, None]:
-        """Run a turn; the last event is TurnCompleted or TurnAwaitingInput. Conflict while another turn runs."""
+        """Run a turn; the last event is TurnCompleted or TurnAwaitingInput.
+
+        turn_id: the new turn's id, where the caller wants to choose it. Closing the stream stops the model and the
+        tools; what was finished stays. Raises Conflict while another turn of the session runs.
+        """
         ...
 
     def resume_turn(
-        self, agent_id: str, session_id: str, turn_id: str, results: list[ToolMessage], caller: Caller
+        self,
+        agent_id: str,
+        session_id: str,
+        turn_id: str,
+        caller: Caller,
+        *,
+        results: list[ToolMessage] | None = None,
+        decisions: list[ApprovalDecision] | None = None,
     ) -> AsyncGenerator[AgentEvent, None]:
-        """Go on with a turn that awaits the results of the caller's tools."""
+        """Go on with a turn that awaits its caller, or one that was cut off.
+
+        results, decisions: for some or all of what the turn awaits; while any is missing, it goes on waiting.
+        Raises Conflict for a turn that has ended or that somebody works on, InvalidRequest for a call id that
+        nothing awaits.
+        """
         ...

@@ -1,20 +1,29 @@
 """What all words share: a strict base model, the caller, and health."""
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 JsonObject = dict[str, Any]
 """A JSON object as it entered or as it will leave; values are JSON values."""
 
-__all__ = ["Caller", "Health", "HealthStatus", "JsonObject", "JsonValue", "Word"]
+__all__ = ["Caller", "Health", "HealthStatus", "JsonObject", "JsonValue", "Page", "Word"]
+
+EntryT = TypeVar("EntryT")
 
 
 class Word(BaseModel):
     """Base of every type that travels between rooms. Unknown fields are refused, so nothing is silently dropped."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+class Page(Word, Generic[EntryT]):
+    """Some entries of a list. next_after: what to pass as `after` for the next page; None where the list ends."""
+
+    entries: list[EntryT]
+    next_after: str | None = None
 
 
 class Caller(Word):

@@ -1,10 +1,17 @@
 """The stack as a whole: what an application holds, in this process or at the other end of a connection."""
 
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
+from llama_stack.api.agents import Agents, ToolGroupUse
 from llama_stack.api.common import Caller, Health, JsonObject, Word
 from llama_stack.api.inference import Inference
-from llama_stack.api.resources import Model
+from llama_stack.api.memory import Chunk, MemoryQuery
+from llama_stack.api.messages import Message
+from llama_stack.api.resources import MemoryBank, Model, Shield
+from llama_stack.api.safety import ShieldVerdict
+from llama_stack.api.tools import ToolDefinition, ToolGroup, ToolResult
+
+ResourceT = TypeVar("ResourceT", Model, Shield, MemoryBank, ToolGroup)
 
 
 class ProviderState(Word):
@@ -32,3 +39,76 @@ class Stack(Protocol):
         ...
 
     async def providers(self, caller: Caller) -> list[ProviderState]: ...
+
+
+class ShieldRunner(Protocol):
+    """Safety over all shields of the stack, by shield id."""
+
+    async def run_shield(
+        self, shield_id: str, messages: list[Message], caller: Caller, params: JsonObject | None = None
+    ) -> ShieldVerdict:
+        """Raises NotFound, naming the shields there are."""
+        ...
+
+
+class ToolRunner(Protocol):
+    """Tools over all tool groups of the stack."""
+
+    async def group(self, use: ToolGroupUse, caller: Caller) -> ToolGroup:
+        """The group behind a use of it: a registered one, or the MCP server it names. Raises NotFound."""
+        ...
+
+    async def list_tools(self, group: ToolGroup, caller: Caller) -> list[ToolDefinition]: ...
+
+    async def invoke_tool(
+        self, group: ToolGroup, name: str, arguments: dict[str, Any], caller: Caller
+    ) -> ToolResult: ...
+
+
+class MemorySearch(Protocol):
+    """Memory over all banks of the stack, by bank id."""
+
+    async def query_documents(self, bank_id: str, query: MemoryQuery, caller: Caller) -> list[Chunk]: ...
+
+
+class Registry(Protocol):
+    """The named things of a running stack: the distribution's own, and what a caller registered beside them.
+
+    What a caller registers is seen by that caller only, and kept over restarts.
+    """
+
+    async def resources(self, kind: type[ResourceT], caller: Caller) -> list[ResourceT]: ...
+
+    async def resource(self, kind: type[ResourceT], identifier: str, caller: Caller) -> ResourceT:
+        """Raises NotFound, naming what there is."""
+        ...
+
+    async def register(self, resource: ResourceT, caller: Caller) -> ResourceT:
+        """An empty `provider_id` means the only provider of that API. Raises Conflict for an identifier in use,
+        InvalidRequest for a provider that is unknown, or left open where there are several.
+        """
+        ...
+
+    async def unregister(self, kind: type[ResourceT], identifier: str, caller: Caller) -> None:
+        """Raises NotFound, and Conflict for a resource of the distribution."""
+        ...
+
+
+class ServedStack(Stack, Protocol):
+    """What the server serves: a stack with everything it keeps."""
+
+    @property
+    def safety(self) -> ShieldRunner: ...
+
+    @property
+    def tools(self) -> ToolRunner: ...
+
+    @property
+    def memory(self) -> MemorySearch: ...
+
+    @property
+    def registry(self) -> Registry: ...
+
+    async def agents(self) -> Agents:
+        """The agents' service; opens the stack's database. Raises ConfigError when it cannot be used."""
+        ...

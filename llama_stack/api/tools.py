@@ -33,13 +33,18 @@ ToolChoice = Literal["auto", "none", "required"] | NamedToolChoice
 
 
 class ToolGroup(Word):
-    """Tools registered together under one id, such as `builtin::websearch` or one MCP server."""
+    """Tools registered together under one id, such as `builtin::websearch` or one MCP server.
+
+    args: added to the arguments of every call, over what the model says. from_caller: a caller of the server named
+    this endpoint, not the distribution: addresses inside the server's own network are then refused.
+    """
 
     identifier: str
     provider_id: str
     provider_resource_id: str
     mcp_endpoint: str | None = None
     args: JsonObject = {}
+    from_caller: bool = False
 
 
 class ToolResult(Word):

@@ -3,19 +3,18 @@
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from llama_stack.api.agents import AgentConfig, Session, Step, Turn
-from llama_stack.api.common import Caller, Word
+from llama_stack.api.agents import AgentConfig, AgentRecord, Session, Step, Turn
+from llama_stack.api.common import Caller, Page
 from llama_stack.errors import Conflict, InvalidRequest, NotFound
 from llama_stack.storage.columns import as_json, new_id, now
 from llama_stack.storage.database import Database
-from llama_stack.storage.pages import Page, rows_by_time
+from llama_stack.storage.pages import rows_by_time
 from llama_stack.storage.tables import agents, sessions, steps, turns
 from llama_stack.storage.turns import (
     LEASE,
@@ -28,14 +27,6 @@ from llama_stack.storage.turns import (
     new_holder,
     read_turn,
 )
-
-
-class AgentRecord(Word):
-    """A stored agent."""
-
-    agent_id: str
-    config: AgentConfig
-    created_at: datetime
 
 
 class AgentStore:

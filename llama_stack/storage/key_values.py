@@ -4,11 +4,11 @@ import json
 
 from sqlalchemy import Text, delete, literal, select
 
-from llama_stack.api.common import Caller, JsonValue, Word
+from llama_stack.api.common import Caller, JsonValue, Page, Word
 from llama_stack.errors import InvalidRequest, NotFound, PayloadTooLarge
 from llama_stack.storage.columns import now
 from llama_stack.storage.database import Database
-from llama_stack.storage.pages import Page, check_limit
+from llama_stack.storage.pages import check_limit
 from llama_stack.storage.tables import key_values
 
 MAX_VALUE_BYTES = 1024 * 1024

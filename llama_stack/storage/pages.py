@@ -2,23 +2,14 @@
 while others come and go.
 """
 
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, or_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from llama_stack.api.common import Word
 from llama_stack.errors import InvalidRequest
 
 MAX_LIMIT = 1000
-EntryT = TypeVar("EntryT")
-
-
-class Page(Word, Generic[EntryT]):
-    """Some entries of a list. next_after: what to pass as `after` for the next page; None where the list ends."""
-
-    entries: list[EntryT]
-    next_after: str | None = None
 
 
 def check_limit(limit: int) -> int:

@@ -7,13 +7,13 @@ from typing import TypeVar
 
 from sqlalchemy import delete, select
 
-from llama_stack.api.common import Caller
+from llama_stack.api.common import Caller, Page
 from llama_stack.api.resources import MemoryBank, Model, Resource, Shield
 from llama_stack.api.tools import ToolGroup
 from llama_stack.errors import Conflict, NotFound
 from llama_stack.storage.columns import as_json, now
 from llama_stack.storage.database import Database
-from llama_stack.storage.pages import Page, check_limit
+from llama_stack.storage.pages import check_limit
 from llama_stack.storage.tables import resources
 
 KINDS: dict[type[Resource], str] = {
