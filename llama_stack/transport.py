@@ -68,16 +68,25 @@ class Client(httpx.AsyncClient):
 
     @asynccontextmanager
     async def exchange(
-        self, method: str, path: str, *, headers: Mapping[str, str], content: bytes, patience_s: float | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str],
+        content: bytes,
+        query: Mapping[str, str] | None = None,
+        patience_s: float | None = None,
     ) -> AsyncIterator[Answer]:
         """The answer, its body unread; closed at the end of the context.
 
-        path: below the base URL, one of few. headers: all that are sent, from `merged`. patience_s: longest wait for
-        data, where that is not the client's own read timeout.
+        path: below the base URL, one of few. headers: all that are sent, from `merged`. query: added to the URL, kept
+        and logged nowhere. patience_s: longest wait for data, where that is not the client's own read timeout.
         """
         url = self._urls.get(path)
         if url is None:
             url = self._urls[path] = self.base_url.join(path)
+        if query:
+            url = url.copy_merge_params(query)
         limits = self.timeout.as_dict()
         if patience_s is not None:
             limits["read"] = patience_s

@@ -1,0 +1,1 @@
+"""What web searches have in common, whichever engine answers them."""
