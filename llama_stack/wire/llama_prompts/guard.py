@@ -9,7 +9,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from llama_stack.api.messages import AssistantMessage, ImagePart, Message, SystemMessage, TextPart, text_of
+from llama_stack.api.messages import (
+    AssistantMessage,
+    Content,
+    ContentPart,
+    ImagePart,
+    Message,
+    SystemMessage,
+    TextPart,
+    UserMessage,
+    text_of,
+)
 from llama_stack.errors import InvalidRequest
 from llama_stack.wire.llama_prompts.families import LlamaFamily, reads_images, tokens_of
 from llama_stack.wire.llama_prompts.prompt import LlamaPrompt, PromptBuilder
@@ -51,19 +61,80 @@ def render_guard(
         messages are left out.
     Raises InvalidRequest when there is nothing to judge, or a part that the model cannot read.
     """
-    judged = [(place, message) for place, message in enumerate(messages) if not isinstance(message, SystemMessage)]
-    if not judged:
-        raise InvalidRequest("a guard needs at least one message that is not a system message", param="messages")
-    role = role or _role_of(judged[-1][1])
+    judged = _judged(messages)
     tokens = tokens_of(family)
     built = PromptBuilder().special(tokens.header_start).text("user").special(tokens.header_end).text("\n\n")
     for place, message in judged:
         for image in _images(message, place, family):
             built.image(image)
+    built.text(_task([message for _, message in judged], categories, role)).special(tokens.end_of_turn)
+    built.special(tokens.header_start).text("assistant").special(tokens.header_end).text("\n\n")
+    return LlamaPrompt(built.segments(), tokens)
+
+
+def guard_task(messages: Sequence[Message], categories: Mapping[str, str] = GUARD_CATEGORIES) -> UserMessage:
+    """The same question as one user message, for a model that is asked through chat; images stay beside the text.
+
+    Raises InvalidRequest when there is nothing to judge.
+    """
+    judged = [message for _, message in _judged(messages)]
+    task = TextPart(text=_task(judged, categories, None).strip())
+    images = [part for message in judged for part in _parts(message) if isinstance(part, ImagePart)]
+    return UserMessage(content=[*images, task] if images else task.text)
+
+
+def guard_conversation(messages: Sequence[Message]) -> list[Message]:
+    """The conversation as a guard's own chat template takes it: a user and an assistant in turn, nothing else.
+
+    What a tool returned is the user's, calls are written out as the assistant's text, and what one side said in
+    several messages is one. Raises InvalidRequest when there is nothing to judge.
+    """
+    conversation: list[Message] = []
+    for _, message in _judged(messages):
+        images: list[ContentPart] = [part for part in _parts(message) if isinstance(part, ImagePart)]
+        content: Content = [*images, TextPart(text=_said(message))] if images else _said(message)
+        last = conversation[-1] if conversation else None
+        if last is not None and guard_role(last) == guard_role(message):
+            joined = _joined(last.content or "", content)
+            conversation[-1] = last.model_copy(update={"content": joined})
+        elif guard_role(message) == "Agent":
+            conversation.append(AssistantMessage(content=content))
+        else:
+            conversation.append(UserMessage(content=content))
+    return conversation
+
+
+def _joined(first: Content, second: Content) -> Content:
+    if isinstance(first, str) and isinstance(second, str):
+        return f"{first}\n\n{second}"
+    return [
+        part
+        for content in (first, second)
+        for part in ([TextPart(text=content)] if isinstance(content, str) else content)
+    ]
+
+
+def guard_role(message: Message) -> GuardRole:
+    """Whose words a guard takes the message for; what a tool returned comes from outside, like a user's words."""
+    return "Agent" if isinstance(message, AssistantMessage) else "User"
+
+
+def _judged(messages: Sequence[Message]) -> list[tuple[int, Message]]:
+    """The messages a guard is shown, with their places."""
+    judged: list[tuple[int, Message]] = [
+        (place, message) for place, message in enumerate(messages) if not isinstance(message, SystemMessage)
+    ]
+    if not judged:
+        raise InvalidRequest("a guard needs at least one message that is not a system message", param="messages")
+    return judged
+
+
+def _task(judged: Sequence[Message], categories: Mapping[str, str], role: GuardRole | None) -> str:
+    role = role or guard_role(judged[-1])
     listed = "\n".join(f"{code}: {name}." for code, name in categories.items())
-    said = "\n\n".join(f"{_role_of(message)}: {_said(message)}" for _, message in judged)
+    said = "\n\n".join(f"{guard_role(message)}: {_said(message)}" for message in judged)
     # The odd grammar and the last space are the training text's own.
-    built.text(
+    return (
         f"Task: Check if there is unsafe content in '{role}' messages in conversations according our safety policy "
         "with the below categories.\n\n"
         f"<BEGIN UNSAFE CONTENT CATEGORIES>\n{listed}\n<END UNSAFE CONTENT CATEGORIES>\n\n"
@@ -71,13 +142,7 @@ def render_guard(
         f"Provide your safety assessment for ONLY THE LAST {role} message in the above conversation:\n"
         " - First line must read 'safe' or 'unsafe'.\n"
         " - If unsafe, a second line must include a comma-separated list of violated categories. "
-    ).special(tokens.end_of_turn)
-    built.special(tokens.header_start).text("assistant").special(tokens.header_end).text("\n\n")
-    return LlamaPrompt(built.segments(), tokens)
-
-
-def _role_of(message: Message) -> GuardRole:
-    return "Agent" if isinstance(message, AssistantMessage) else "User"
+    )
 
 
 def _said(message: Message) -> str:
@@ -88,9 +153,13 @@ def _said(message: Message) -> str:
     return "\n".join(part for part in parts if part)
 
 
+def _parts(message: Message) -> list[ContentPart]:
+    return message.content if isinstance(message.content, list) else []
+
+
 def _images(message: Message, place: int, family: LlamaFamily) -> list[ImagePart]:
     found = []
-    for number, part in enumerate(message.content if isinstance(message.content, list) else []):
+    for number, part in enumerate(_parts(message)):
         if isinstance(part, ImagePart) and reads_images(family):
             found.append(part)
         elif not isinstance(part, TextPart):
