@@ -1,0 +1,214 @@
+"""Responses and conversations: the agent loop as OpenAI's Responses API shows it.
+
+A response is one turn of the loop. What is stored, chained and shown are its items, JSON objects in the shape of
+OpenAI's API reference ("Responses", "Conversations"): input messages, the model's messages, reasoning, tool calls.
+They are kept as they are, so that what a client once read it can read again.
+"""
+
+from collections.abc import AsyncGenerator
+from typing import Annotated, Literal, Protocol
+
+from pydantic import Field
+
+from llama_stack.api.common import Caller, JsonObject, Page, Word
+from llama_stack.api.inference import ReasoningEffort, ResponseFormat, TextFormat
+from llama_stack.api.tools import ToolDefinition
+
+# --- tools a response may use --------------------------------------------------------------------------------------
+
+
+class FunctionTool(Word):
+    """A tool of the caller's: the response ends with its calls, and the caller brings the outputs."""
+
+    type: Literal["function"] = "function"
+    definition: ToolDefinition
+
+
+class CustomTool(Word):
+    """A tool of the caller's that takes plain text."""
+
+    type: Literal["custom"] = "custom"
+    name: str
+    description: str | None = None
+
+
+class ApprovalRule(Word):
+    """Tools of an MCP server whose calls wait for a person's word, and those that do not. A tool in neither waits,
+    unless only `always` was given.
+    """
+
+    always: list[str] | None = None
+    never: list[str] | None = None
+
+
+class McpTool(Word):
+    """Tools of an MCP server. server_url: None means the registered tool group called `server_label`."""
+
+    type: Literal["mcp"] = "mcp"
+    server_label: str
+    server_url: str | None = None
+    allowed_tools: list[str] | None = None
+    approval: Literal["never", "always"] | ApprovalRule = "always"
+
+
+class WebSearchTool(Word):
+    type: Literal["web_search"] = "web_search"
+
+
+class CodeInterpreterTool(Word):
+    type: Literal["code_interpreter"] = "code_interpreter"
+
+
+ResponseTool = Annotated[
+    FunctionTool | CustomTool | McpTool | WebSearchTool | CodeInterpreterTool, Field(discriminator="type")
+]
+
+
+class ToolTarget(Word):
+    """Tools a choice is about: one of the caller's by name, those of an MCP server, or a hosted one."""
+
+    type: Literal["function", "custom", "mcp", "web_search", "code_interpreter"]
+    name: str | None = None
+    server_label: str | None = None
+
+
+class ToolWish(Word):
+    """The model may (auto) or must (required) call one of these and no other."""
+
+    mode: Literal["auto", "required"] = "required"
+    targets: list[ToolTarget]
+
+
+# --- what is asked -------------------------------------------------------------------------------------------------
+
+
+class ResponseRequest(Word):
+    """What a response shall be made of and how.
+
+    input: items as the caller sent them, each with an id. previous_response_id, conversation: what came before; at
+    most one of the two. shown: the request's fields as the response object repeats them; without any secret.
+    mcp_headers: by server address, headers the caller wants sent there; never dumped, so never stored.
+    max_output_tokens: of the whole response, reasoning included. max_tool_calls: of tools that the stack runs.
+    """
+
+    model: str
+    input: list[JsonObject] = []
+    instructions: str = ""
+    previous_response_id: str | None = None
+    conversation: str | None = None
+    tools: list[ResponseTool] = []
+    tool_choice: Literal["auto", "none", "required"] | ToolWish = "auto"
+    parallel_tool_calls: bool | None = None
+    response_format: ResponseFormat = TextFormat()
+    verbosity: Literal["low", "medium", "high"] | None = None
+    reasoning_effort: ReasoningEffort | None = None
+    reasoning_summary: bool = False
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, ge=0, le=1)
+    max_output_tokens: int | None = Field(None, ge=1)
+    max_tool_calls: int | None = Field(None, ge=1)
+    max_infer_iters: int | None = Field(None, ge=1, le=1000)
+    truncation: Literal["auto", "disabled"] = "disabled"
+    include: list[str] = []
+    store: bool = True
+    background: bool = False
+    shown: JsonObject = {}
+    mcp_headers: dict[str, dict[str, str]] = Field(default={}, exclude=True, repr=False)
+
+
+class Conversation(Word):
+    """A list of items that responses read and add to. created_at: seconds since 1970."""
+
+    conversation_id: str
+    metadata: dict[str, str] = {}
+    created_at: int
+
+
+ListOrder = Literal["asc", "desc"]
+
+
+class Responses(Protocol):
+    """Makes, keeps and continues responses. Bodies and events are in OpenAI's shape.
+
+    Every method sees the caller's own only: another owner's id is NotFound.
+    """
+
+    async def create(self, request: ResponseRequest, caller: Caller) -> JsonObject:
+        """The finished response, or, for a request with `background`, the queued one.
+
+        Raises what inference raises, NotFound for what the request continues, InvalidRequest for input that does
+        not fit it, Conflict while another response of the same conversation is being made.
+        """
+        ...
+
+    def stream(self, request: ResponseRequest, caller: Caller) -> AsyncGenerator[JsonObject, None]:
+        """The events of a response as it is made, numbered from 0; the last one tells how it ended.
+
+        What fails before the model or a tool has said anything is raised, later failures are an event. Closing the
+        stream stops the work, unless it goes on in the background.
+        """
+        ...
+
+    async def response(self, response_id: str, caller: Caller, *, include: list[str] | None = None) -> JsonObject: ...
+
+    def watch(self, response_id: str, caller: Caller, *, starting_after: int = -1) -> AsyncGenerator[JsonObject, None]:
+        """The events of a background response from its first one on, those numbered up to `starting_after` left out."""
+        ...
+
+    async def list_responses(
+        self,
+        caller: Caller,
+        *,
+        limit: int = 20,
+        after: str | None = None,
+        order: ListOrder = "desc",
+        model: str | None = None,
+    ) -> Page[JsonObject]:
+        """By time; each with its `input`."""
+        ...
+
+    async def input_items(
+        self, response_id: str, caller: Caller, *, limit: int = 20, after: str | None = None, order: ListOrder = "desc"
+    ) -> Page[JsonObject]: ...
+
+    async def cancel(self, response_id: str, caller: Caller) -> JsonObject:
+        """Stop a background response; one that has ended stays as it is. Raises InvalidRequest for any other."""
+        ...
+
+    async def delete(self, response_id: str, caller: Caller) -> None: ...
+
+    async def count_input_tokens(self, request: ResponseRequest, caller: Caller) -> int:
+        """Tokens the model would read first; nothing is stored or made."""
+        ...
+
+    async def compact(self, request: ResponseRequest, caller: Caller) -> JsonObject:
+        """A shorter conversation that means the same: what the user said, and a summary of the rest."""
+        ...
+
+
+class Conversations(Protocol):
+    """Keeps conversations and their items. Another owner's id is NotFound."""
+
+    async def create(self, items: list[JsonObject], metadata: dict[str, str], caller: Caller) -> Conversation: ...
+
+    async def conversation(self, conversation_id: str, caller: Caller) -> Conversation: ...
+
+    async def update(self, conversation_id: str, metadata: dict[str, str], caller: Caller) -> Conversation: ...
+
+    async def delete(self, conversation_id: str, caller: Caller) -> None: ...
+
+    async def add_items(self, conversation_id: str, items: list[JsonObject], caller: Caller) -> list[JsonObject]: ...
+
+    async def items(
+        self,
+        conversation_id: str,
+        caller: Caller,
+        *,
+        limit: int = 20,
+        after: str | None = None,
+        order: ListOrder = "desc",
+    ) -> Page[JsonObject]: ...
+
+    async def item(self, conversation_id: str, item_id: str, caller: Caller) -> JsonObject: ...
+
+    async def delete_item(self, conversation_id: str, item_id: str, caller: Caller) -> Conversation: ...
