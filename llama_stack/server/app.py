@@ -4,18 +4,19 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from llama_stack import __version__
-from llama_stack.api.stack import Stack
+from llama_stack.api.stack import ServedStack
+from llama_stack.server.classic import OlderOpenAIPrefix
 from llama_stack.server.edge import Edge
 from llama_stack.server.errors import add_error_handlers
 from llama_stack.server.openapi import openapi_document
 from llama_stack.server.options import ServerOptions
 from llama_stack.server.plain import PlainApp
-from llama_stack.server.routes import chat, completions, embeddings, models, system
+from llama_stack.server.routes import chat, classic_inference, completions, embeddings, models, system
 
 _DESCRIPTION = "One interface for applications built on Llama models. The OpenAI routes keep OpenAI's wire shape."
 
 
-def create_app(stack: Stack, options: ServerOptions | None = None) -> FastAPI:
+def create_app(stack: ServedStack, options: ServerOptions | None = None) -> FastAPI:
     """The application. The stack must stay open for as long as the application serves; it is not closed here."""
     options = options or ServerOptions()
     app = PlainApp(
@@ -38,6 +39,7 @@ def create_app(stack: Stack, options: ServerOptions | None = None) -> FastAPI:
             allow_headers=["*"],
             expose_headers=["x-request-id"],
         )
+    app.add_middleware(OlderOpenAIPrefix)
     app.add_middleware(Edge)
     add_error_handlers(app)
     families = (
@@ -46,6 +48,7 @@ def create_app(stack: Stack, options: ServerOptions | None = None) -> FastAPI:
         embeddings.routes(stack, options),
         models.routes(stack),
         system.routes(stack, app),
+        classic_inference.routes(stack, options),
     )
     for family in families:
         # Flat, not nested as include_router may do it: the list of routes is read for hints and by /v1/inspect/routes.

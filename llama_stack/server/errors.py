@@ -10,16 +10,18 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from llama_stack.api.common import JsonObject
 from llama_stack.errors import InvalidRequest, NotFound, StackError
 from llama_stack.wire.openai_errors import encode_error
 
 
-def error_response(error: StackError, *, status: int | None = None) -> Response:
+def error_response(error: StackError, *, status: int | None = None, more: JsonObject | None = None) -> Response:
+    """more: members of the body beside `error`."""
     headers: dict[str, str] = {}
     if error.retry_after_s is not None:
         headers["retry-after"] = str(math.ceil(error.retry_after_s))
     return Response(
-        orjson.dumps(encode_error(error)),
+        orjson.dumps({**encode_error(error), **(more or {})}),
         status_code=status or error.http_status,
         headers=headers,
         media_type="application/json",

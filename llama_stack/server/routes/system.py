@@ -60,7 +60,7 @@ def routes(stack: Stack, app: FastAPI) -> APIRouter:
 
 
 def _runs_models(route: APIRoute) -> bool:
-    return bool({"chat", "completions", "embeddings", "models"} & set(route.tags))
+    return bool({"chat", "completions", "embeddings", "models", "classic inference"} & set(route.tags))
 
 
 def _encode(state: ProviderState) -> JsonObject:

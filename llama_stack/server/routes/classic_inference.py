@@ -1,0 +1,108 @@
+"""The classic inference API: /v1/inference/..."""
+
+from fastapi import APIRouter, Request, Response
+
+from llama_stack.api.inference import ChatEvent, collect
+from llama_stack.api.stack import Stack
+from llama_stack.server.answers import json_response, stops_with_its_client
+from llama_stack.server.bodies import read_json
+from llama_stack.server.callers import caller_of
+from llama_stack.server.classic import ClassicRoute
+from llama_stack.server.classic_schema import (
+    ClassicChatAnswer,
+    ClassicChatBatch,
+    ClassicChatFrame,
+    ClassicCompletion,
+    ClassicCompletionBatch,
+    ClassicCompletionFrame,
+    ClassicEmbeddings,
+)
+from llama_stack.server.openapi import describe
+from llama_stack.server.options import ServerOptions
+from llama_stack.server.side_by_side import gather_results
+from llama_stack.server.streaming import EventStream
+from llama_stack.wire.classic.inference import (
+    ClassicBatchChatBody,
+    ClassicBatchCompletionBody,
+    ClassicChatBody,
+    ClassicCompletionBody,
+    ClassicEmbeddingsBody,
+    decode_chat,
+    decode_chat_batch,
+    decode_completion,
+    decode_completion_batch,
+    decode_embeddings,
+    encode_chat_answer,
+    encode_completion_answer,
+    encode_embeddings,
+)
+from llama_stack.wire.classic.inference_stream import ClassicChatEncoder, ClassicCompletionEncoder
+
+
+def routes(stack: Stack, options: ServerOptions) -> APIRouter:
+    router = APIRouter(tags=["classic inference"], route_class=ClassicRoute)
+
+    @router.post(
+        "/v1/inference/chat-completion",
+        summary="Continue a conversation (classic)",
+        **describe(body=ClassicChatBody, answer=ClassicChatAnswer, chunk=ClassicChatFrame),
+    )
+    async def chat_completion(request: Request) -> Response:
+        chat, stream = decode_chat(await read_json(request, options))
+        events = stack.inference.stream_chat(chat, caller_of(request))
+        if stream:
+            return EventStream[ChatEvent](events, ClassicChatEncoder().encode)
+        async with stops_with_its_client(request):
+            answer = await collect(events)
+        return json_response(encode_chat_answer(answer))
+
+    @router.post(
+        "/v1/inference/completion",
+        summary="Continue a text (classic)",
+        **describe(body=ClassicCompletionBody, answer=ClassicCompletion, chunk=ClassicCompletionFrame),
+    )
+    async def completion(request: Request) -> Response:
+        wanted, stream = decode_completion(await read_json(request, options))
+        events = stack.inference.complete(wanted, caller_of(request))
+        if stream:
+            return EventStream[ChatEvent](events, ClassicCompletionEncoder().encode)
+        async with stops_with_its_client(request):
+            answer = await collect(events)
+        return json_response(encode_completion_answer(answer))
+
+    @router.post(
+        "/v1/inference/embeddings",
+        summary="Embed texts (classic)",
+        **describe(body=ClassicEmbeddingsBody, answer=ClassicEmbeddings),
+    )
+    async def embeddings(request: Request) -> Response:
+        wanted = decode_embeddings(await read_json(request, options))
+        async with stops_with_its_client(request):
+            answer = await stack.inference.embed(wanted, caller_of(request))
+        return json_response(encode_embeddings(answer))
+
+    @router.post(
+        "/v1/inference/batch-chat-completion",
+        summary="Continue several conversations (classic)",
+        **describe(body=ClassicBatchChatBody, answer=ClassicChatBatch),
+    )
+    async def batch_chat_completion(request: Request) -> Response:
+        chats = decode_chat_batch(await read_json(request, options))
+        caller = caller_of(request)
+        async with stops_with_its_client(request):
+            answers = await gather_results([collect(stack.inference.stream_chat(chat, caller)) for chat in chats])
+        return json_response({"batch": [encode_chat_answer(answer) for answer in answers]})
+
+    @router.post(
+        "/v1/inference/batch-completion",
+        summary="Continue several texts (classic)",
+        **describe(body=ClassicBatchCompletionBody, answer=ClassicCompletionBatch),
+    )
+    async def batch_completion(request: Request) -> Response:
+        wanted = decode_completion_batch(await read_json(request, options))
+        caller = caller_of(request)
+        async with stops_with_its_client(request):
+            answers = await gather_results([collect(stack.inference.complete(one, caller)) for one in wanted])
+        return json_response({"batch": [encode_completion_answer(answer) for answer in answers]})
+
+    return router
