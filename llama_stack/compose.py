@@ -8,20 +8,25 @@ import asyncio
 import logging
 import os
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llama_stack.api.common import Caller, Health, HealthStatus, JsonObject
-from llama_stack.api.resources import MemoryBank, Model, Shield
+from llama_stack.api.inference import Inference
+from llama_stack.api.memory import Memory
+from llama_stack.api.resources import MemoryBank, Model, Resource, Shield
+from llama_stack.api.safety import Safety
 from llama_stack.api.stack import ProviderState
-from llama_stack.api.tools import ToolGroup
+from llama_stack.api.tools import ToolGroup, Tools
 from llama_stack.catalog import Catalog
 from llama_stack.distribution import Distribution, ProviderEntry, check_config
 from llama_stack.errors import ConfigError, ProviderFailed
 from llama_stack.provider import Ground, InferenceFloor, Provider, ProviderConfig
+from llama_stack.registry import ResourceRegistry
 from llama_stack.routing import (
     Owner,
     RoutedInference,
@@ -35,6 +40,7 @@ from llama_stack.routing import (
 if TYPE_CHECKING:
     import httpx
 
+    from llama_stack.agents.service import AgentService
     from llama_stack.storage import Database
 
 logger = logging.getLogger(__name__)
@@ -207,6 +213,10 @@ class DatabaseDoor:
                 self._database = await self._exits.enter_async_context(open_database(url))
             return self._database
 
+    @property
+    def is_open(self) -> bool:
+        return self._database is not None
+
     @asynccontextmanager
     async def ready(self) -> AsyncIterator["DatabaseDoor"]:
         """Closes the database in the end. One that a person configured is opened at once, so a wrong URL is found."""
@@ -227,19 +237,34 @@ class LocalStack:
         self._slots = slots
         self._database = database
         models = _unique("models", [(slot, model) for slot in slots for model in slot.models])
-        self._inference = RoutedInference(Routes("model", self._owners("inference"), models))
-        self.safety = RoutedSafety(Routes("shield", self._owners("safety"), self._listed("shields", Shield)))
-        self.memory = RoutedMemory(
-            Routes("memory bank", self._owners("memory"), self._listed("memory_banks", MemoryBank))
+        model_routes = Routes[Model, Inference]("model", self._owners("inference"), models)
+        shields = Routes[Shield, Safety]("shield", self._owners("safety"), self._listed("shields", Shield))
+        banks = Routes[MemoryBank, Memory](
+            "memory bank", self._owners("memory"), self._listed("memory_banks", MemoryBank)
         )
-        self.tools = RoutedTools(Routes("tool group", self._owners("tools"), self._listed("tool_groups", ToolGroup)))
+        groups = Routes[ToolGroup, Tools]("tool group", self._owners("tools"), self._listed("tool_groups", ToolGroup))
+        own: dict[type[Resource], Mapping[str, Resource]] = {
+            Model: model_routes.resources,
+            Shield: shields.resources,
+            MemoryBank: banks.resources,
+            ToolGroup: groups.resources,
+        }
+        providers = {api: [owner.provider_id for owner in self._owners(api)] for api in distribution.providers.by_api()}
+        self.registry = ResourceRegistry(own, providers, self.database)
+        self._models = model_routes.resources
+        self._inference = RoutedInference(model_routes, partial(self.registry.registered, Model))
+        self.safety = RoutedSafety(shields, partial(self.registry.registered, Shield))
+        self.memory = RoutedMemory(banks)
+        self.tools = RoutedTools(groups, partial(self.registry.registered, ToolGroup))
 
     def _listed(self, field: str, kind: type[Any]) -> list[Any]:
         return _unique(field, [(slot, item) for slot in self._slots for item in _resources(slot.resolved, field, kind)])
 
     def _owners(self, api: str) -> list[Owner[Any]]:
         return [
-            Owner(slot.resolved.provider_id, slot.implementation) for slot in self._slots if slot.resolved.api == api
+            Owner(slot.resolved.provider_id, slot.implementation, slot.resolved.entry.provider_type)
+            for slot in self._slots
+            if slot.resolved.api == api
         ]
 
     @property
@@ -250,14 +275,30 @@ class LocalStack:
         """The database that holds the stack's state. Raises ConfigError when it cannot be used."""
         return await self._database.open()
 
+    async def agents(self) -> "AgentService":
+        """The agents' service over the stack's database. Raises ConfigError when that cannot be used."""
+        from llama_stack.agents.service import AgentService
+        from llama_stack.storage import AgentStore
+
+        return AgentService(self, AgentStore(await self.database()))
+
     async def list_models(self, caller: Caller) -> list[Model]:
-        return await self._inference.models()
+        """The distribution's and what providers list; then what the caller has registered, once anything is stored."""
+        listed = await self._inference.models()
+        if self._database.is_open:
+            own = {model.identifier for model in listed}
+            registered = await self.registry.resources(Model, caller)
+            listed += [model for model in registered if model.identifier not in own]
+        return listed
 
     async def model(self, identifier: str, caller: Caller) -> Model:
-        for model in await self._inference.models():
+        own = self._models.get(identifier)
+        if own is not None:
+            return own
+        for model in await self.list_models(caller):
             if model.identifier == identifier:
                 return model
-        return self._inference.find(identifier)[0]
+        return (await self._inference.look_up(identifier, caller))[0]
 
     async def providers(self, caller: Caller) -> list[ProviderState]:
         async with asyncio.TaskGroup() as group:

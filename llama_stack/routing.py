@@ -6,12 +6,13 @@ than the distribution names. What the owner cannot do is refused here, before an
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Generic, TypeVar
 
+from llama_stack.api.agents import ToolGroupUse
 from llama_stack.api.common import Caller, Health, HealthStatus, JsonObject
 from llama_stack.api.inference import (
     Capabilities,
@@ -44,6 +45,7 @@ ImplementationT = TypeVar("ImplementationT")
 
 LISTING_TTL_S = 60.0
 LISTING_TIMEOUT_S = 5.0
+MCP_PROVIDER = "remote::mcp"
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,11 @@ class Owner(Generic[ImplementationT]):
 
     provider_id: str
     implementation: Callable[[], ImplementationT]
+    provider_type: str = ""
+
+
+Lookup = Callable[[str, Caller], Awaitable[ResourceT]]
+"""Finds what a caller has registered, by its identifier; raises NotFound."""
 
 
 class Routes(Generic[ResourceT, ImplementationT]):
@@ -69,6 +76,25 @@ class Routes(Generic[ResourceT, ImplementationT]):
             raise self.not_found(identifier)
         return resource, self.owners[resource.provider_id].implementation()
 
+    async def look_up(
+        self, identifier: str, caller: Caller, registered: Lookup[ResourceT] | None
+    ) -> tuple[ResourceT, ImplementationT]:
+        """As `find`, among what the caller has registered, too."""
+        if identifier in self.resources or registered is None:
+            return self.find(identifier)
+        try:
+            resource = await registered(identifier, caller)
+        except NotFound:
+            raise self.not_found(identifier) from None
+        return resource, self.owner(resource.provider_id)
+
+    def owner(self, provider_id: str) -> ImplementationT:
+        """The open provider. Raises NotFound for one that this stack has not (any more), or ProviderUnavailable."""
+        owner = self.owners.get(provider_id)
+        if owner is None:
+            raise NotFound(f"this stack has no provider {provider_id!r} for a {self.kind}", code="provider_not_found")
+        return owner.implementation()
+
     def not_found(self, identifier: str) -> NotFound:
         nearest = get_close_matches(identifier, self.resources, n=1)
         names = ", ".join(sorted(self.resources)[:20]) or "none"
@@ -81,9 +107,12 @@ class Routes(Generic[ResourceT, ImplementationT]):
 class RoutedInference:
     """Inference over all providers and models of the stack; fulfils the Inference protocol."""
 
-    def __init__(self, routes: Routes[Model, Inference]) -> None:
+    def __init__(self, routes: Routes[Model, Inference], registered: Lookup[Model] | None = None) -> None:
         self._routes = routes
+        self._registered = registered
         self._listed: dict[str, tuple[float, list[Model]]] = {}
+        # What is asked of capabilities() has been looked up before, by the request it is asked for.
+        self._seen: dict[str, Model] = {}
 
     def find(self, identifier: str) -> tuple[Model, Inference]:
         """The model and its owner; `provider_id/name` reaches models the distribution does not name."""
@@ -94,6 +123,15 @@ class RoutedInference:
                 model = Model(identifier=identifier, provider_id=provider_id, provider_resource_id=name)
                 return model, owner.implementation()
         return self._routes.find(identifier)
+
+    async def look_up(self, identifier: str, caller: Caller) -> tuple[Model, Inference]:
+        """As `find`, among the models that the caller has registered, too."""
+        try:
+            return self.find(identifier)
+        except NotFound:
+            model, owner = await self._routes.look_up(identifier, caller, self._registered)
+        self._seen[identifier] = model
+        return model, owner
 
     async def models(self) -> list[Model]:
         """The distribution's models, then what the providers list beyond them, as `provider_id/name`.
@@ -127,46 +165,77 @@ class RoutedInference:
         return [ProviderModel.of(model) for model in await self.models()]
 
     def capabilities(self, model: str) -> Capabilities:
-        resource, owner = self.find(model)
+        seen = self._seen.get(model)
+        resource, owner = self.find(model) if seen is None else (seen, self._routes.owner(seen.provider_id))
         return owner.capabilities(resource.provider_resource_id)
 
     async def health(self) -> Health:
         return Health(status=HealthStatus.OK)
 
     def stream_chat(self, request: ChatRequest, caller: Caller) -> AsyncGenerator[ChatEvent, None]:
-        model, owner = self.find(request.model)
-        _check_chat(request, owner.capabilities(model.provider_resource_id))
-        changes: dict[str, Any] = {"model": model.provider_resource_id}
-        if request.tool_choice == "none" and request.tools:
-            changes["tools"] = []
-        routed = request.model_copy(update=changes)
-        stream = owner.stream_chat(routed, caller)
-        if request.tool_choice == "none":
-            return _without_tool_calls(stream)
-        if request.tool_choice == "auto":
-            return stream
-        return _with_required_call(stream, model.identifier)
+        return self._begun(request.model, caller, lambda model, owner: _chat(model, owner, request, caller))
 
     def complete(self, request: CompletionRequest, caller: Caller) -> AsyncGenerator[ChatEvent, None]:
-        model, owner = self.find(request.model)
-        able = owner.capabilities(model.provider_resource_id)
-        _require(able.completion, "complete raw text", request.model, "model")
-        _require(able.tokens_prompt or isinstance(request.prompt, str), "take token ids", request.model, "prompt")
-        _require(able.logprobs or request.logprobs is None, "give logprobs", request.model, "logprobs")
-        _require(able.multiple_choices or request.n == 1, "give several choices", request.model, "n")
-        return owner.complete(request.model_copy(update={"model": model.provider_resource_id}), caller)
+        return self._begun(request.model, caller, lambda model, owner: _complete(model, owner, request, caller))
+
+    def _begun(
+        self, identifier: str, caller: Caller, begin: Callable[[Model, Inference], AsyncGenerator[ChatEvent, None]]
+    ) -> AsyncGenerator[ChatEvent, None]:
+        """The stream of a model; at once where it needs no look into what callers have registered."""
+        try:
+            model, owner = self.find(identifier)
+        except NotFound:
+            if self._registered is None:
+                raise
+            return self._begun_later(identifier, caller, begin)
+        return begin(model, owner)
+
+    async def _begun_later(
+        self, identifier: str, caller: Caller, begin: Callable[[Model, Inference], AsyncGenerator[ChatEvent, None]]
+    ) -> AsyncGenerator[ChatEvent, None]:
+        model, owner = await self.look_up(identifier, caller)
+        async with aclosing(begin(model, owner)) as events:
+            async for event in events:
+                yield event
 
     async def embed(self, request: EmbeddingRequest, caller: Caller) -> EmbeddingAnswer:
-        model, owner = self.find(request.model)
+        model, owner = await self.look_up(request.model, caller)
         able = owner.capabilities(model.provider_resource_id)
         _require(able.embedding, "make embeddings", request.model, "model")
         return await owner.embed(request.model_copy(update={"model": model.provider_resource_id}), caller)
 
     async def rerank(self, request: RerankRequest, caller: Caller) -> RerankAnswer:
-        model, owner = self.find(request.model)
+        model, owner = await self.look_up(request.model, caller)
         able = owner.capabilities(model.provider_resource_id)
         _require(able.rerank, "rerank documents", request.model, "model")
         return await owner.rerank(request.model_copy(update={"model": model.provider_resource_id}), caller)
+
+
+def _chat(model: Model, owner: Inference, request: ChatRequest, caller: Caller) -> AsyncGenerator[ChatEvent, None]:
+    _check_chat(request, owner.capabilities(model.provider_resource_id))
+    changes: dict[str, Any] = {"model": model.provider_resource_id}
+    if request.tool_choice == "none" and request.tools:
+        changes["tools"] = []
+    routed = request.model_copy(update=changes)
+    stream = owner.stream_chat(routed, caller)
+    if request.tool_choice == "none":
+        return _without_tool_calls(stream)
+    if request.parallel_tool_calls is False and request.tools:
+        stream = _with_one_call(stream)
+    if request.tool_choice == "auto":
+        return stream
+    return _with_required_call(stream, model.identifier)
+
+
+def _complete(
+    model: Model, owner: Inference, request: CompletionRequest, caller: Caller
+) -> AsyncGenerator[ChatEvent, None]:
+    able = owner.capabilities(model.provider_resource_id)
+    _require(able.completion, "complete raw text", request.model, "model")
+    _require(able.tokens_prompt or isinstance(request.prompt, str), "take token ids", request.model, "prompt")
+    _require(able.logprobs or request.logprobs is None, "give logprobs", request.model, "logprobs")
+    _require(able.multiple_choices or request.n == 1, "give several choices", request.model, "n")
+    return owner.complete(request.model_copy(update={"model": model.provider_resource_id}), caller)
 
 
 def _listed_model(provider_id: str, name: ProviderModel) -> Model:
@@ -229,6 +298,21 @@ async def _without_tool_calls(stream: AsyncGenerator[ChatEvent, None]) -> AsyncG
             yield event
 
 
+async def _with_one_call(stream: AsyncGenerator[ChatEvent, None]) -> AsyncGenerator[ChatEvent, None]:
+    """Only the first call of each choice, for models that make several although they were asked for one."""
+    first: dict[int, int] = {}
+
+    def is_further_call(event: ChatEvent) -> bool:
+        if not isinstance(event, ToolCallStart | ToolCallDelta):
+            return False
+        return first.setdefault(event.choice, event.index) != event.index
+
+    async with aclosing(stream):
+        async for event in stream:
+            if not is_further_call(event):
+                yield event
+
+
 async def _with_required_call(stream: AsyncGenerator[ChatEvent, None], model: str) -> AsyncGenerator[ChatEvent, None]:
     """Fail, rather than end, an answer without the call that was required."""
     called: set[int] = set()
@@ -251,13 +335,14 @@ async def _with_required_call(stream: AsyncGenerator[ChatEvent, None], model: st
 class RoutedSafety:
     """Safety over all shields of the stack, by shield id."""
 
-    def __init__(self, routes: Routes[Shield, Safety]) -> None:
+    def __init__(self, routes: Routes[Shield, Safety], registered: Lookup[Shield] | None = None) -> None:
         self._routes = routes
+        self._registered = registered
 
     async def run_shield(
         self, shield_id: str, messages: list[Message], caller: Caller, params: JsonObject | None = None
     ) -> ShieldVerdict:
-        shield, owner = self._routes.find(shield_id)
+        shield, owner = await self._routes.look_up(shield_id, caller, self._registered)
         return await owner.run_shield(shield, messages, caller, params)
 
 
@@ -281,17 +366,49 @@ class RoutedMemory:
 
 
 class RoutedTools:
-    """Tools over all tool groups of the stack, by group id."""
+    """Tools over all tool groups of the stack, and over MCP servers that a caller names."""
 
-    def __init__(self, routes: Routes[ToolGroup, Tools]) -> None:
+    def __init__(self, routes: Routes[ToolGroup, Tools], registered: Lookup[ToolGroup] | None = None) -> None:
         self._routes = routes
+        self._registered = registered
 
-    async def list_tools(self, group_id: str, caller: Caller) -> list[ToolDefinition]:
-        group, owner = self._routes.find(group_id)
-        return await owner.list_tools(group, caller)
+    async def group(self, use: ToolGroupUse, caller: Caller) -> ToolGroup:
+        """The group behind a use of it: a registered one, or the MCP server it names. Raises NotFound."""
+        if use.mcp_endpoint is None:
+            group, _ = await self._routes.look_up(use.identifier, caller, self._registered)
+            return group
+        return ToolGroup(
+            identifier=use.identifier,
+            provider_id=self._speaks_mcp(),
+            provider_resource_id=use.identifier,
+            mcp_endpoint=use.mcp_endpoint,
+            from_caller=True,
+        )
 
-    async def invoke_tool(self, group_id: str, name: str, arguments: dict[str, Any], caller: Caller) -> ToolResult:
-        group, owner = self._routes.find(group_id)
+    def _speaks_mcp(self) -> str:
+        for owner in self._routes.owners.values():
+            if owner.provider_type == MCP_PROVIDER:
+                return owner.provider_id
+        raise UnsupportedParameter(
+            f"this stack reaches no MCP servers; add a provider of type {MCP_PROVIDER} to its distribution",
+            param="mcp_endpoint",
+        )
+
+    async def list_tools(self, group: ToolGroup, caller: Caller) -> list[ToolDefinition]:
+        return await self._routes.owner(group.provider_id).list_tools(group, caller)
+
+    async def invoke_tool(
+        self,
+        group: ToolGroup,
+        name: str,
+        arguments: dict[str, Any],
+        caller: Caller,
+        *,
+        session_id: str | None = None,
+    ) -> ToolResult:
+        owner = self._routes.owner(group.provider_id)
+        if session_id is not None and getattr(owner, "keeps_sessions", False):
+            arguments = {**arguments, "session_id": session_id}
         return await owner.invoke_tool(group, name, arguments, caller)
 
 

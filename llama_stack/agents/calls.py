@@ -1,4 +1,4 @@
-"""The calls of one answer, run side by side within the turn's limits; results keep the order of the calls."""
+"""The calls of one answer, run side by side within the turn's limits."""
 
 import asyncio
 from collections.abc import Sequence
@@ -19,35 +19,38 @@ ToolCallEvent = ToolCallStarted | ToolCallFinished
 async def run_calls(
     toolbox: Toolbox,
     calls: Sequence[ToolCall],
-    step_id: str,
+    step_ids: Sequence[str],
     events: "asyncio.Queue[ToolCallEvent | None]",
     *,
     earlier: Sequence[ToolCall],
     allowed: int,
     deadline: float | None,
-) -> list[ToolMessage]:
+) -> None:
     """Run the calls; cancelling this stops them all.
 
-    events: told of each call's beginning and end as they happen; None says that nothing will follow.
+    step_ids: the step of each call. events: told of each call's beginning and end as they happen; None says that
+    nothing will follow.
     earlier: calls made before in this turn, for the note on repeated ones. allowed: how many may be run at all.
     deadline: of the event loop's clock; calls that are not done by then are stopped.
     """
     repeated = _repeated(earlier, calls)
     free = asyncio.Semaphore(MAX_PARALLEL_CALLS)
 
-    async def answer(position: int, call: ToolCall) -> ToolMessage:
+    async def answer(position: int, call: ToolCall) -> None:
+        step_id = step_ids[position]
         async with free:
             events.put_nowait(ToolCallStarted(step_id=step_id, tool_call=call))
             result = await _run_until(toolbox, call, deadline) if position < allowed else error_result(_NO_CALLS_LEFT)
         content = _with_note(result.content) if position in repeated else result.content
         message = ToolMessage(tool_call_id=call.id, name=call.name, content=content)
-        events.put_nowait(ToolCallFinished(step_id=step_id, result=message, is_error=result.is_error))
-        return message
+        events.put_nowait(
+            ToolCallFinished(step_id=step_id, result=message, is_error=result.is_error, metadata=result.metadata)
+        )
 
     try:
         async with asyncio.TaskGroup() as group:
-            running = [group.create_task(answer(position, call)) for position, call in enumerate(calls)]
-        return [task.result() for task in running]
+            for position, call in enumerate(calls):
+                group.create_task(answer(position, call))
     finally:
         events.put_nowait(None)
 

@@ -34,15 +34,20 @@ class Tool:
     check: turns the parsed arguments into those `run` takes, or raises BadArguments.
     run: does the work; what it raises is told to the model; cancelling it stops it. None: the caller runs it, and a
         call of it pauses the turn.
+    needs_approval: a call waits until a person has said yes to it.
     """
 
     definition: ToolDefinition
     check: Callable[[JsonObject], Mapping[str, Any]]
     run: Callable[[Mapping[str, Any]], Awaitable[ToolResult]] | None = None
+    needs_approval: bool = False
 
 
 def tool_from_schema(
-    definition: ToolDefinition, run: Callable[[Mapping[str, Any]], Awaitable[ToolResult]] | None = None
+    definition: ToolDefinition,
+    run: Callable[[Mapping[str, Any]], Awaitable[ToolResult]] | None = None,
+    *,
+    needs_approval: bool = False,
 ) -> Tool:
     """A tool whose arguments are described by a JSON Schema, such as one of an MCP server or of the caller."""
 
@@ -52,7 +57,7 @@ def tool_from_schema(
             raise BadArguments("; ".join(faults))
         return arguments
 
-    return Tool(definition, check, run)
+    return Tool(definition, check, run, needs_approval)
 
 
 class Toolbox:
@@ -78,6 +83,11 @@ class Toolbox:
         """Whether only the caller can answer this call: it names a tool of theirs, with arguments that fit it."""
         prepared = self._prepare(call)
         return not isinstance(prepared, ToolResult) and prepared[0].run is None
+
+    def needs_approval(self, call: ToolCall) -> bool:
+        """Whether a person must agree to this call first. One that cannot be run anyway is not worth the question."""
+        prepared = self._prepare(call)
+        return not isinstance(prepared, ToolResult) and prepared[0].run is not None and prepared[0].needs_approval
 
     async def run(self, call: ToolCall) -> ToolResult:
         """The call's result, bounded in size. Raises nothing but cancellation."""

@@ -6,23 +6,33 @@ where it stopped, by whoever stopped it: a pause, a crash or another process.
 
 from collections.abc import Iterable
 
-from llama_stack.api.agents import InferenceStep, ToolExecutionStep, Turn
-from llama_stack.api.messages import Message, ToolCall, ToolMessage
+from llama_stack.api.agents import (
+    ApprovalDecision,
+    ApprovalStep,
+    InferenceStep,
+    MemoryRetrievalStep,
+    ShieldCallStep,
+    ToolExecutionStep,
+    Turn,
+)
+from llama_stack.api.messages import Message, TextPart, ToolCall, ToolMessage, UserMessage
 
 NO_RESULT = "Error: no result was given for this call."
 
 
 def messages_of(turn: Turn) -> list[Message]:
-    """The turn as conversation: input, answers, and each call's result in the order of the calls.
+    """The turn as conversation: input with what was retrieved for it, answers, and each call's result in the order of
+    the calls.
 
     A call that never got a result is given one that says so: providers refuse a conversation with open calls.
     """
-    messages: list[Message] = list(turn.input)
+    messages = _with_context(turn)
+    last = last_inference(turn)
     for position, step in enumerate(turn.steps):
         if not isinstance(step, InferenceStep):
             continue
         calls = step.message.tool_calls
-        is_superseded = not calls and position + 1 < len(turn.steps)
+        is_superseded = not calls and step is not last
         if is_superseded:
             continue
         results = _results_after(turn, position)
@@ -35,8 +45,33 @@ def messages_of(turn: Turn) -> list[Message]:
 
 
 def history_of(turns: Iterable[Turn]) -> list[Message]:
-    """The messages of earlier turns, oldest first."""
-    return [message for turn in turns for message in messages_of(turn)]
+    """The messages of earlier turns, oldest first. What a shield kept from the model stays kept from it."""
+    return [message for turn in turns if not is_input_blocked(turn) for message in messages_of(turn)]
+
+
+def is_input_blocked(turn: Turn) -> bool:
+    """Whether a shield refused what the user said, so that the model never read it."""
+    return turn.end_reason == "blocked" and not any(isinstance(step, InferenceStep) for step in turn.steps)
+
+
+def decisions_made(turn: Turn) -> dict[str, ApprovalDecision]:
+    """What a person has said of the calls of the latest inference step, by call id."""
+    made: dict[str, ApprovalDecision] = {}
+    for step in reversed(turn.steps):
+        if isinstance(step, InferenceStep):
+            break
+        if isinstance(step, ApprovalStep):
+            made.update({decision.tool_call_id: decision for decision in step.decisions})
+    return made
+
+
+def shields_asked(turn: Turn) -> list[ShieldCallStep]:
+    """What the shields said of the user's input."""
+    return [step for step in turn.steps if isinstance(step, ShieldCallStep) and step.touchpoint == "input"]
+
+
+def retrieval_of(turn: Turn) -> MemoryRetrievalStep | None:
+    return next((step for step in turn.steps if isinstance(step, MemoryRetrievalStep)), None)
 
 
 def open_calls(turn: Turn) -> list[ToolCall]:
@@ -56,6 +91,23 @@ def last_inference(turn: Turn) -> InferenceStep | None:
 def calls_made(turn: Turn) -> list[ToolCall]:
     """Every call of the turn that has got a result, oldest first."""
     return [call for step in turn.steps if isinstance(step, ToolExecutionStep) for call in step.tool_calls]
+
+
+def _with_context(turn: Turn) -> list[Message]:
+    """The turn's input; what was retrieved stands behind the user's last words."""
+    messages: list[Message] = list(turn.input)
+    retrieval = retrieval_of(turn)
+    if retrieval is None or not retrieval.inserted_context:
+        return messages
+    for position in reversed(range(len(messages))):
+        message = messages[position]
+        if isinstance(message, UserMessage):
+            context = f"\n\n{retrieval.inserted_context}"
+            is_text = isinstance(message.content, str)
+            content = f"{message.content}{context}" if is_text else [*message.content, TextPart(text=context)]
+            messages[position] = message.model_copy(update={"content": content})
+            break
+    return messages
 
 
 def _results_after(turn: Turn, position: int) -> dict[str, ToolMessage]:

@@ -114,11 +114,18 @@ class StepType(StrEnum):
     APPROVAL = "approval"
 
 
+TurnEndReason = Literal[
+    "completed", "max_infer_iters", "max_tool_calls", "max_tokens", "max_seconds", "blocked", "interrupted"
+]
+"""interrupted: nobody worked on the turn any more (its caller left, its process died) when the next one began."""
+
+
 class InferenceStep(Word):
     """One answer of the model. With tool calls it is followed by their results, else it may be the turn's output.
 
-    is_formed: the agent's response format was asked for. messages_left_out: how many of the oldest messages were not
-    sent, because they did not fit the model's window.
+    ends_turn: why this answer is the turn's last one; None while the turn goes on after it. is_formed: the agent's
+    response format was asked for. messages_left_out: how many of the oldest messages were not sent, because they did
+    not fit the model's window.
     """
 
     type: Literal["inference"] = "inference"
@@ -126,6 +133,7 @@ class InferenceStep(Word):
     message: AssistantMessage
     finish_reason: FinishReason = "stop"
     usage: Usage | None = None
+    ends_turn: TurnEndReason | None = None
     is_formed: bool = False
     messages_left_out: int = 0
     started_at: datetime | None = None
@@ -193,11 +201,6 @@ Step = Annotated[
     InferenceStep | ToolExecutionStep | ShieldCallStep | MemoryRetrievalStep | ApprovalStep,
     Field(discriminator="type"),
 ]
-
-TurnEndReason = Literal[
-    "completed", "max_infer_iters", "max_tool_calls", "max_tokens", "max_seconds", "blocked", "interrupted"
-]
-"""interrupted: nobody worked on the turn any more (its caller left, its process died) when the next one began."""
 
 
 class Turn(Word):

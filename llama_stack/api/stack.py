@@ -61,8 +61,16 @@ class ToolRunner(Protocol):
     async def list_tools(self, group: ToolGroup, caller: Caller) -> list[ToolDefinition]: ...
 
     async def invoke_tool(
-        self, group: ToolGroup, name: str, arguments: dict[str, Any], caller: Caller
-    ) -> ToolResult: ...
+        self,
+        group: ToolGroup,
+        name: str,
+        arguments: dict[str, Any],
+        caller: Caller,
+        *,
+        session_id: str | None = None,
+    ) -> ToolResult:
+        """session_id: for tools that keep state between the calls of one session."""
+        ...
 
 
 class MemorySearch(Protocol):

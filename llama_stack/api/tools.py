@@ -60,7 +60,11 @@ class ToolResult(Word):
 
 
 class Tools(Protocol):
-    """Runs tools of one provider."""
+    """Runs tools of one provider.
+
+    A provider whose tools keep state between calls has an attribute `keeps_sessions = True`: its calls then carry
+    the argument `session_id`, which is not part of the schema and is the same for all calls of one agent's session.
+    """
 
     async def list_tools(self, tool_group: ToolGroup, caller: Caller) -> list[ToolDefinition]:
         """Tools of the group, in a stable order. Raises ProviderFailed when they cannot be listed."""

@@ -15,7 +15,8 @@ from uuid import uuid4
 from pydantic import BaseModel, ValidationError
 
 from llama_stack.agents.functions import FunctionTool, tool_from_function
-from llama_stack.agents.loop import AgentSetup, resume_turn, run_turn
+from llama_stack.agents.loop import resume_turn, run_turn
+from llama_stack.agents.setup import AgentSetup
 from llama_stack.agents.tools import Tool, Toolbox, tool_from_schema
 from llama_stack.agents.transcript import history_of
 from llama_stack.api.agents import (

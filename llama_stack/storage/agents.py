@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Select, delete, func, insert, select, upda
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from llama_stack.api.agents import AgentConfig, AgentRecord, Session, Step, Turn
+from llama_stack.api.agents import AgentConfig, AgentRecord, Session, Step, Turn, TurnSettings
 from llama_stack.api.common import Caller, Page
 from llama_stack.errors import Conflict, InvalidRequest, NotFound
 from llama_stack.storage.columns import as_json, new_id, now
@@ -37,9 +37,10 @@ class AgentStore:
 
     # --- agents ----------------------------------------------------------------------------------------------------
 
-    async def create_agent(self, config: AgentConfig, caller: Caller) -> AgentRecord:
+    async def create_agent(self, config: AgentConfig, caller: Caller, *, kind: str = "agent") -> AgentRecord:
+        """kind: which face it serves; another kind than "agent" is not listed among the caller's agents."""
         record = AgentRecord(agent_id=new_id("agent"), config=config, created_at=now())
-        row = {"owner": caller.owner, "config": as_json(config), "created_at": record.created_at}
+        row = {"owner": caller.owner, "config": as_json(config), "created_at": record.created_at, "kind": kind}
         async with self._database.write() as connection:
             await connection.execute(insert(agents).values(agent_id=record.agent_id, **row))
         return record
@@ -54,7 +55,7 @@ class AgentStore:
 
     async def agents(self, caller: Caller, *, limit: int = 100, after: str | None = None) -> Page[AgentRecord]:
         """The caller's agents, oldest first, from the one after the id `after`."""
-        query = select(agents).where(agents.c.owner == caller.owner)
+        query = select(agents).where(agents.c.owner == caller.owner, agents.c.kind == "agent")
         async with self._database.read() as connection:
             rows = await rows_by_time(
                 connection, query, agents.c.created_at, agents.c.agent_id, limit=limit, after=after
@@ -186,6 +187,7 @@ async def _insert_turn(connection: AsyncConnection, turn: Turn, caller: Caller, 
         "holder": holder,
         "held_until": moment + LEASE,
         "input": input_as_json(turn),
+        "settings": as_json(turn.settings) if turn.settings != TurnSettings() else None,
         "usage": as_json(turn.usage),
         "started_at": turn.started_at,
     }

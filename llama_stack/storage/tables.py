@@ -38,6 +38,7 @@ agents = Table(
     Column("owner", Name("owner"), nullable=False),
     Column("config", Document, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("kind", Enumeration, nullable=False, server_default="agent"),
     Index("agents_by_owner", "owner", "created_at", "agent_id"),
 )
 
@@ -68,6 +69,7 @@ turns = Table(
     Column("usage", Document, nullable=False),
     Column("started_at", UtcDateTime, nullable=False),
     Column("completed_at", UtcDateTime),
+    Column("settings", Document),
     UniqueConstraint("session_id", "sequence", name="turns_in_order"),
     CheckConstraint("state IN ('running', 'awaiting', 'completed')", name="turns_state"),
     Index(

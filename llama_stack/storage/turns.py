@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import ColumnElement, and_, insert, or_, update
 from sqlalchemy.exc import IntegrityError
 
-from llama_stack.api.agents import InferenceStep, Step, Turn
+from llama_stack.api.agents import InferenceStep, Step, Turn, TurnSettings
 from llama_stack.api.common import Caller
 from llama_stack.api.inference import Usage
 from llama_stack.api.messages import AssistantMessage, ToolMessage, UserMessage
@@ -183,6 +183,7 @@ def read_turn(row: Any, stored_steps: list[Step]) -> Turn:
         turn_id=row.turn_id,
         session_id=row.session_id,
         input=TURN_INPUT.validate_json(row.input),
+        settings=TurnSettings.model_validate_json(row.settings) if row.settings is not None else TurnSettings(),
         steps=stored_steps,
         output=AssistantMessage.model_validate_json(row.output) if row.output is not None else None,
         end_reason=row.end_reason,

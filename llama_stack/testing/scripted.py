@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from difflib import get_close_matches
 
+from llama_stack.api.agents import Agents
 from llama_stack.api.common import Caller, Health, HealthStatus
 from llama_stack.api.inference import (
     Capabilities,
@@ -30,8 +31,8 @@ from llama_stack.api.inference import (
     Usage,
 )
 from llama_stack.api.resources import Model, ModelType
-from llama_stack.api.stack import ProviderState
-from llama_stack.errors import NotFound
+from llama_stack.api.stack import MemorySearch, ProviderState, Registry, ShieldRunner, ToolRunner
+from llama_stack.errors import NotFound, ProviderUnavailable
 
 Step = ChatEvent | Exception | asyncio.Event
 Script = Sequence[Step]
@@ -139,7 +140,10 @@ def _lengths(request: EmbeddingRequest) -> EmbeddingAnswer:
 
 
 class ScriptedStack:
-    """A Stack of one provider, `scripted`, and its models; fulfils the Stack protocol."""
+    """A stack of one inference provider, `scripted`, and its models; fulfils the ServedStack protocol.
+
+    It has nothing else: for tools, shields and agents there is `scripted_stack.open_scripted_stack`.
+    """
 
     def __init__(self, inference: ScriptedInference | None = None, models: Iterable[Model] | None = None) -> None:
         self.inference = inference or ScriptedInference()
@@ -165,6 +169,29 @@ class ScriptedStack:
                 health=Health(status=HealthStatus.OK),
             )
         ]
+
+    @property
+    def safety(self) -> ShieldRunner:
+        raise _only_inference()
+
+    @property
+    def tools(self) -> ToolRunner:
+        raise _only_inference()
+
+    @property
+    def memory(self) -> MemorySearch:
+        raise _only_inference()
+
+    @property
+    def registry(self) -> Registry:
+        raise _only_inference()
+
+    async def agents(self) -> Agents:
+        raise _only_inference()
+
+
+def _only_inference() -> ProviderUnavailable:
+    return ProviderUnavailable("a ScriptedStack has inference only; open_scripted_stack gives a whole stack")
 
 
 _MODELS = (

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from llama_stack.agents.functions import tool_from_function
-from llama_stack.agents.loop import AgentSetup
+from llama_stack.agents.setup import AgentSetup
 from llama_stack.agents.tools import Tool, Toolbox
 from llama_stack.api.agents import AgentConfig, AgentEvent, Turn, TurnAwaitingInput, TurnCompleted
 from llama_stack.api.common import Caller

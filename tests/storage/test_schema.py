@@ -263,7 +263,7 @@ async def test_rebuilding_a_table_does_not_delete_the_rows_that_refer_to_it(tmp_
         connection.exec_driver_sql("CREATE TABLE rebuilt AS SELECT * FROM agents")
         connection.exec_driver_sql("DROP TABLE agents")
         connection.exec_driver_sql(
-            "CREATE TABLE agents (agent_id TEXT PRIMARY KEY, owner TEXT, config TEXT, created_at DATETIME)"
+            "CREATE TABLE agents (agent_id TEXT PRIMARY KEY, owner TEXT, config TEXT, created_at DATETIME, kind TEXT)"
         )
         connection.exec_driver_sql("INSERT INTO agents SELECT * FROM rebuilt")
         connection.exec_driver_sql("DROP TABLE rebuilt")

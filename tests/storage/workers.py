@@ -63,7 +63,7 @@ async def upgrade(url: str) -> None:
 
 
 async def die_in_an_upgrade(url: str) -> None:
-    """Be killed in the middle of a second migration."""
+    """Be killed in the middle of one more migration."""
 
     def half_a_migration(connection: Connection) -> None:
         connection.exec_driver_sql("CREATE TABLE notes (note TEXT)")
@@ -71,8 +71,9 @@ async def die_in_an_upgrade(url: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     location = locate(url)
-    second = Migration(2, "dies", half_a_migration, half_a_migration)
-    await migrate_schema(create_engine(location), location, migrations=[*load_migrations()[:1], second])
+    shipped = load_migrations()
+    next_one = Migration(len(shipped) + 1, "dies", half_a_migration, half_a_migration)
+    await migrate_schema(create_engine(location), location, migrations=[*shipped, next_one])
 
 
 def new_turn(session_id: str, turn_id: str) -> Turn:

@@ -1,0 +1,290 @@
+"""One inference of a turn: what the model is asked, how its answer is let out, and what it means for the turn."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from llama_stack.agents import form
+from llama_stack.agents.budget import Allowance
+from llama_stack.agents.setup import AgentSetup, new_id
+from llama_stack.agents.shielding import Blocked, OutputScreen, Verdict, forbidding, judge, refused
+from llama_stack.agents.transcript import calls_made, last_inference, messages_of
+from llama_stack.agents.window import fitted, prompt_limit, without_oldest
+from llama_stack.api.agents import (
+    AgentEvent,
+    InferenceStep,
+    ShieldCallStep,
+    StepCompleted,
+    StepProgress,
+    StepStarted,
+    StepType,
+    Turn,
+    TurnEndReason,
+)
+from llama_stack.api.inference import (
+    AnswerBuilder,
+    ChatEvent,
+    ChatRequest,
+    FinishReason,
+    Sampling,
+    TextFormat,
+    Usage,
+)
+from llama_stack.api.messages import AssistantMessage, Message, SystemMessage, text_of
+from llama_stack.api.tools import NamedToolChoice, ToolChoice
+from llama_stack.errors import ContextOverflow
+
+
+@dataclass(frozen=True)
+class Plan:
+    """closing: this step's answer ends the turn, for this reason. tools_on: the model may call tools. is_formed: the
+    answer is asked for in the agent's response format.
+    """
+
+    tools_on: bool
+    is_formed: bool
+    closing: TurnEndReason | None
+
+
+class Inferring:
+    """Asks the model for the next step of a turn."""
+
+    def __init__(self, setup: AgentSetup, history: Sequence[Message], turn: Turn, allowance: Allowance) -> None:
+        self._setup = setup
+        self._history = history
+        self._turn = turn
+        self._allowance = allowance
+
+    async def step(self) -> AsyncGenerator[AgentEvent, None]:
+        """Run one inference and add its steps to the turn. Raises what inference and the shields raise."""
+        plan = self._plan()
+        step_id, started_at = new_id("step"), _now()
+        yield StepStarted(step_id=step_id, step_type=StepType.INFERENCE)
+        builder = AnswerBuilder()
+        verdicts: list[Verdict] = []
+        out_of_time = False
+        try:
+            stream, event, left_out = await self._opened(plan)
+        except _OutOfTime:
+            stream, event, left_out, out_of_time = _nothing(), None, 0, True
+        screen = self._screen()
+        async with aclosing(stream):
+            try:
+                while event is not None:
+                    builder.feed(event)
+                    if screen is None:
+                        yield StepProgress(step_id=step_id, event=event)
+                    else:
+                        for released in await screen.feed(event):
+                            yield StepProgress(step_id=step_id, event=released)
+                    event = await _next_within(stream, self._allowance.deadline)
+            except _OutOfTime:
+                out_of_time = True
+            except Blocked as blocked:
+                verdicts = blocked.verdicts
+        if screen is not None and not verdicts:
+            try:
+                rest, verdicts = await screen.finish()
+                for released in rest:
+                    yield StepProgress(step_id=step_id, event=released)
+            except Blocked as blocked:
+                verdicts = blocked.verdicts
+        step = self._finished(builder, plan, verdicts, out_of_time)
+        times = {"started_at": started_at, "completed_at": _now()}
+        step = step.model_copy(update={"step_id": step_id, "messages_left_out": left_out, **times})
+        self._turn.steps.append(step)
+        self._turn.usage = self._turn.usage.plus(step.usage or Usage())
+        yield StepCompleted(step=step)
+        if not step.message.tool_calls:
+            for verdict in verdicts:
+                judged = self._judged(verdict)
+                yield StepStarted(step_id=judged.step_id, step_type=StepType.SHIELD_CALL)
+                yield StepCompleted(step=judged)
+
+    # --- what is asked ---------------------------------------------------------------------------------------------
+
+    def _plan(self) -> Plan:
+        config, turn = self._setup.config, self._turn
+        is_formed = form.is_wanted(config.response_format)
+        last = last_inference(turn)
+        # An answer without calls that did not end the turn lacks nothing but its form.
+        only_form_is_missing = last is not None and not last.message.tool_calls
+        if not self._setup.toolbox or config.tool_choice == "none" or only_form_is_missing:
+            return Plan(tools_on=False, is_formed=is_formed, closing="completed")
+        spent = self._allowance.spent(turn, asyncio.get_running_loop().time())
+        return Plan(tools_on=spent is None, is_formed=is_formed and spent is not None, closing=spent)
+
+    async def _opened(self, plan: Plan) -> tuple[AsyncGenerator[ChatEvent, None], ChatEvent | None, int]:
+        """The answer's stream, its first event, and how many messages were left out so that the model took them."""
+        messages, now = self._conversation(plan)
+        count = len(messages)
+        setup = self._setup
+        compacts = setup.config.truncation == "auto"
+        if compacts and setup.context_length is not None:
+            limit = prompt_limit(setup.context_length, self._sampling())
+            messages, now = fitted(messages, now, limit, setup.toolbox.definitions)
+        while True:
+            stream = setup.inference.stream_chat(self._request(plan, messages), setup.caller)
+            try:
+                return stream, await _first_within(stream, self._allowance.deadline), count - len(messages)
+            except ContextOverflow:
+                shorter = without_oldest(messages, now) if compacts else None
+                if shorter is None:
+                    raise
+                messages, now = shorter
+
+    def _conversation(self, plan: Plan) -> tuple[list[Message], int]:
+        """Instructions, history and the turn so far; and where the turn begins among them."""
+        config, turn = self._setup.config, self._turn
+        wanted = config.response_format
+        instructions = [config.instructions] if config.instructions else []
+        if plan.is_formed and not self._is_enforced():
+            instructions.append(form.told(wanted))
+        before: list[Message] = [SystemMessage(content="\n\n".join(instructions))] if instructions else []
+        said = messages_of(turn)
+        last = last_inference(turn)
+        if last is not None and isinstance(said[-1], AssistantMessage):
+            if last.is_formed:
+                said.append(form.repair_request(last, wanted))
+            else:
+                # Said again in the right form; a model that sees its answer tends to say only what it left out.
+                said.pop()
+        return [*before, *self._history, *said], len(before) + len(self._history)
+
+    def _request(self, plan: Plan, messages: list[Message]) -> ChatRequest:
+        """Tools stay listed when they are off: the calls in the conversation are then still understood."""
+        config = self._setup.config
+        tools = self._setup.toolbox.definitions
+        return ChatRequest(
+            model=config.model,
+            messages=messages,
+            tools=tools,
+            tool_choice="none" if tools and not plan.tools_on else self._tool_choice(),
+            parallel_tool_calls=config.parallel_tool_calls,
+            tool_prompt_format=config.tool_prompt_format,
+            # A form that is enforced from the first step would keep the model from calling tools at all.
+            response_format=config.response_format if plan.is_formed and self._is_enforced() else TextFormat(),
+            sampling=self._sampling(),
+            reasoning_effort=config.reasoning_effort,
+            extra=config.extra,
+        )
+
+    def _is_enforced(self) -> bool:
+        wanted = self._setup.config.response_format
+        if not form.is_wanted(wanted):
+            return True
+        return form.enforced_by(self._setup.inference.capabilities(self._setup.config.model), wanted)
+
+    def _tool_choice(self) -> ToolChoice:
+        """A demand to call a tool is met by the first call; kept up, it would never let the model answer."""
+        choice = self._setup.config.tool_choice
+        is_demand = choice == "required" or (isinstance(choice, NamedToolChoice) and choice.mode == "required")
+        return "auto" if is_demand and calls_made(self._turn) else choice
+
+    def _sampling(self) -> Sampling:
+        sampling = self._setup.config.sampling
+        limits = [
+            limit for limit in (sampling.max_tokens, self._allowance.tokens_left(self._turn)) if limit is not None
+        ]
+        return sampling.model_copy(update={"max_tokens": min(limits)}) if limits else sampling
+
+    # --- what comes back -------------------------------------------------------------------------------------------
+
+    def _screen(self) -> OutputScreen | None:
+        setup = self._setup
+        if not setup.config.output_shields:
+            return None
+
+        async def ask(messages: list[Message]) -> list[Verdict]:
+            return await judge(setup.safety, setup.config.output_shields, messages, setup.caller)
+
+        return OutputScreen(self._turn, ask)
+
+    def _finished(
+        self, builder: AnswerBuilder, plan: Plan, verdicts: Sequence[Verdict], out_of_time: bool
+    ) -> InferenceStep:
+        message, finish_reason, usage = _answered(builder)
+        forbids = forbidding(verdicts)
+        if forbids is not None:
+            message, finish_reason = refused(forbids), "content_filter"
+        elif not plan.tools_on or out_of_time:
+            message = message.model_copy(update={"tool_calls": []})
+        elif self._setup.config.parallel_tool_calls is False:
+            message = message.model_copy(update={"tool_calls": message.tool_calls[:1]})
+        return InferenceStep(
+            step_id="",
+            message=message,
+            finish_reason=finish_reason,
+            usage=usage,
+            is_formed=plan.is_formed,
+            ends_turn="max_seconds" if out_of_time else self._reason_to_end(message, finish_reason, plan),
+        )
+
+    def _reason_to_end(self, message: AssistantMessage, finish: FinishReason, plan: Plan) -> TurnEndReason | None:
+        wanted = self._setup.config.response_format
+        if message.tool_calls:
+            return None
+        if finish == "content_filter":
+            return "blocked"
+        if finish == "length" and plan.closing in (None, "completed"):
+            return "max_tokens"
+        if plan.tools_on and form.is_wanted(wanted):
+            return None
+        if plan.is_formed and plan.closing == "completed" and form.faults(text_of(message.content), wanted):
+            return None
+        return plan.closing or "completed"
+
+    def _judged(self, verdict: Verdict) -> ShieldCallStep:
+        step = ShieldCallStep(
+            step_id=new_id("step"),
+            shield=verdict.shield,
+            touchpoint="output",
+            violation=verdict.violation,
+            completed_at=_now(),
+        )
+        self._turn.steps.append(step)
+        return step
+
+
+class _OutOfTime(Exception):
+    pass
+
+
+async def _nothing() -> AsyncGenerator[ChatEvent, None]:
+    """An answer whose time was up before it began."""
+    return
+    yield
+
+
+async def _first_within(stream: AsyncGenerator[ChatEvent, None], deadline: float | None) -> ChatEvent | None:
+    """As `_next_within`; a stream that gives nothing is closed, since its reader never gets to hold it."""
+    try:
+        return await _next_within(stream, deadline)
+    except BaseException:
+        await stream.aclose()
+        raise
+
+
+async def _next_within(stream: AsyncGenerator[ChatEvent, None], deadline: float | None) -> ChatEvent | None:
+    """The next event, None at the end. Entered and left between two events, so no time limit spans a yield."""
+    try:
+        async with asyncio.timeout_at(deadline) as limit:
+            return await anext(stream, None)
+    except TimeoutError as error:
+        if limit.expired():
+            raise _OutOfTime from error
+        raise
+
+
+def _answered(builder: AnswerBuilder) -> tuple[AssistantMessage, FinishReason, Usage | None]:
+    """What has been said so far, be it whole or cut off."""
+    answer = builder.answer
+    if not answer.choices:
+        return AssistantMessage(), "stop", answer.usage
+    return answer.message, answer.choices[0].finish_reason, answer.usage
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

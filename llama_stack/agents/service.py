@@ -1,0 +1,170 @@
+"""Agents that are kept: configs, sessions and turns as rows, and the loop run over them.
+
+Whatever a turn hands out is stored before the loop goes on, so a process that dies loses nothing that was finished:
+`resume_turn` takes the turn up after its last stored step.
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, aclosing
+
+from llama_stack.agents.loop import begin_turn, new_turn, resume_turn
+from llama_stack.agents.setup import AgentSetup
+from llama_stack.agents.toolboxes import toolbox_for
+from llama_stack.agents.tools import Tool
+from llama_stack.agents.transcript import history_of
+from llama_stack.api.agents import (
+    AgentConfig,
+    AgentEvent,
+    AgentRecord,
+    ApprovalDecision,
+    Session,
+    StepCompleted,
+    Turn,
+    TurnAwaitingInput,
+    TurnCompleted,
+    TurnSettings,
+)
+from llama_stack.api.common import Caller, Page
+from llama_stack.api.messages import ToolMessage, UserMessage
+from llama_stack.api.resources import Shield
+from llama_stack.api.stack import ServedStack
+from llama_stack.errors import NotFound
+from llama_stack.storage import AgentStore, OpenTurn
+
+
+class AgentService:
+    """Fulfils `api.agents.Agents` over a store.
+
+    own_tools: functions of this process that every agent run through this service may call.
+    """
+
+    def __init__(self, stack: ServedStack, store: AgentStore, own_tools: Sequence[Tool] = ()) -> None:
+        self._stack = stack
+        self._store = store
+        self._own_tools = own_tools
+
+    # --- agents and sessions ---------------------------------------------------------------------------------------
+
+    async def create_agent(self, config: AgentConfig, caller: Caller) -> AgentRecord:
+        await self._check(config, caller)
+        return await self._store.create_agent(config, caller)
+
+    async def _check(self, config: AgentConfig, caller: Caller) -> None:
+        """Refuse a config that names what there is not. What cannot be reached just now is found out by its turns."""
+        await self._stack.model(config.model, caller)
+        for shield in {*config.input_shields, *config.output_shields, *config.tool_shields}:
+            await self._stack.registry.resource(Shield, shield, caller)
+        for use in config.tool_groups:
+            await self._stack.tools.group(use, caller)
+
+    async def agent(self, agent_id: str, caller: Caller) -> AgentRecord:
+        return await self._store.agent(agent_id, caller)
+
+    async def list_agents(self, caller: Caller, *, limit: int = 100, after: str | None = None) -> Page[AgentRecord]:
+        return await self._store.agents(caller, limit=limit, after=after)
+
+    async def delete_agent(self, agent_id: str, caller: Caller) -> None:
+        await self._store.delete_agent(agent_id, caller)
+
+    async def create_session(self, agent_id: str, name: str, caller: Caller) -> Session:
+        return await self._store.create_session(agent_id, name, caller)
+
+    async def session(self, agent_id: str, session_id: str, caller: Caller) -> Session:
+        return await self._store.session(agent_id, session_id, caller)
+
+    async def list_sessions(
+        self, agent_id: str, caller: Caller, *, limit: int = 100, after: str | None = None
+    ) -> Page[Session]:
+        await self._store.agent(agent_id, caller)
+        return await self._store.sessions(agent_id, caller, limit=limit, after=after)
+
+    async def delete_session(self, agent_id: str, session_id: str, caller: Caller) -> None:
+        await self._store.delete_session(agent_id, session_id, caller)
+
+    async def turn(self, agent_id: str, session_id: str, turn_id: str, caller: Caller) -> Turn:
+        session = await self._store.session(agent_id, session_id, caller)
+        for turn in session.turns:
+            if turn.turn_id == turn_id:
+                return turn
+        raise NotFound(f"session {session_id!r} has no turn {turn_id!r}", param="turn_id")
+
+    # --- turns -----------------------------------------------------------------------------------------------------
+
+    async def create_turn(
+        self,
+        agent_id: str,
+        session_id: str,
+        messages: list[UserMessage | ToolMessage],
+        caller: Caller,
+        *,
+        settings: TurnSettings | None = None,
+        turn_id: str | None = None,
+    ) -> AsyncGenerator[AgentEvent, None]:
+        record = await self._store.agent(agent_id, caller)
+        session = await self._store.session(agent_id, session_id, caller)
+        turn = new_turn(messages, session_id=session_id, turn_id=turn_id, settings=settings)
+        setup = await self.setup(record.config, turn.settings, caller, session_id)
+        async with AsyncExitStack() as exits:
+            held = await exits.enter_async_context(self._store.open_turn(turn, caller))
+            history = history_of(session.turns)
+            events = begin_turn(setup, history, turn)
+            async with aclosing(kept(events, held)) as stored:
+                async for event in stored:
+                    yield event
+
+    async def resume_turn(
+        self,
+        agent_id: str,
+        session_id: str,
+        turn_id: str,
+        caller: Caller,
+        *,
+        results: list[ToolMessage] | None = None,
+        decisions: list[ApprovalDecision] | None = None,
+    ) -> AsyncGenerator[AgentEvent, None]:
+        record = await self._store.agent(agent_id, caller)
+        session = await self._store.session(agent_id, session_id, caller)
+        async with AsyncExitStack() as exits:
+            held = await exits.enter_async_context(self._store.reopen_turn(session_id, turn_id, caller))
+            turn = held.turn
+            setup = await self.setup(record.config, turn.settings, caller, session_id)
+            history = history_of(earlier for earlier in session.turns if earlier.turn_id != turn_id)
+            events = resume_turn(setup, history, turn, results or (), decisions or ())
+            async with aclosing(kept(events, held)) as stored:
+                async for event in stored:
+                    yield event
+
+    async def setup(self, config: AgentConfig, settings: TurnSettings, caller: Caller, session_id: str) -> AgentSetup:
+        """What a turn of this agent is run with. Raises what listing its tools raises."""
+        changes = {name: value for name, value in settings if value is not None}
+        config = config.model_copy(update=changes)
+        stack = self._stack
+        toolbox = await toolbox_for(config, stack.tools, caller, session_id=session_id, own=self._own_tools)
+        return AgentSetup(
+            inference=stack.inference,
+            config=config,
+            caller=caller,
+            toolbox=toolbox,
+            safety=stack.safety,
+            memory=stack.memory,
+            context_length=(await stack.model(config.model, caller)).context_length,
+        )
+
+
+async def kept(events: AsyncGenerator[AgentEvent, None], held: OpenTurn) -> AsyncGenerator[AgentEvent, None]:
+    """Store what the loop hands out before its reader sees it and before the loop goes on.
+
+    A turn that was resumed and still waits is put aside again; one whose reader leaves is let go by its holder.
+    """
+    async with aclosing(events):
+        async for event in events:
+            match event:
+                case StepCompleted():
+                    await held.append_step(event.step)
+                case TurnAwaitingInput():
+                    await held.await_results()
+                case TurnCompleted():
+                    await held.complete(event.turn)
+                case _:
+                    pass
+            yield event

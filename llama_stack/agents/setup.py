@@ -1,0 +1,29 @@
+"""What a turn is run with."""
+
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+from llama_stack.agents.tools import Toolbox
+from llama_stack.api.agents import AgentConfig
+from llama_stack.api.common import Caller
+from llama_stack.api.inference import Inference
+from llama_stack.api.stack import MemorySearch, ShieldRunner
+
+
+@dataclass(frozen=True)
+class AgentSetup:
+    """toolbox: every tool the model may call, the caller's own among them. safety, memory: needed where the config
+    names shields or memory banks. context_length: tokens of the model's window; None where nobody says.
+    """
+
+    inference: Inference
+    config: AgentConfig
+    caller: Caller
+    toolbox: Toolbox = field(default_factory=Toolbox)
+    safety: ShieldRunner | None = None
+    memory: MemorySearch | None = None
+    context_length: int | None = None
+
+
+def new_id(kind: str) -> str:
+    return f"{kind}_{uuid4().hex}"

@@ -1,0 +1,125 @@
+"""Shields in a turn: on what the user says, on what the model says before it is let out, and on what tools give back.
+
+Streamed text is let out in windows. Each window is judged with everything before it, and its last characters are held
+back until the next one, so that what a shield objects to does not get out in two halves. Calls are held back until
+the whole answer was judged: a tool's side effect is an output like any other.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from llama_stack.agents.gathering import gathered
+from llama_stack.api.agents import Turn
+from llama_stack.api.common import Caller
+from llama_stack.api.inference import AnswerBuilder, ChatEvent, ReasoningDelta, RefusalDelta, TextDelta
+from llama_stack.api.messages import AssistantMessage, Message, UserMessage
+from llama_stack.api.safety import Violation, ViolationLevel
+from llama_stack.api.stack import ShieldRunner
+from llama_stack.errors import InvalidRequest
+
+WINDOW_CHARS = 240
+"""About 60 tokens: what a reader waits for at most before the first text is let out, and between two judgements."""
+HELD_BACK_CHARS = 80
+REFUSAL = "I cannot help with that."
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One shield's word; `violation` may be one that does not forbid."""
+
+    shield: str
+    violation: Violation | None
+
+    @property
+    def forbids(self) -> bool:
+        return self.violation is not None and self.violation.level is ViolationLevel.ERROR
+
+    @property
+    def refusal(self) -> str:
+        """What the user reads instead."""
+        return (self.violation.user_message if self.violation is not None else None) or REFUSAL
+
+
+class Blocked(Exception):
+    """A shield forbids the model's answer."""
+
+    def __init__(self, verdicts: list[Verdict]) -> None:
+        super().__init__("the answer was blocked")
+        self.verdicts = verdicts
+
+
+async def judge(
+    safety: ShieldRunner | None, shields: Sequence[str], messages: list[Message], caller: Caller
+) -> list[Verdict]:
+    """Every shield's word on the last of the messages, in the order of the shields; they are asked side by side."""
+    if safety is None:
+        raise InvalidRequest("this agent has shields, but there is no safety provider here", param="input_shields")
+    said = await gathered(safety.run_shield(shield, messages, caller) for shield in shields)
+    return [Verdict(shield, verdict.violation) for shield, verdict in zip(shields, said, strict=True)]
+
+
+def forbidding(verdicts: Sequence[Verdict]) -> Verdict | None:
+    return next((verdict for verdict in verdicts if verdict.forbids), None)
+
+
+def refused(verdict: Verdict) -> AssistantMessage:
+    """What is said, and kept, in place of an answer."""
+    return AssistantMessage(content=verdict.refusal, refusal=verdict.refusal)
+
+
+class OutputScreen:
+    """Holds events of an answer back until `ask` has judged what they say."""
+
+    def __init__(
+        self, turn: Turn, ask: Callable[[list[Message]], Awaitable[list[Verdict]]], window_chars: int = WINDOW_CHARS
+    ) -> None:
+        self._said: list[Message] = [message for message in turn.input if isinstance(message, UserMessage)]
+        self._ask = ask
+        self._window_chars = window_chars
+        self._builder = AnswerBuilder()
+        self._held: list[ChatEvent] = []
+        self._held_chars = 0
+        self._judged_chars = 0
+
+    async def feed(self, event: ChatEvent) -> list[ChatEvent]:
+        """Take an event; gives those that may go out now. Raises Blocked."""
+        self._builder.feed(event)
+        self._held.append(event)
+        self._held_chars += _size(event)
+        if self._held_chars - self._judged_chars < self._window_chars:
+            return []
+        await self._judge()
+        return self._let_out()
+
+    async def finish(self) -> tuple[list[ChatEvent], list[Verdict]]:
+        """The rest of the answer and the shields' last word. Raises Blocked."""
+        verdicts = await self._judge()
+        held, self._held = self._held, []
+        return held, verdicts
+
+    async def _judge(self) -> list[Verdict]:
+        answer = self._builder.answer
+        message = answer.message if answer.choices else AssistantMessage()
+        if message.reasoning:
+            message = message.model_copy(update={"content": f"{message.reasoning}\n{message.content or ''}"})
+        verdicts = await self._ask([*self._said, message])
+        if forbidding(verdicts) is not None:
+            raise Blocked(verdicts)
+        return verdicts
+
+    def _let_out(self) -> list[ChatEvent]:
+        """Text at the front of what is held, but for the last characters."""
+        count = 0
+        for event in self._held:
+            size = _size(event)
+            if not size or self._held_chars - size < HELD_BACK_CHARS:
+                break
+            self._held_chars -= size
+            count += 1
+        self._judged_chars = self._held_chars
+        out, self._held = self._held[:count], self._held[count:]
+        return out
+
+
+def _size(event: ChatEvent) -> int:
+    return len(event.text) if isinstance(event, TextDelta | ReasoningDelta | RefusalDelta) else 0

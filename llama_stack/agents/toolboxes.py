@@ -1,0 +1,73 @@
+"""The toolbox of a turn: tools of the stack's groups, and those that the caller runs."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from llama_stack.agents.gathering import gathered
+from llama_stack.agents.tools import Tool, Toolbox, tool_from_schema
+from llama_stack.api.agents import AgentConfig, ToolGroupUse
+from llama_stack.api.common import Caller, JsonObject
+from llama_stack.api.stack import ToolRunner
+from llama_stack.api.tools import ToolDefinition, ToolGroup, ToolResult
+from llama_stack.errors import InvalidRequest
+
+
+async def toolbox_for(
+    config: AgentConfig, tools: ToolRunner, caller: Caller, *, session_id: str, own: Sequence[Tool] = ()
+) -> Toolbox:
+    """Every tool the agent offers its model: its groups', the caller's, and `own` (functions of this process).
+
+    Raises NotFound for a group that there is not, InvalidRequest for a tool that a group has not or for two tools of
+    one name, and what listing raises for a group that cannot be reached.
+    """
+    offered = await gathered(_tools_of(use, tools, caller, session_id) for use in config.tool_groups)
+    groups = [tool for group in offered for tool in group]
+    return Toolbox([*groups, *(tool_from_schema(definition) for definition in config.client_tools), *own])
+
+
+async def _tools_of(use: ToolGroupUse, tools: ToolRunner, caller: Caller, session_id: str) -> list[Tool]:
+    group = await tools.group(use, caller)
+    listed = {definition.name: definition for definition in await tools.list_tools(group, caller)}
+    wanted = list(listed) if use.tools is None else use.tools
+    if unknown := [name for name in wanted if name not in listed]:
+        raise InvalidRequest(
+            f"tool group {use.identifier!r} has no tool {unknown[0]!r}; it has: {', '.join(listed) or 'none'}",
+            param="tool_groups",
+        )
+    given = {**group.args, **use.args}
+    return [
+        tool_from_schema(
+            without_parameters(listed[name], given),
+            partial(_invoke, tools, group, name, given, caller, session_id),
+            needs_approval=needs_approval(use, name),
+        )
+        for name in wanted
+    ]
+
+
+def needs_approval(use: ToolGroupUse, tool: str) -> bool:
+    return use.approval == "always" or (use.approval != "never" and tool in use.approval)
+
+
+def without_parameters(definition: ToolDefinition, given: Mapping[str, Any]) -> ToolDefinition:
+    """The definition without the parameters that are given anyway, so that the model does not fill them in."""
+    schema: JsonObject = definition.parameters or {}
+    properties: JsonObject = schema.get("properties", {})
+    if not given or not properties.keys() & given.keys():
+        return definition
+    kept = {name: parameter for name, parameter in properties.items() if name not in given}
+    required = [name for name in schema.get("required", []) if name not in given]
+    return definition.model_copy(update={"parameters": {**schema, "properties": kept, "required": required}})
+
+
+async def _invoke(
+    tools: ToolRunner,
+    group: ToolGroup,
+    name: str,
+    given: JsonObject,
+    caller: Caller,
+    session_id: str,
+    arguments: Mapping[str, Any],
+) -> ToolResult:
+    return await tools.invoke_tool(group, name, {**arguments, **given}, caller, session_id=session_id)

@@ -1,0 +1,81 @@
+"""Keeping a conversation within the model's window.
+
+What is left out is whole: an exchange (a user's message with everything up to the next one) of the history, oldest
+first; then, of the turn under way, an answer that called tools together with its results. A call is never split from
+its result, and neither the instructions nor what the user says now is ever left out.
+
+Tokens are estimated from characters, because most providers count only while they answer. The estimate errs on the
+side of sending: a provider that then refuses says so with ContextOverflow, and less is sent.
+"""
+
+from collections.abc import Sequence
+
+from llama_stack.api.inference import Sampling
+from llama_stack.api.messages import AssistantMessage, Message, TextPart, ToolMessage, UserMessage
+from llama_stack.api.tools import ToolDefinition
+
+CHARACTERS_PER_TOKEN = 3.5
+TOKENS_PER_MESSAGE = 6
+TOKENS_PER_IMAGE = 600
+ANSWER_SHARE = 0.25
+"""Part of the window kept free for the answer where no length was asked for."""
+
+
+def estimated_tokens(messages: Sequence[Message], tools: Sequence[ToolDefinition] = ()) -> int:
+    """About how many tokens these messages and tool definitions take."""
+    characters = sum(len(tool.model_dump_json(exclude_none=True)) for tool in tools)
+    parts = 0
+    for message in messages:
+        content = message.content
+        if isinstance(content, str):
+            characters += len(content)
+        else:
+            for part in content or ():
+                if isinstance(part, TextPart):
+                    characters += len(part.text)
+                else:
+                    parts += 1
+        if isinstance(message, AssistantMessage):
+            characters += sum(len(call.name) + len(call.arguments) for call in message.tool_calls)
+    return int(characters / CHARACTERS_PER_TOKEN) + len(messages) * TOKENS_PER_MESSAGE + parts * TOKENS_PER_IMAGE
+
+
+def prompt_limit(context_length: int, sampling: Sampling) -> int:
+    """Tokens that the prompt may take."""
+    answer = sampling.max_tokens or int(context_length * ANSWER_SHARE)
+    return max(context_length - answer, context_length // 8)
+
+
+def without_oldest(messages: list[Message], now: int) -> tuple[list[Message], int] | None:
+    """The messages without their oldest whole part, and where the turn under way then begins.
+
+    now: position of the first message of the turn under way. None when nothing more can be left out.
+    """
+    said = [position for position, message in enumerate(messages[:now]) if isinstance(message, UserMessage)]
+    if said:
+        end = said[1] if len(said) > 1 else now
+        return [*messages[: said[0]], *messages[end:]], now - (end - said[0])
+    calling = [
+        position
+        for position, message in enumerate(messages)
+        if position >= now and isinstance(message, AssistantMessage) and message.tool_calls
+    ]
+    # The latest results are what the model is asked about.
+    if len(calling) < 2:
+        return None
+    end = calling[0] + 1
+    while isinstance(messages[end], ToolMessage):
+        end += 1
+    return [*messages[: calling[0]], *messages[end:]], now
+
+
+def fitted(
+    messages: list[Message], now: int, limit_tokens: int, tools: Sequence[ToolDefinition]
+) -> tuple[list[Message], int]:
+    """As many of the messages as fit the limit, and where the turn under way begins among them."""
+    while estimated_tokens(messages, tools) > limit_tokens:
+        shorter = without_oldest(messages, now)
+        if shorter is None:
+            break
+        messages, now = shorter
+    return messages, now

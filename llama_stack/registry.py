@@ -1,0 +1,118 @@
+"""The registry of a running stack: the distribution's own resources, and those its callers have registered."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from llama_stack.api.common import Caller
+from llama_stack.api.resources import MemoryBank, Model, Resource, Shield
+from llama_stack.api.stack import ResourceT
+from llama_stack.api.tools import ToolGroup
+from llama_stack.errors import Conflict, InvalidRequest, NotFound
+
+if TYPE_CHECKING:
+    from llama_stack.storage import Database, ResourceStore
+
+APIS: Mapping[type[Resource], str] = {Model: "inference", Shield: "safety", MemoryBank: "memory", ToolGroup: "tools"}
+NAMES: Mapping[type[Resource], str] = {
+    Model: "model",
+    Shield: "shield",
+    MemoryBank: "memory bank",
+    ToolGroup: "tool group",
+}
+
+
+class ResourceRegistry:
+    """Fulfils `api.stack.Registry`.
+
+    own: the distribution's resources by kind and identifier. providers: ids of the open providers by API.
+    database: opens the stack's database; it is touched only for what the distribution does not know.
+    """
+
+    def __init__(
+        self,
+        own: Mapping[type[Resource], Mapping[str, Resource]],
+        providers: Mapping[str, list[str]],
+        database: "Callable[[], Awaitable[Database]]",
+    ) -> None:
+        self._own = own
+        self._providers = providers
+        self._database = database
+
+    async def resources(self, kind: type[ResourceT], caller: Caller) -> list[ResourceT]:
+        own = [resource for resource in self._own.get(kind, {}).values() if isinstance(resource, kind)]
+        store = await self._store()
+        after: str | None = None
+        while True:
+            page = await store.page(kind, caller, limit=1000, after=after)
+            own.extend(page.entries)
+            if page.next_after is None:
+                return own
+            after = page.next_after
+
+    async def resource(self, kind: type[ResourceT], identifier: str, caller: Caller) -> ResourceT:
+        own = self._own.get(kind, {}).get(identifier)
+        if isinstance(own, kind):
+            return own
+        try:
+            return await (await self._store()).get(kind, identifier, caller)
+        except (NotFound, InvalidRequest):
+            raise await self._not_found(kind, identifier, caller) from None
+
+    async def registered(self, kind: type[ResourceT], identifier: str, caller: Caller) -> ResourceT:
+        """What the caller has registered itself. Raises NotFound."""
+        return await (await self._store()).get(kind, identifier, caller)
+
+    async def register(self, resource: ResourceT, caller: Caller) -> ResourceT:
+        name = NAMES[type(resource)]
+        if resource.identifier in self._own.get(type(resource), {}):
+            raise Conflict(f"{name} {resource.identifier!r} belongs to the distribution", param="identifier")
+        provider_id = self._chosen(APIS[type(resource)], name, resource.provider_id)
+        chosen = resource.model_copy(
+            update={
+                "provider_id": provider_id,
+                "provider_resource_id": resource.provider_resource_id or resource.identifier,
+            }
+        )
+        if isinstance(chosen, ToolGroup):
+            chosen.from_caller = True
+        await (await self._store()).register(chosen, caller)
+        return chosen
+
+    def _chosen(self, api: str, name: str, provider_id: str) -> str:
+        there = self._providers.get(api, [])
+        known = ", ".join(there) or "none"
+        if provider_id and provider_id not in there:
+            raise InvalidRequest(
+                f"there is no provider {provider_id!r} for a {name}; there are: {known}", param="provider_id"
+            )
+        if not provider_id and len(there) != 1:
+            raise InvalidRequest(
+                f"provider_id is needed: this stack has {len(there)} providers for a {name} ({known})",
+                param="provider_id",
+            )
+        return provider_id or there[0]
+
+    async def unregister(self, kind: type[ResourceT], identifier: str, caller: Caller) -> None:
+        if identifier in self._own.get(kind, {}):
+            raise Conflict(
+                f"{NAMES[kind]} {identifier!r} belongs to the distribution; take it out of its file",
+                param="identifier",
+            )
+        try:
+            await (await self._store()).unregister(kind, identifier, caller)
+        except NotFound:
+            raise await self._not_found(kind, identifier, caller) from None
+
+    async def _store(self) -> "ResourceStore":
+        # A stack that keeps nothing does not load a database's driver.
+        from llama_stack.storage import ResourceStore
+
+        return ResourceStore(await self._database())
+
+    async def _not_found(self, kind: type[ResourceT], identifier: str, caller: Caller) -> NotFound:
+        names = [resource.identifier for resource in await self.resources(kind, caller)]
+        nearest = get_close_matches(identifier, names, n=1)
+        hint = f"did you mean {nearest[0]!r}?" if nearest else f"there are: {', '.join(sorted(names)[:20]) or 'none'}"
+        name = NAMES[kind]
+        return NotFound(f"there is no {name} {identifier!r}; {hint}", code=f"{name.replace(' ', '_')}_not_found")
