@@ -49,8 +49,9 @@ class BraveSearch:
         }
         if self._config.country is not None:
             parameters["country"] = self._config.country
-        headers = {"accept": "application/json", "x-subscription-token": key}
-        answer = await self._service.ask_json("GET", "web/search", key=key, headers=headers, query=parameters)
+        answer = await self._service.ask_json(
+            "GET", "web/search", key=key, headers={"x-subscription-token": key}, query=parameters
+        )
         return search_result(asked, pages_of(answer), self._config, note)
 
 

@@ -77,7 +77,8 @@ class Upstream:
         method, path, _ = head[0].split(" ")
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
         body = await reader.readexactly(int(headers.get("content-length", 0)))
-        self.received.append(Received(method, path, headers, orjson.loads(body) if body else None))
+        is_json = headers.get("content-type", "").startswith("application/json")
+        self.received.append(Received(method, path, headers, orjson.loads(body) if body and is_json else body or None))
         self.asked.set()
         reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
         if reply.raw_head is not None:

@@ -259,7 +259,7 @@ async def test_a_bad_key(home: Path, caller: Caller, reply: Reply, status: int) 
     async with brave(home, reply) as (tools, upstream):
         result = await ask(tools, "q", caller)
     assert (result.is_error, result.metadata) == (True, {"code": "invalid_api_key", "status": status})
-    assert f"did not accept the API key (status {status}: " in words(result)
+    assert f"did not accept the API key (answered {status}: " in words(result)
     assert "BRAVE_SEARCH_API_KEY" in words(result)
     assert len(upstream.received) == 1
 

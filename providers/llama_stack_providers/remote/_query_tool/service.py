@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 import orjson
 
 from llama_stack.api.common import Caller, JsonObject
-from llama_stack.errors import InvalidRequest, NotAuthenticated, ProviderFailed, ProviderTimeout, StackError
+from llama_stack.errors import (
+    InvalidRequest,
+    NotAuthenticated,
+    ProviderFailed,
+    ProviderTimeout,
+    RateLimited,
+    StackError,
+)
 from llama_stack.provider import Ground
 from llama_stack.wire.openai_errors import upstream_error
 from llama_stack_providers.remote._openai.failures import partner_failures
@@ -32,12 +39,16 @@ MAX_PAUSE_S = 5.0
 
 @dataclass(frozen=True)
 class Vendor:
-    """name: for messages. url: where its API begins. variable, credential: where a key is looked for."""
+    """name: for messages. url: where its API begins. variable, credential: where a key is looked for.
+
+    used_up: statuses by which it says that what the plan allows is used up.
+    """
 
     name: str
     url: str
     variable: str
     credential: str
+    used_up: tuple[int, ...] = (402,)
 
 
 @dataclass(frozen=True)
@@ -113,7 +124,7 @@ class Service:
             except TimeoutError as error:
                 raise ProviderTimeout(f"{self._vendor.name} did not answer within {self._timeout_s:g} s") from error
 
-        with partner_failures(self._vendor.name, self._http.base_url.host, (key,)):
+        with self.failures(key):
             reply = await attempt()
             if (reply.status == 429 or reply.status >= 500) and reply.status not in answers:
                 wait_s = self._wait_s(reply)
@@ -135,10 +146,15 @@ class Service:
         key: str,
         headers: Mapping[str, str],
         query: Mapping[str, str] | None = None,
-        content: bytes = b"",
+        body: JsonObject | None = None,
     ) -> JsonObject:
         """As `ask`, for a service that answers with a JSON object. Raises ProviderFailed for anything else."""
-        reply = await self.ask(method, path, key=key, headers=headers, query=query, content=content)
+        sent = {"accept": "application/json", **headers}
+        content = b""
+        if body is not None:
+            sent["content-type"] = "application/json"
+            content = orjson.dumps(body)
+        reply = await self.ask(method, path, key=key, headers=sent, query=query, content=content)
         try:
             parsed = orjson.loads(reply.body)
         except orjson.JSONDecodeError:
@@ -148,12 +164,16 @@ class Service:
             raise ProviderFailed(f"{self._vendor.name} sent JSON that is no object")
         return parsed
 
-    def refused_key(self, status: int, message: str = "") -> ProviderFailed:
-        """The error of a key that the vendor does not accept."""
+    def failures(self, key: str) -> AbstractContextManager[None]:
+        """Turns what the network raises into this framework's errors, and keeps the key out of every message."""
+        return partner_failures(self._vendor.name, self._http.base_url.host, (key,))
+
+    def refused_key(self, why: str, status: int) -> ProviderFailed:
+        """The error of a key that the vendor does not accept. status: the one it is to keep."""
         vendor = self._vendor
         return ProviderFailed(
-            f"{vendor.name} did not accept the API key (status {status}{': ' if message else ''}{message}): check"
-            f" {vendor.variable} (config field api_key), or the credential {vendor.credential} of the request",
+            f"{vendor.name} did not accept the API key ({why}): check {vendor.variable} (config field api_key), or the"
+            f" credential {vendor.credential} of the request",
             upstream_status=status,
             code="invalid_api_key",
         )
@@ -169,7 +189,9 @@ class Service:
         wait_s = self._wait_s(reply)
         error = upstream_error(name, reply.status, reply.body, None if wait_s is None else str(wait_s))
         if reply.status in (401, 403) or error.code == "SUBSCRIPTION_TOKEN_INVALID":
-            return self.refused_key(reply.status, error.message.partition(": ")[2])
+            return self.refused_key(error.message.removeprefix(f"{name} "), reply.status)
+        if reply.status in self._vendor.used_up:
+            return RateLimited(f"{error.message}; what its plan allows is used up", code="quota_used_up")
         if wait_s is not None and reply.status == 429:
             error.message += f"; it can be asked again in {wait_s:.0f} s"
         return error

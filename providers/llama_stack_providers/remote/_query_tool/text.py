@@ -14,8 +14,16 @@ def clean(text: object) -> str:
     """
     if not isinstance(text, str):
         return ""
-    plain = html.unescape(_EMPHASIS.sub("", text))
-    return " ".join("".join(sign if sign.isprintable() else " " for sign in plain).split())
+    return _printable(html.unescape(_EMPHASIS.sub("", text)))
+
+
+def printable_lines(text: str) -> str:
+    """Plain text with its line breaks, at most one empty line between two lines; control characters are gone."""
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(map(_printable, text.splitlines()))).strip()
+
+
+def _printable(text: str) -> str:
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
 
 
 def cut(text: str, limit_bytes: int) -> str:

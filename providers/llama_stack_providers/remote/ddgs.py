@@ -1,0 +1,121 @@
+"""Web search without a key, through the PyPI package `ddgs`, which reads the result pages of search engines.
+
+There is no agreement with those engines behind it: their terms may forbid it, and they refuse callers they take for
+robots. So it runs only where a person has written `allow_scraping: true`. The package has a client of its own and
+blocks, so each search runs in one of a few threads, and goes past the stack's own HTTP door.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from llama_stack.api.common import Caller
+from llama_stack.api.tools import ToolResult, Tools
+from llama_stack.errors import ConfigError, ProviderFailed, ProviderTimeout, RateLimited
+from llama_stack.provider import InferenceFloor, ToolsProvider
+from llama_stack_providers.remote._query_tool.text import clean, cut
+from llama_stack_providers.remote._web_search.results import SearchSettings, fit_query, found, search_result
+
+MAX_SEARCHES = 4
+MAX_QUERY_CHARS = 400
+MAX_MESSAGE_BYTES = 500
+NOTHING_FOUND = "No results found."
+
+Find = Callable[[str], list[dict[str, Any]]]
+"""Gives the rows of one search; blocks. Raises what the package raises."""
+
+
+class Config(SearchSettings):
+    allow_scraping: bool = Field(
+        False, validate_default=True, description="must be true: says that you may read search engines' result pages"
+    )
+    engines: list[str] = Field(["duckduckgo"], min_length=1, description="engines to ask, or `auto` for all it knows")
+    region: str = Field("us-en", pattern="^[a-z]{2}-[a-z]{2}$", description="country and language of the results")
+    safesearch: Literal["off", "moderate", "on"] = Field("moderate", description="filter for adult content")
+
+    @field_validator("allow_scraping")
+    @classmethod
+    def _allowed(cls, allowed: bool) -> bool:
+        if not allowed:
+            raise ValueError(
+                "must be true, because this provider reads search engines' result pages, which their terms may forbid;"
+                " otherwise leave the provider out"
+            )
+        return allowed
+
+
+class DdgsSearch:
+    def __init__(self, find: Find, threads: ThreadPoolExecutor, config: Config) -> None:
+        self._find = find
+        self._threads = threads
+        self._config = config
+
+    async def search(self, query: str, caller: Caller) -> ToolResult:
+        """Cancelling it ends the wait at once; a search already under way ends by its own time limit, unheard."""
+        from ddgs.exceptions import DDGSException, RatelimitException, TimeoutException
+
+        asked, note = fit_query(query, MAX_QUERY_CHARS)
+        try:
+            async with asyncio.timeout(self._config.timeout_s):
+                rows = await asyncio.get_running_loop().run_in_executor(self._threads, self._find, asked)
+        except RatelimitException as error:
+            raise RateLimited("the search engines want fewer questions for a while") from error
+        except (TimeoutError, TimeoutException) as error:
+            raise ProviderTimeout(f"the search engines did not answer within {self._config.timeout_s:g} s") from error
+        except DDGSException as error:
+            if str(error) != NOTHING_FOUND:
+                told = cut(clean(str(error)), MAX_MESSAGE_BYTES)
+                raise ProviderFailed(f"the search engines did not answer: {told}") from error
+            rows = []
+            note = "The engines may also have refused to answer: they do not always say so."
+        pages = [found(row.get("title"), row.get("href"), row.get("body")) for row in rows]
+        return search_result(asked, pages, self._config, note)
+
+
+def _finder(config: Config) -> Find:
+    """The package's search by these settings. Raises ConfigError for an engine it does not know."""
+    try:
+        from ddgs import DDGS
+        from ddgs.engines import ENGINES
+    except ImportError as error:
+        raise ConfigError("remote::ddgs needs the package ddgs", remedy="pip install 'llama-stack[ddgs]'") from error
+    known = [*ENGINES["text"], "auto"]
+    for engine in config.engines:
+        # The package itself would ask all the others instead.
+        if engine not in known:
+            raise ConfigError(f"engines: ddgs knows no {engine!r}; it knows {', '.join(known)}")
+
+    def find(query: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = DDGS(timeout=max(1, round(config.timeout_s))).text(
+            query,
+            region=config.region,
+            safesearch=config.safesearch,
+            max_results=config.max_results,
+            backend=",".join(config.engines),
+        )
+        return rows
+
+    return find
+
+
+@asynccontextmanager
+async def open_ddgs(config: Config, floor: InferenceFloor) -> AsyncIterator[Tools]:
+    from llama_stack_providers.remote._web_search.tools import web_search
+
+    threads = ThreadPoolExecutor(MAX_SEARCHES, thread_name_prefix="ddgs")
+    try:
+        yield web_search(DdgsSearch(_finder(config), threads, config).search)
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
+
+
+provider = ToolsProvider(
+    summary="Web search without a key, by reading search engines' pages (opt-in)",
+    config=Config,
+    open=open_ddgs,
+    requires=("ddgs>=9",),
+)
