@@ -11,7 +11,7 @@ from llama_stack.server.errors import add_error_handlers
 from llama_stack.server.openapi import openapi_document
 from llama_stack.server.options import ServerOptions
 from llama_stack.server.plain import PlainApp
-from llama_stack.server.routes import chat, classic_inference, completions, embeddings, models, system
+from llama_stack.server.routes import chat, classic_inference, completions, embeddings, models, safety, system
 
 _DESCRIPTION = "One interface for applications built on Llama models. The OpenAI routes keep OpenAI's wire shape."
 
@@ -49,6 +49,8 @@ def create_app(stack: ServedStack, options: ServerOptions | None = None) -> Fast
         models.routes(stack),
         system.routes(stack, app),
         classic_inference.routes(stack, options),
+        safety.routes(stack, options),
+        safety.moderation_routes(stack, options),
     )
     for family in families:
         # Flat, not nested as include_router may do it: the list of routes is read for hints and by /v1/inspect/routes.
