@@ -14,6 +14,7 @@ from llama_stack.api.common import Caller, Page
 from llama_stack.errors import Conflict, InvalidRequest, NotFound
 from llama_stack.storage.columns import as_json, new_id, now
 from llama_stack.storage.database import Database
+from llama_stack.storage.holders import new_holder
 from llama_stack.storage.pages import rows_by_time
 from llama_stack.storage.tables import agents, sessions, steps, turns
 from llama_stack.storage.turns import (
@@ -21,10 +22,10 @@ from llama_stack.storage.turns import (
     STEP,
     OpenTurn,
     TurnState,
+    free_dead,
     held,
     input_as_json,
     is_free,
-    new_holder,
     read_turn,
 )
 
@@ -91,7 +92,7 @@ class AgentStore:
             if row is None:
                 raise _no_session(session_id)
             of_session = (turns.c.session_id == session_id) & (turns.c.owner == caller.owner)
-            return _read_session(row, await _read_turns(connection, of_session))
+            return _read_session(row, await read_turns(connection, of_session))
 
     async def sessions(
         self, agent_id: str, caller: Caller, *, limit: int = 100, after: str | None = None
@@ -152,6 +153,7 @@ class AgentStore:
             .values(state=TurnState.RUNNING, holder=holder, held_until=now() + LEASE)
         )
         async with self._database.write() as connection:
+            await free_dead(connection, _own_turn(session_id, turn_id, caller))
             is_ours = (await connection.execute(statement)).rowcount == 1
             turn = await _read_one_turn(connection, session_id, turn_id, caller)
             if not is_ours and turn.end_reason is not None:
@@ -168,6 +170,7 @@ async def _insert_turn(connection: AsyncConnection, turn: Turn, caller: Caller, 
     if (await connection.execute(own)).one_or_none() is None:
         raise _no_session(turn.session_id)
     moment = now()
+    await free_dead(connection, turns.c.session_id == turn.session_id)
     unfinished = (turns.c.session_id == turn.session_id) & (turns.c.state != TurnState.COMPLETED)
     left_behind = {"state": TurnState.COMPLETED, "end_reason": "interrupted", "holder": None, "completed_at": moment}
     await connection.execute(update(turns).where(unfinished, is_free(moment)).values(left_behind))
@@ -195,13 +198,13 @@ async def _insert_turn(connection: AsyncConnection, turn: Turn, caller: Caller, 
 
 
 async def _read_one_turn(connection: AsyncConnection, session_id: str, turn_id: str, caller: Caller) -> Turn:
-    found = await _read_turns(connection, _own_turn(session_id, turn_id, caller))
+    found = await read_turns(connection, _own_turn(session_id, turn_id, caller))
     if not found:
         raise NotFound(f"session {session_id!r} has no turn {turn_id!r}", param="turn_id")
     return found[0]
 
 
-async def _read_turns(connection: AsyncConnection, which: ColumnElement[bool]) -> list[Turn]:
+async def read_turns(connection: AsyncConnection, which: ColumnElement[bool]) -> list[Turn]:
     """The turns in their order, each with its steps in theirs."""
     of_turns: Select[Any] = (
         select(steps.c.turn_id, steps.c.body)

@@ -26,8 +26,9 @@ async def rows_by_time(
     *,
     limit: int,
     after: str | None,
+    newest_first: bool = False,
 ) -> list[Any]:
-    """Up to limit + 1 rows of the query, oldest first; `identity` tells rows of the same moment apart.
+    """Up to limit + 1 rows of the query, by time; `identity` tells rows of the same moment apart.
 
     Raises InvalidRequest when the query has no row `after`, such as one deleted since.
     """
@@ -36,5 +37,9 @@ async def rows_by_time(
         last = (await connection.execute(query.with_only_columns(moment).where(identity == after))).scalar()
         if last is None:
             raise InvalidRequest(f"after: there is no {after!r} in this list (any more)", param="after")
-        query = query.where(or_(moment > last, and_(moment == last, identity > after)))
-    return list((await connection.execute(query.order_by(moment, identity).limit(limit + 1))).all())
+        if newest_first:
+            query = query.where(or_(moment < last, and_(moment == last, identity < after)))
+        else:
+            query = query.where(or_(moment > last, and_(moment == last, identity > after)))
+    order = (moment.desc(), identity.desc()) if newest_first else (moment, identity)
+    return list((await connection.execute(query.order_by(*order).limit(limit + 1))).all())

@@ -4,6 +4,7 @@ Every row has an owner, and every query of a store asks for it.
 """
 
 from sqlalchemy import (
+    Boolean,
     CheckConstraint,
     Column,
     ForeignKey,
@@ -92,6 +93,82 @@ steps = Table(
     Column("created_at", UtcDateTime, nullable=False),
     PrimaryKeyConstraint("turn_id", "sequence"),
     UniqueConstraint("turn_id", "step_id", name="steps_once"),
+)
+
+responses = Table(
+    "responses",
+    metadata,
+    Column("response_id", Name("response_id"), primary_key=True),
+    Column("owner", Name("owner"), nullable=False),
+    Column("session_id", Name("session_id"), ForeignKey("sessions.session_id", ondelete="CASCADE"), nullable=False),
+    Column("turn_id", Name("turn_id"), nullable=False),
+    Column("root_id", Name("root_id"), nullable=False),
+    Column("previous_response_id", Name("previous_response_id")),
+    Column("conversation_id", Name("conversation")),
+    Column("model", Name("model"), nullable=False),
+    Column("status", Enumeration, nullable=False),
+    Column("is_background", Boolean, nullable=False),
+    Column("request", Document, nullable=False),
+    Column("body", Document),
+    Column("created_at", UtcDateTime, nullable=False),
+    Index("responses_by_owner", "owner", "created_at", "response_id"),
+    Index("responses_by_session", "session_id"),
+    Index(
+        "unfinished_responses",
+        "created_at",
+        sqlite_where=text("status IN ('queued', 'in_progress')"),
+        postgresql_where=text("status IN ('queued', 'in_progress')"),
+    ),
+)
+
+response_events = Table(
+    "response_events",
+    metadata,
+    Column("response_id", Name("response_id"), ForeignKey("responses.response_id", ondelete="CASCADE"), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("owner", Name("owner"), nullable=False),
+    Column("body", Document, nullable=False),
+    PrimaryKeyConstraint("response_id", "position"),
+)
+
+conversations = Table(
+    "conversations",
+    metadata,
+    Column("conversation_id", Name("conversation"), primary_key=True),
+    Column("owner", Name("owner"), nullable=False),
+    Column("session_id", Name("session_id"), ForeignKey("sessions.session_id", ondelete="CASCADE"), nullable=False),
+    Column("metadata", Document, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+conversation_items = Table(
+    "conversation_items",
+    metadata,
+    Column(
+        "conversation_id",
+        Name("conversation"),
+        ForeignKey("conversations.conversation_id", ondelete="CASCADE"),
+        nullable=False,
+    ),
+    Column("position", Integer, nullable=False),
+    Column("owner", Name("owner"), nullable=False),
+    Column("item_id", Name("item_id"), nullable=False),
+    Column("body", Document, nullable=False),
+    PrimaryKeyConstraint("conversation_id", "position"),
+    UniqueConstraint("conversation_id", "item_id", name="conversation_items_once"),
+)
+
+chat_completions = Table(
+    "chat_completions",
+    metadata,
+    Column("completion_id", Name("completion_id"), primary_key=True),
+    Column("owner", Name("owner"), nullable=False),
+    Column("model", Name("model"), nullable=False),
+    Column("metadata", Document, nullable=False),
+    Column("messages", Document, nullable=False),
+    Column("body", Document, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Index("chat_completions_by_owner", "owner", "created_at", "completion_id"),
 )
 
 key_values = Table(

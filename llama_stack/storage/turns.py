@@ -2,7 +2,8 @@
 
 Only one process may write a turn, and a process can die at any moment. So a running turn is held on a lease that its
 holder renews while it works. Once the lease has run out, the turn can be taken up again where its last stored step
-left it, or be left behind by a new turn. Each holding has its own token: a holder that was only slow, and comes back
+left it, or be left behind by a new turn; so it can at once when its holder was a process of this machine that is
+gone. Each holding has its own token: a holder that was only slow, and comes back
 after its turn was taken, can no longer write (https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html).
 """
 
@@ -14,16 +15,18 @@ from enum import StrEnum
 from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import ColumnElement, and_, insert, or_, update
+from sqlalchemy import ColumnElement, and_, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from llama_stack.api.agents import InferenceStep, Step, Turn, TurnSettings
 from llama_stack.api.common import Caller
 from llama_stack.api.inference import Usage
 from llama_stack.api.messages import AssistantMessage, ToolMessage, UserMessage
 from llama_stack.errors import Conflict, InvalidRequest, ProviderUnavailable
-from llama_stack.storage.columns import as_json, new_id, now
+from llama_stack.storage.columns import as_json, now
 from llama_stack.storage.database import Database
+from llama_stack.storage.holders import is_dead
 from llama_stack.storage.tables import steps, turns
 
 LEASE = timedelta(seconds=30)
@@ -170,8 +173,15 @@ def is_free(moment: datetime) -> ColumnElement[bool]:
     return or_(turns.c.state == TurnState.AWAITING, turns.c.held_until.is_(None), turns.c.held_until < moment)
 
 
-def new_holder() -> str:
-    return new_id("holder")
+async def free_dead(connection: AsyncConnection, which: ColumnElement[bool]) -> None:
+    """Let go of the turns among these whose holder's process is gone; their leases need not run out."""
+    query = select(turns.c.turn_id, turns.c.holder).where(
+        which, turns.c.state == TurnState.RUNNING, turns.c.holder.is_not(None)
+    )
+    for turn_id, holder in (await connection.execute(query)).all():
+        if is_dead(holder):
+            still = (turns.c.turn_id == turn_id) & (turns.c.holder == holder)
+            await connection.execute(update(turns).where(still).values(holder=None, held_until=None))
 
 
 def input_as_json(turn: Turn) -> str:

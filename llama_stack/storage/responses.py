@@ -1,0 +1,302 @@
+"""Responses and their logs of events.
+
+A response is one turn of a session, and its row says what else it is: what it continues, what was asked, and, once it
+has ended, the whole response object. The sessions hang under one agent of kind "responses" for each owner.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, delete, exists, func, insert, literal, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from llama_stack.api.agents import AgentConfig, Turn
+from llama_stack.api.common import Caller, JsonObject, Page
+from llama_stack.api.responses import ListOrder, ResponseRequest
+from llama_stack.errors import InvalidRequest, NotFound
+from llama_stack.storage.agents import read_turns
+from llama_stack.storage.columns import as_json, now
+from llama_stack.storage.database import Database
+from llama_stack.storage.pages import rows_by_time
+from llama_stack.storage.tables import agents, conversations, response_events, responses, sessions, turns
+from llama_stack.storage.turns import LEASE, TurnState, is_free
+
+AGENT_KIND = "responses"
+MAX_CHAIN = 1000
+"""Responses that one may continue, all of which are read for the next."""
+UNFINISHED = ("queued", "in_progress")
+
+
+@dataclass(frozen=True)
+class StoredResponse:
+    """root_id: the first response of the chain, or the conversation; tools that keep state keep it by this id.
+
+    body: the response object with everything in it; None until it has ended.
+    """
+
+    response_id: str
+    owner: str
+    session_id: str
+    turn_id: str
+    root_id: str
+    request: ResponseRequest
+    status: str
+    created_at: datetime
+    body: JsonObject | None = None
+
+    @property
+    def is_unfinished(self) -> bool:
+        return self.status in UNFINISHED
+
+
+class ResponseStore:
+    """Every method but `abandoned` sees the caller's own rows only: another owner's id is NotFound."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(self, record: StoredResponse, caller: Caller) -> None:
+        """Keep a new response, with a session for it unless it belongs to a conversation's."""
+        request = record.request
+        row = {
+            "response_id": record.response_id,
+            "owner": caller.owner,
+            "session_id": record.session_id,
+            "turn_id": record.turn_id,
+            "root_id": record.root_id,
+            "previous_response_id": request.previous_response_id,
+            "conversation_id": request.conversation,
+            "model": request.model,
+            "status": record.status,
+            "is_background": request.background,
+            "request": as_json(request),
+            "created_at": record.created_at,
+        }
+        async with self._database.write() as connection:
+            if request.conversation is None:
+                await insert_session(self._database, connection, record.session_id, record.created_at, caller)
+            await connection.execute(insert(responses).values(row))
+
+    async def response(self, response_id: str, caller: Caller) -> StoredResponse:
+        """Raises NotFound."""
+        async with self._database.read() as connection:
+            row = (await connection.execute(select(responses).where(_own(response_id, caller)))).one_or_none()
+        if row is None:
+            raise no_response(response_id)
+        return _read(row)
+
+    async def turn(self, record: StoredResponse, caller: Caller) -> Turn | None:
+        """The turn a response was made in; None where it has not begun."""
+        async with self._database.read() as connection:
+            found = await read_turns(connection, (turns.c.turn_id == record.turn_id) & (turns.c.owner == caller.owner))
+        return found[0] if found else None
+
+    async def chain(self, response_id: str, caller: Caller) -> list[tuple[StoredResponse, Turn]]:
+        """The response and all it continues, oldest first, each with its turn.
+
+        Raises NotFound where one of them is missing, InvalidRequest where there are more than MAX_CHAIN or one has
+        not been completed.
+        """
+        links = (
+            select(responses.c.response_id, responses.c.previous_response_id, literal(1).label("depth"))
+            .where(_own(response_id, caller))
+            .cte("links", recursive=True)
+        )
+        links = links.union_all(
+            select(responses.c.response_id, responses.c.previous_response_id, links.c.depth + 1).where(
+                responses.c.response_id == links.c.previous_response_id,
+                responses.c.owner == caller.owner,
+                links.c.depth <= MAX_CHAIN,
+            )
+        )
+        query = select(responses).join(links, responses.c.response_id == links.c.response_id)
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query.order_by(links.c.depth.desc()))).all()
+            _check_chain(rows, response_id)
+            of_chain = turns.c.turn_id.in_([row.turn_id for row in rows]) & (turns.c.owner == caller.owner)
+            found = {turn.turn_id: turn for turn in await read_turns(connection, of_chain)}
+        records = [_read(row) for row in rows]
+        return [(record, found[record.turn_id]) for record in records if record.turn_id in found]
+
+    async def begin(self, response_id: str, caller: Caller) -> None:
+        """A queued response is now in progress."""
+        statement = update(responses).where(_own(response_id, caller), responses.c.status == "queued")
+        async with self._database.write() as connection:
+            await connection.execute(statement.values(status="in_progress"))
+
+    async def finish(self, response_id: str, body: JsonObject, caller: Caller) -> bool:
+        """Keep the response as it ended; False for one that had ended already or was deleted."""
+        unfinished = _own(response_id, caller) & responses.c.status.in_(UNFINISHED)
+        values = {"status": body["status"], "body": json.dumps(body)}
+        async with self._database.write() as connection:
+            return (await connection.execute(update(responses).where(unfinished).values(values))).rowcount == 1
+
+    async def take_away(self, record: StoredResponse, caller: Caller) -> None:
+        """End the response's turn, whoever works on it: they are told at their next write."""
+        statement = update(turns).where(
+            turns.c.turn_id == record.turn_id, turns.c.owner == caller.owner, turns.c.state != TurnState.COMPLETED
+        )
+        values = {"state": TurnState.COMPLETED, "end_reason": "interrupted", "holder": None, "completed_at": now()}
+        async with self._database.write() as connection:
+            await connection.execute(statement.values(values))
+
+    async def page(
+        self, caller: Caller, *, limit: int, after: str | None, order: ListOrder, model: str | None
+    ) -> Page[StoredResponse]:
+        query = select(responses).where(responses.c.owner == caller.owner)
+        if model is not None:
+            query = query.where(responses.c.model == model)
+        async with self._database.read() as connection:
+            rows = await rows_by_time(
+                connection,
+                query,
+                responses.c.created_at,
+                responses.c.response_id,
+                limit=limit,
+                after=after,
+                newest_first=order == "desc",
+            )
+        entries = [_read(row) for row in rows[:limit]]
+        return Page(entries=entries, next_after=entries[-1].response_id if len(rows) > limit else None)
+
+    async def delete(self, record: StoredResponse, caller: Caller) -> None:
+        """Delete the response and its turn; whoever works on it is told at the next write."""
+        async with self._database.write() as connection:
+            if (await connection.execute(delete(responses).where(_own(record.response_id, caller)))).rowcount == 0:
+                raise no_response(record.response_id)
+            await connection.execute(
+                delete(turns).where(turns.c.turn_id == record.turn_id, turns.c.owner == caller.owner)
+            )
+            await delete_unused_session(connection, record.session_id)
+
+    async def abandoned(self, limit: int = 100) -> list[StoredResponse]:
+        """Background responses of every owner that nobody works on, oldest first."""
+        moment = now()
+        of_response = turns.c.turn_id == responses.c.turn_id
+        never_begun = ~exists(select(turns.c.turn_id).where(of_response)) & (responses.c.created_at < moment - LEASE)
+        let_go = exists(select(turns.c.turn_id).where(of_response, is_free(moment)))
+        query = (
+            select(responses)
+            .where(responses.c.status.in_(UNFINISHED), responses.c.is_background, or_(never_begun, let_go))
+            .order_by(responses.c.created_at)
+            .limit(limit)
+        )
+        async with self._database.read() as connection:
+            return [_read(row) for row in (await connection.execute(query)).all()]
+
+    # --- events ----------------------------------------------------------------------------------------------------
+
+    async def add_events(self, response_id: str, events: Sequence[JsonObject], caller: Caller) -> None:
+        """Add numbered events to the response's log. Raises NotFound once the response was deleted."""
+        row = {
+            "response_id": response_id,
+            "position": events[0]["sequence_number"],
+            "owner": caller.owner,
+            "body": json.dumps(list(events)),
+        }
+        async with self._database.write() as connection:
+            if (await connection.execute(select(responses.c.response_id).where(_own(response_id, caller)))).first():
+                await connection.execute(insert(response_events).values(row))
+                return
+        raise no_response(response_id)
+
+    async def events(self, response_id: str, caller: Caller, *, from_number: int = 0) -> list[JsonObject]:
+        """Logged events from about that number on: whole batches, so some earlier ones may be among them."""
+        own = (response_events.c.response_id == response_id) & (response_events.c.owner == caller.owner)
+        first = select(func.max(response_events.c.position)).where(own, response_events.c.position <= from_number)
+        query = select(response_events.c.body).where(own).order_by(response_events.c.position)
+        async with self._database.read() as connection:
+            begin = (await connection.execute(first)).scalar()
+            if begin is not None:
+                query = query.where(response_events.c.position >= begin)
+            rows = (await connection.execute(query)).scalars().all()
+        return [event for row in rows for event in json.loads(row)]
+
+    async def clear_events(self, response_id: str, caller: Caller) -> int:
+        """Empty the log of a response that is begun again; returns the number that follows all it held."""
+        own = (response_events.c.response_id == response_id) & (response_events.c.owner == caller.owner)
+        logged = await self.events(response_id, caller)
+        async with self._database.write() as connection:
+            await connection.execute(delete(response_events).where(own))
+        return logged[-1]["sequence_number"] + 1 if logged else 0
+
+
+async def insert_session(
+    database: Database, connection: AsyncConnection, session_id: str, moment: datetime, caller: Caller
+) -> None:
+    """A session under the owner's agent of responses, which is made with the first one."""
+    agent_id = f"agent_responses_{hashlib.sha256(caller.owner.encode()).hexdigest()[:32]}"
+    agent = {
+        "agent_id": agent_id,
+        "owner": caller.owner,
+        "config": as_json(AgentConfig(model="as each response says")),
+        "created_at": moment,
+        "kind": AGENT_KIND,
+    }
+    await connection.execute(database.insert(agents).values(agent).on_conflict_do_nothing(index_elements=["agent_id"]))
+    session = {
+        "session_id": session_id,
+        "owner": caller.owner,
+        "agent_id": agent_id,
+        "name": AGENT_KIND,
+        "started_at": moment,
+    }
+    await connection.execute(insert(sessions).values(session))
+
+
+async def delete_unused_session(connection: AsyncConnection, session_id: str) -> None:
+    """Delete a session that no response and no conversation needs any more."""
+    used = or_(
+        exists(select(responses.c.response_id).where(responses.c.session_id == session_id)),
+        exists(select(conversations.c.conversation_id).where(conversations.c.session_id == session_id)),
+    )
+    await connection.execute(delete(sessions).where(sessions.c.session_id == session_id, ~used))
+
+
+def _check_chain(rows: Sequence[Any], response_id: str) -> None:
+    if not rows:
+        raise no_response(response_id, param="previous_response_id")
+    if len(rows) > MAX_CHAIN:
+        raise InvalidRequest(
+            f"previous_response_id: more than {MAX_CHAIN} responses stand before {response_id!r}; "
+            "compact the conversation and begin a new chain",
+            param="previous_response_id",
+        )
+    if rows[0].previous_response_id is not None:
+        raise NotFound(
+            f"previous_response_id: {rows[0].previous_response_id!r}, which {response_id!r} continues, was deleted",
+            param="previous_response_id",
+        )
+    for row in rows:
+        if row.status not in ("completed", "incomplete"):
+            raise InvalidRequest(
+                f"previous_response_id: the response {row.response_id!r} is {row.status}; only one that was completed "
+                "can be continued",
+                param="previous_response_id",
+            )
+
+
+def _read(row: Any) -> StoredResponse:
+    return StoredResponse(
+        response_id=row.response_id,
+        owner=row.owner,
+        session_id=row.session_id,
+        turn_id=row.turn_id,
+        root_id=row.root_id,
+        request=ResponseRequest.model_validate_json(row.request),
+        status=row.status,
+        created_at=row.created_at,
+        body=json.loads(row.body) if row.body is not None else None,
+    )
+
+
+def _own(response_id: str, caller: Caller) -> ColumnElement[bool]:
+    return (responses.c.response_id == response_id) & (responses.c.owner == caller.owner)
+
+
+def no_response(response_id: str, param: str = "response_id") -> NotFound:
+    return NotFound(f"there is no response {response_id!r}", param=param, code="response_not_found")
