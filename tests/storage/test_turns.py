@@ -251,10 +251,39 @@ async def test_a_turn_of_another_session_is_not_found(store: AgentStore, session
             pass
 
 
+async def test_a_holder_on_another_machine_keeps_its_turn_until_its_lease_has_run_out(
+    store: AgentStore,
+    database: Database,
+    url: str,
+    alice: Caller,
+    start_worker: Callable[..., subprocess.Popen[str]],
+) -> None:
+    killed = start_worker("die_in_a_turn", url, alice.owner, "1")
+    output, errors = await asyncio.to_thread(killed.communicate, timeout=PROCESS_LIMIT_S)
+    assert killed.returncode == -9, errors
+    agent_id, session_id, turn_id = output.split()
+    await held_elsewhere(database, turn_id)
+    session = await store.session(agent_id, session_id, alice)
+    with pytest.raises(Conflict, match="being worked on"):
+        async with store.open_turn(a_turn(session, "too early"), alice):
+            pass
+    with pytest.raises(Conflict, match="being worked on"):
+        async with store.reopen_turn(session_id, turn_id, alice):
+            pass
+    await holder_dies(database, session.turns[0])
+    async with store.reopen_turn(session_id, turn_id, alice) as again:
+        assert again.turn.steps == [said("step-0")]
+
+
+async def held_elsewhere(database: Database, turn_id: str) -> None:
+    async with database.write() as connection:
+        moved = update(turns).where(turns.c.turn_id == turn_id).values(holder="another-machine/1/aa/bb")
+        await connection.execute(moved)
+
+
 @pytest.mark.parametrize("stored_steps", [0, 3])
 async def test_a_killed_process_loses_no_stored_step(
     store: AgentStore,
-    database: Database,
     url: str,
     alice: Caller,
     stored_steps: int,
@@ -263,12 +292,7 @@ async def test_a_killed_process_loses_no_stored_step(
     killed = start_worker("die_in_a_turn", url, alice.owner, str(stored_steps))
     output, errors = await asyncio.to_thread(killed.communicate, timeout=PROCESS_LIMIT_S)
     assert killed.returncode == -9, errors
-    agent_id, session_id, turn_id = output.split()
-    session = await store.session(agent_id, session_id, alice)
-    with pytest.raises(Conflict, match="being worked on"):
-        async with store.open_turn(a_turn(session, "too early"), alice):
-            pass
-    await holder_dies(database, session.turns[0])
+    _, session_id, turn_id = output.split()
     async with store.reopen_turn(session_id, turn_id, alice) as again:
         assert again.turn.steps == [said(f"step-{number}") for number in range(stored_steps)]
         await again.append_step(said("after the crash"))

@@ -1,0 +1,76 @@
+"""The form of the final answer: native, told, checked, repaired once, and refused with a typed error."""
+
+import json
+
+import pytest
+
+from llama_stack.agents.loop import run_turn
+from llama_stack.api.agents import InferenceStep
+from llama_stack.api.inference import Capabilities, JsonObjectFormat, JsonSchemaFormat, TextFormat
+from llama_stack.api.messages import text_of
+from llama_stack.errors import StructuredOutputInvalid
+from llama_stack.testing.scripted import ScriptedInference
+from tests.agents.scripts import asks, calls, chats, everything, says, setup_of, text_out
+
+SCHEMA = {"type": "object", "properties": {"total": {"type": "integer"}}, "required": ["total"]}
+FORM = JsonSchemaFormat(json_schema=SCHEMA)
+RIGHT, WRONG, BROKEN = '{"total": 3}', '{"sum": 3}', '{"total": 3'
+
+
+def one() -> int:
+    """One."""
+    return 1
+
+
+def two() -> int:
+    """Two."""
+    return 2
+
+
+@pytest.mark.parametrize("native", [True, False])
+async def test_two_tools_and_a_schema_whatever_the_provider_can_do(native: bool) -> None:
+    script = ScriptedInference(
+        calls(("one", {}), ("two", {})),
+        says("It is 3."),
+        says(RIGHT),
+        capabilities=Capabilities(json_schema=native),
+    )
+    _, turn = await everything(run_turn(setup_of(script, one, two, response_format=FORM), [], asks("add")))
+
+    assert text_out(turn) == RIGHT
+    forms = [request.response_format for request in chats(script)]
+    assert forms == [TextFormat(), TextFormat(), FORM if native else TextFormat()]
+    told = json.dumps(SCHEMA) in text_of(chats(script)[2].messages[0].content)
+    assert told is not native
+
+
+@pytest.mark.parametrize("bad", [WRONG, BROKEN, "", "[]"])
+async def test_an_answer_off_the_form_is_asked_for_once_more(bad: str) -> None:
+    script = ScriptedInference(says(bad), says(RIGHT))
+    _, turn = await everything(run_turn(setup_of(script, response_format=FORM), [], asks("add")))
+
+    assert (text_out(turn), turn.end_reason) == (RIGHT, "completed")
+    again = chats(script)[1].messages
+    assert [message.role for message in again] == ["user", "assistant", "user"]
+    assert "does not have the form" in text_of(again[-1].content)
+    assert [step.is_formed for step in turn.steps if isinstance(step, InferenceStep)] == [True, True]
+
+
+async def test_a_second_answer_off_the_form_is_an_error_with_the_text() -> None:
+    script = ScriptedInference(says(WRONG), says(BROKEN))
+    with pytest.raises(StructuredOutputInvalid, match="is not valid JSON") as caught:
+        await everything(run_turn(setup_of(script, response_format=FORM), [], asks("add")))
+    assert BROKEN in caught.value.message
+    assert len(script.requests) == 2
+
+
+async def test_any_object_will_do_where_no_schema_is_named() -> None:
+    script = ScriptedInference(says("3"), says(WRONG))
+    _, turn = await everything(run_turn(setup_of(script, response_format=JsonObjectFormat()), [], asks("add")))
+    assert text_out(turn) == WRONG
+
+
+async def test_a_cut_off_answer_is_not_taken_for_a_wrong_one() -> None:
+    script = ScriptedInference(says(BROKEN, finish_reason="length"))
+    _, turn = await everything(run_turn(setup_of(script, response_format=FORM), [], asks("add")))
+    assert (text_out(turn), turn.end_reason) == (BROKEN, "max_tokens")
