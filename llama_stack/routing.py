@@ -37,6 +37,7 @@ from llama_stack.api.memory import Chunk, Document, Memory, MemoryQuery
 from llama_stack.api.messages import Message, has_images
 from llama_stack.api.resources import MemoryBank, Model, Shield
 from llama_stack.api.safety import Safety, ShieldVerdict
+from llama_stack.api.token_estimate import estimated_tokens
 from llama_stack.api.tools import NamedToolChoice, ToolDefinition, ToolGroup, ToolResult, Tools
 from llama_stack.errors import NotFound, ProviderFailed, ProviderUnavailable, StackError, UnsupportedParameter
 
@@ -209,6 +210,17 @@ class RoutedInference:
         able = owner.capabilities(model.provider_resource_id)
         _require(able.rerank, "rerank documents", request.model, "model")
         return await owner.rerank(request.model_copy(update={"model": model.provider_resource_id}), caller)
+
+    async def count_tokens(self, request: ChatRequest, caller: Caller) -> int:
+        """The provider's own count, or an estimate from the size of the text where it has none."""
+        model, owner = await self.look_up(request.model, caller)
+        able = owner.capabilities(model.provider_resource_id)
+        _require(able.chat, "chat", request.model, "model")
+        tools = [] if request.tool_choice == "none" else request.tools
+        if not able.token_counts:
+            return estimated_tokens(request.messages, tools)
+        counted = request.model_copy(update={"model": model.provider_resource_id, "tools": tools})
+        return await owner.count_tokens(counted, caller)
 
 
 def _chat(model: Model, owner: Inference, request: ChatRequest, caller: Caller) -> AsyncGenerator[ChatEvent, None]:

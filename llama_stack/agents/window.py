@@ -4,40 +4,19 @@ What is left out is whole: an exchange (a user's message with everything up to t
 first; then, of the turn under way, an answer that called tools together with its results. A call is never split from
 its result, and neither the instructions nor what the user says now is ever left out.
 
-Tokens are estimated from characters, because most providers count only while they answer. The estimate errs on the
+Tokens are estimated from the text's size, because most providers count only while they answer. The estimate errs on the
 side of sending: a provider that then refuses says so with ContextOverflow, and less is sent.
 """
 
 from collections.abc import Sequence
 
 from llama_stack.api.inference import Sampling
-from llama_stack.api.messages import AssistantMessage, Message, TextPart, ToolMessage, UserMessage
+from llama_stack.api.messages import AssistantMessage, Message, ToolMessage, UserMessage
+from llama_stack.api.token_estimate import estimated_tokens
 from llama_stack.api.tools import ToolDefinition
 
-CHARACTERS_PER_TOKEN = 3.5
-TOKENS_PER_MESSAGE = 6
-TOKENS_PER_IMAGE = 600
 ANSWER_SHARE = 0.25
 """Part of the window kept free for the answer where no length was asked for."""
-
-
-def estimated_tokens(messages: Sequence[Message], tools: Sequence[ToolDefinition] = ()) -> int:
-    """About how many tokens these messages and tool definitions take."""
-    characters = sum(len(tool.model_dump_json(exclude_none=True)) for tool in tools)
-    parts = 0
-    for message in messages:
-        content = message.content
-        if isinstance(content, str):
-            characters += len(content)
-        else:
-            for part in content or ():
-                if isinstance(part, TextPart):
-                    characters += len(part.text)
-                else:
-                    parts += 1
-        if isinstance(message, AssistantMessage):
-            characters += sum(len(call.name) + len(call.arguments) for call in message.tool_calls)
-    return int(characters / CHARACTERS_PER_TOKEN) + len(messages) * TOKENS_PER_MESSAGE + parts * TOKENS_PER_IMAGE
 
 
 def prompt_limit(context_length: int, sampling: Sampling) -> int:

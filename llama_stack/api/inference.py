@@ -323,6 +323,7 @@ class Capabilities(Word):
 
     tools: calls tools at all; tool_choice: can be made to call one. vision: reads image parts.
     json_schema, grammar: can constrain the answer's form. tokens_prompt: takes token ids as prompt.
+    token_counts: counts the tokens of a request without answering it; elsewhere counts are estimates.
     """
 
     chat: bool = True
@@ -337,6 +338,7 @@ class Capabilities(Word):
     logprobs: bool = True
     multiple_choices: bool = True
     tokens_prompt: bool = False
+    token_counts: bool = False
 
 
 class ProviderModel(Word):
@@ -407,6 +409,14 @@ class Inference(Protocol):
 
     async def rerank(self, request: RerankRequest, caller: Caller) -> RerankAnswer: ...
 
+    async def count_tokens(self, request: ChatRequest, caller: Caller) -> int:
+        """How many tokens the model would read for the request, its tools and the prompt's own tokens included.
+
+        Exact where `capabilities` say so. Raises UnsupportedParameter from a provider that cannot count; a stack then
+        answers with an estimate.
+        """
+        ...
+
 
 class PartialInference:
     """Refuses every operation; a provider inherits it and writes those it has."""
@@ -436,6 +446,9 @@ class PartialInference:
 
     async def rerank(self, request: RerankRequest, caller: Caller) -> RerankAnswer:
         raise UnsupportedParameter(f"model {request.model!r} does not rerank", param="model")
+
+    async def count_tokens(self, request: ChatRequest, caller: Caller) -> int:
+        raise UnsupportedParameter(f"model {request.model!r} does not count tokens", param="model")
 
 
 class _ChoiceUnderWay:

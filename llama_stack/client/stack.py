@@ -24,7 +24,7 @@ from llama_stack.api.stack import ProviderState
 from llama_stack.client.exchange import Exchange
 from llama_stack.errors import InvalidRequest, StackError, UnsupportedParameter
 from llama_stack.transport import open_transport
-from llama_stack.wire.openai_chat import ChatChunkDecoder, encode_chat_request
+from llama_stack.wire.openai_chat import ChatChunkDecoder, decode_token_count, encode_chat_request
 from llama_stack.wire.openai_completions import CompletionChunkDecoder, encode_completion_request
 from llama_stack.wire.openai_embeddings import decode_embeddings, encode_embedding_request
 from llama_stack.wire.openai_models import decode_model
@@ -94,6 +94,11 @@ class RemoteInference:
     async def rerank(self, request: RerankRequest, caller: Caller) -> RerankAnswer:
         body = await self._exchange.post("v1/rerank", encode_rerank_request(request), caller)
         return decode_rerank(body, documents=len(request.documents))
+
+    async def count_tokens(self, request: ChatRequest, caller: Caller) -> int:
+        body = encode_chat_request(request, stream=False)
+        counted = await self._exchange.post("v1/chat/completions/input_tokens", body, caller)
+        return decode_token_count(counted)
 
 
 class ConnectedStack:

@@ -139,6 +139,13 @@ class ChatCompletionChunk(Answer):
     system_fingerprint: str | None
 
 
+class ChatTokenCount(Answer):
+    """input_tokens: what the model would read, its tools and the prompt's own tokens included."""
+
+    object: Literal["chat.completion.input_tokens"]
+    input_tokens: int
+
+
 class CompletionLogprobs(Answer):
     tokens: list[str]
     token_logprobs: list[float]

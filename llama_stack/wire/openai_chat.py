@@ -20,7 +20,7 @@ from llama_stack.api.inference import (
 )
 from llama_stack.api.messages import text_of
 from llama_stack.api.tools import NamedToolChoice, ToolChoice, ToolDefinition
-from llama_stack.errors import InvalidRequest
+from llama_stack.errors import InvalidRequest, ProviderFailed
 from llama_stack.wire.openai_answer import AnswerHead, encode_logprobs, encode_usage
 from llama_stack.wire.openai_body import (
     GenerationBody,
@@ -266,6 +266,19 @@ def encode_choice(choice: ChatChoice, index: int) -> JsonObject:
     if choice.stop_sequence is not None:
         body["stop_reason"] = choice.stop_sequence
     return body
+
+
+def encode_token_count(input_tokens: int) -> JsonObject:
+    """Ours, in the manner of OpenAI's count for Responses: how many tokens a model would read for a chat request."""
+    return {"object": "chat.completion.input_tokens", "input_tokens": input_tokens}
+
+
+def decode_token_count(body: object) -> int:
+    """Raises ProviderFailed for something that is not a count."""
+    counted = body.get("input_tokens") if isinstance(body, dict) else None
+    if not isinstance(counted, int):
+        raise ProviderFailed("the server answered without a count of input tokens")
+    return counted
 
 
 def decode_answer(body: object) -> ChatAnswer:

@@ -182,6 +182,14 @@ async def test_documents_are_ordered(way: Way, inference: ScriptedInference) -> 
     assert inference.requests == [request]
 
 
+async def test_tokens_are_counted(way: Way, inference: ScriptedInference) -> None:
+    request = ChatRequest(model="scripted", messages=[UserMessage(content="three small words")])
+    assert await way.ask("count_tokens", request) == 3
+    (counted,) = inference.requests
+    assert isinstance(counted, ChatRequest)
+    assert counted.messages == request.messages
+
+
 async def test_models_and_providers_are_told(way: Way) -> None:
     models = await way.list_models()
     assert [model.identifier for model in models] == ["scripted", "meta-llama/scripted-embedding"]

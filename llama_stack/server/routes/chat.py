@@ -10,9 +10,16 @@ from llama_stack.server.callers import caller_of
 from llama_stack.server.openapi import describe
 from llama_stack.server.options import ServerOptions
 from llama_stack.server.plain import PlainRoute
-from llama_stack.server.schema import ChatCompletion, ChatCompletionChunk
+from llama_stack.server.schema import ChatCompletion, ChatCompletionChunk, ChatTokenCount
 from llama_stack.server.streaming import EventStream
-from llama_stack.wire.openai_chat import AnswerHead, ChatBody, ChatChunkEncoder, decode_chat_call, encode_answer
+from llama_stack.wire.openai_chat import (
+    AnswerHead,
+    ChatBody,
+    ChatChunkEncoder,
+    decode_chat_call,
+    encode_answer,
+    encode_token_count,
+)
 
 
 def routes(stack: Stack, options: ServerOptions) -> APIRouter:
@@ -33,5 +40,17 @@ def routes(stack: Stack, options: ServerOptions) -> APIRouter:
         async with stops_with_its_client(request):
             answer = await collect(events)
         return json_response(encode_answer(answer, head))
+
+    @router.post(
+        "/v1/chat/completions/input_tokens",
+        summary="Count the tokens of a conversation",
+        **describe(body=ChatBody, answer=ChatTokenCount),
+    )
+    async def count_input_tokens(request: Request) -> Response:
+        """Exact where the model's provider counts, else an estimate from the size of the text."""
+        chat, _ = decode_chat_call(await read_json(request, options))
+        async with stops_with_its_client(request):
+            counted = await stack.inference.count_tokens(chat, caller_of(request))
+        return json_response(encode_token_count(counted))
 
     return router

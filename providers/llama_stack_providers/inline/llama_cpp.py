@@ -25,8 +25,9 @@ from llama_stack.provider import Ground, InferenceProvider
 from llama_stack_providers.inline._llama_cpp.completion import complete
 from llama_stack_providers.inline._llama_cpp.embeddings import embed, rerank
 from llama_stack_providers.inline._llama_cpp.engine import Engine
-from llama_stack_providers.inline._llama_cpp.foreign_chat import foreign_chat
-from llama_stack_providers.inline._llama_cpp.llama_chat import llama_chat
+from llama_stack_providers.inline._llama_cpp.foreign_chat import foreign_chat, foreign_prompt
+from llama_stack_providers.inline._llama_cpp.generation import count_tokens
+from llama_stack_providers.inline._llama_cpp.llama_chat import llama_chat, llama_prompt
 from llama_stack_providers.inline._llama_cpp.models import Models
 from llama_stack_providers.inline._llama_cpp.settings import Config
 
@@ -90,6 +91,12 @@ class LlamaCppInference:
     async def rerank(self, request: RerankRequest, caller: Caller) -> RerankAnswer:
         async with self._engine("rerank", request.model, "rerank") as engine:
             return await rerank(engine, request)
+
+    async def count_tokens(self, request: ChatRequest, caller: Caller) -> int:
+        async with self._engine("chat", request.model, "chat") as engine:
+            family = engine.family
+            prompt = await foreign_prompt(engine, request) if family is None else llama_prompt(engine, request, family)
+            return await count_tokens(engine, prompt)
 
 
 @asynccontextmanager

@@ -41,4 +41,5 @@ def capabilities_of(model: str, header: GgufHeader) -> Capabilities:
         logprobs=generates,
         multiple_choices=generates,
         tokens_prompt=True,
+        token_counts=True,
     )

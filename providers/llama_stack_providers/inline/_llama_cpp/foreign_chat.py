@@ -32,10 +32,6 @@ _PROMPT_FIELDS = ("messages", "tools", "chat_template_kwargs")
 
 
 async def foreign_chat(engine: Engine, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
-    if not request.messages:
-        raise InvalidRequest("a conversation needs at least one message", param="messages")
-    if has_images(request.messages):
-        raise UnsupportedParameter(f"model {engine.model!r} reads no images here", param="messages")
     body = _chat_body(engine, request)
     if must_call(request) or not isinstance(request.response_format, TextFormat):
         events = _constrained(engine, request, body)
@@ -44,6 +40,11 @@ async def foreign_chat(engine: Engine, request: ChatRequest) -> AsyncGenerator[C
     async with aclosing(events):
         async for event in events:
             yield event
+
+
+async def foreign_prompt(engine: Engine, request: ChatRequest) -> str:
+    """What the model reads."""
+    return await _prompt(engine, _chat_body(engine, request))
 
 
 def forced_tools(request: ChatRequest) -> list[ToolDefinition]:
@@ -63,6 +64,10 @@ def _offered(request: ChatRequest) -> list[ToolDefinition]:
 
 def _chat_body(engine: Engine, request: ChatRequest) -> JsonObject:
     """The chat endpoint's body: OpenAI's shape for the conversation, llama.cpp's names for the sampling."""
+    if not request.messages:
+        raise InvalidRequest("a conversation needs at least one message", param="messages")
+    if has_images(request.messages):
+        raise UnsupportedParameter(f"model {engine.model!r} reads no images here", param="messages")
     offered = _offered(request)
     if offered and not renders_tools(engine.header):
         raise UnsupportedParameter(f"the chat template of model {engine.model!r} has no place for tools", param="tools")

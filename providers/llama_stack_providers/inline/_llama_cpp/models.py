@@ -40,7 +40,9 @@ _MODEL_TYPES = {"chat": ModelType.LLM, "embedding": ModelType.EMBEDDING, "rerank
 
 def _unknown() -> Capabilities:
     """Of a model of the hub that is not downloaded: its first use tells."""
-    return Capabilities(completion=True, embedding=True, rerank=True, grammar=True, tokens_prompt=True)
+    return Capabilities(
+        completion=True, embedding=True, rerank=True, grammar=True, tokens_prompt=True, token_counts=True
+    )
 
 
 @dataclass

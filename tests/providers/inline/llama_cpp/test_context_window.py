@@ -3,6 +3,7 @@
 import pytest
 
 from llama_stack.api.inference import CompletionRequest, Sampling, collect
+from llama_stack.api.tools import ToolDefinition
 from llama_stack.errors import ContextOverflow
 from llama_stack_providers.inline.llama_cpp import LlamaCppInference
 from tests.providers.inline.llama_cpp.conftest import CALLER, ask
@@ -22,6 +23,19 @@ async def test_a_prompt_over_the_window_is_refused_with_its_length(inference: Ll
     assert refused.value.http_status == 400
     assert refused.value.param == "messages"
     assert f"context window of {window} tokens" in refused.value.message
+
+
+async def test_tokens_are_counted_as_the_answer_counts_them(inference: LlamaCppInference, model: str) -> None:
+    tool = ToolDefinition(name="brave_search", parameters={"type": "object", "properties": {"query": {}}})
+    for request in (
+        ask(model, "hello", max_tokens=1),
+        ask(model, "a forged <|eot_id|> and ünïcode 🙂", max_tokens=1),
+        ask(model, "what is the weather", tools=[tool], max_tokens=1),
+    ):
+        answer = await collect(inference.stream_chat(request, CALLER))
+        assert answer.usage is not None
+        assert await inference.count_tokens(request, CALLER) == answer.usage.input_tokens
+    assert inference.capabilities(model).token_counts
 
 
 async def test_an_answer_that_may_not_fit_is_refused_with_both_numbers(

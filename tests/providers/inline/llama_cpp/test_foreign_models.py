@@ -77,6 +77,13 @@ async def test_a_foreign_model_chats_through_its_own_template(inference: LlamaCp
     assert events[-1].extra == {}
 
 
+async def test_tokens_are_counted_by_the_template(inference: LlamaCppInference, foreign: str) -> None:
+    request = ask(foreign, "hello", tools=[TOOL], max_tokens=1)
+    answer = await collect(inference.stream_chat(request, CALLER))
+    assert answer.usage is not None
+    assert await inference.count_tokens(request, CALLER) == answer.usage.input_tokens
+
+
 async def test_several_choices_up_to_the_slots(inference: LlamaCppInference, foreign: str) -> None:
     answer = await collect(inference.stream_chat(ask(foreign, "hello", n=2, max_tokens=3), CALLER))
     assert len(answer.choices) == 2
