@@ -37,10 +37,7 @@ Backend = Literal["answers", "fails", "hangs"]
 
 @dataclass(frozen=True)
 class OpenTools:
-    """An open provider. asked: set once its backend works on a call. left: set once it no longer does.
-
-    A provider without a backend that can be seen leaves both as they are; its `hangs` must then set them itself.
-    """
+    """An open provider. asked: set once its backend works on a call. left: set once it no longer does."""
 
     tools: Tools
     asked: asyncio.Event = field(default_factory=asyncio.Event)
@@ -62,7 +59,10 @@ class ToolsContract:
     caller: ClassVar[Caller] = Caller(owner="alice")
 
     def opened(self, backend: Backend, home: Path) -> AbstractAsyncContextManager[OpenTools]:
-        """The provider, opened in front of such a backend. home: an empty folder of the test's own."""
+        """The provider, opened in front of such a backend. home: an empty folder of the test's own.
+
+        A provider that has nothing behind it which could fail or hang calls `pytest.skip` for those.
+        """
         raise NotImplementedError
 
     async def test_tools_are_listed_the_same_every_time(self, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The contract of a Tools provider: kept by every search and by Wolfram|Alpha, and broken where it should be."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from llama_stack_providers.remote import brave_search, ddgs, tavily_search, wolf
 from tests.providers.remote.upstream import HANG, Reply, json_reply, running
 from tests.providers.tools.opening import KEY, OWN_KEY, opened
 
+PAGE = Path(__file__).parent.parent.parent.parent / "docs" / "tools.md"
 QUERY_FAULTS: tuple[dict[str, Any], ...] = ({}, {"query": 7}, {"query": ""}, {"query": " \n"}, {"query": "q", "x": 1})
 
 
@@ -98,6 +100,33 @@ class TestDdgs(ToolsContract):
             self.patch.setattr(Duckduckgo, "search", watched)
             async with opened(ddgs.provider, home, allow_scraping=True, timeout_s=1) as tools:
                 yield OpenTools(tools, upstream.asked, left)
+
+
+class TestDocumentedProvider(ToolsContract):
+    """The provider in docs/tools.md, as it stands there."""
+
+    tool = "current_time"
+    arguments = {"zone": "home"}
+    wrong_arguments = ({}, {"zone": 7})
+
+    @asynccontextmanager
+    async def opened(self, backend: Backend, home: Path) -> AsyncIterator[OpenTools]:
+        if backend != "answers":
+            pytest.skip("nothing stands behind a clock")
+        [block] = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+        names: dict[str, Any] = {"__name__": "acme_clock"}
+        exec(block, names)  # As the catalog does, without announcing a package for it.
+        async with opened(names["provider"], home) as tools:
+            yield OpenTools(tools)
+
+    async def test_the_time_and_a_wrong_zone(self, tmp_path: Path) -> None:
+        async with self.opened("answers", tmp_path) as under_test:
+            right, wrong = [
+                await under_test.tools.invoke_tool(self.group, self.tool, {"zone": zone}, self.caller)
+                for zone in ("home", "../etc/passwd")
+            ]
+        assert (right.content, right.is_error) == ("2026-11-21T12:00+00:00", False)
+        assert (wrong.content, wrong.is_error) == ("Error: there is no time zone '../etc/passwd'", True)
 
 
 # --- the contract itself: a provider that breaks a duty does not pass ------------------------------------------------
