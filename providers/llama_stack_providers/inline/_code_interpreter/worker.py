@@ -1,0 +1,373 @@
+"""What runs inside a sandbox; started by its text alone, with nothing of this package there.
+
+Two processes. The supervisor holds the pipe to the host and never runs the model's code; the executor, its child, runs
+the code and keeps its variables. So code that looks for the pipe finds the supervisor's door only, where each request
+has a token and gets exactly one line. Between requests everything but the supervisor is stopped.
+
+Lines to the host are JSON: `ready` once, then for each request any number of `output` and one `done`, `died` or
+`forged`, each with the request's nonce.
+"""
+
+import ast
+import base64
+import builtins
+import contextlib
+import errno
+import io
+import json
+import linecache
+import os
+import secrets
+import select
+import signal
+import stat
+import sys
+import traceback
+import types
+from pathlib import Path
+from typing import Any, NoReturn
+
+CHUNK = 1 << 16
+LAST_OUTPUT = 1 << 20
+SCANNED_FILES = 2000
+ERROR_CHARACTERS = 20_000
+FONTS = "<fontconfig><dir>/usr/share/fonts</dir><cachedir>/sandbox/.tmp/fonts</cachedir></fontconfig>"
+
+
+def main() -> None:
+    orders = json.loads(sys.argv[1])
+    become(orders.get("uid"))
+    bound(orders)
+    folder = Path(orders["folder"])
+    (folder / ".tmp").mkdir(exist_ok=True)
+    (folder / ".tmp/fonts.conf").write_text(FONTS, encoding="ascii")
+    os.chdir(folder)
+    requests, request_writer = os.pipe()
+    reply_reader, replies = os.pipe()
+    out_reader, out = os.pipe()
+    err_reader, err = os.pipe()
+    executor = os.fork()
+    if executor == 0:
+        # The host's pipe is closed here: standard input and output become the executor's own.
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        for fd in (request_writer, reply_reader, out_reader, err_reader, out, err):
+            os.close(fd)
+        set_readable(1)
+        refuse_calls(orders.get("seccomp"))
+        execute(requests, replies, orders)
+    for fd in (requests, replies, out, err):
+        os.close(fd)
+    set_readable(0)
+    refuse_calls(orders.get("seccomp"))
+    Supervisor(executor, request_writer, reply_reader, out_reader, err_reader, orders).serve()
+
+
+def become(uid: int | None) -> None:
+    """Leave the root user, where the sandbox was started by it."""
+    if uid is not None and hasattr(os, "setresuid"):
+        os.setgroups([])
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+
+
+def bound(orders: dict[str, Any]) -> None:
+    import resource
+
+    wanted = {
+        resource.RLIMIT_AS: orders["address_space"],
+        resource.RLIMIT_FSIZE: orders["file_bytes"],
+        resource.RLIMIT_NOFILE: 256,
+        resource.RLIMIT_CORE: 0,
+    }
+    if orders["processes"]:
+        wanted[resource.RLIMIT_NPROC] = orders["processes"]
+    for what, limit in wanted.items():
+        _, most = resource.getrlimit(what)
+        limit = limit if most == resource.RLIM_INFINITY else min(limit, most)
+        resource.setrlimit(what, (limit, limit))
+
+
+def set_readable(flag: int) -> None:
+    """PR_SET_DUMPABLE: whether other processes of this user may read this one's memory and descriptors."""
+    import ctypes
+
+    ctypes.CDLL(None, use_errno=True).prctl(4, flag, 0, 0, 0)
+
+
+def refuse_calls(programs: dict[str, str] | None) -> None:
+    """Load the seccomp program for this machine, where the driver could not load it from outside."""
+    if programs is None:
+        return
+    import ctypes
+
+    program = base64.b64decode(programs[os.uname().machine])
+    text = ctypes.create_string_buffer(program, len(program))
+
+    class Program(ctypes.Structure):
+        _fields_ = [("len", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
+
+    loaded = Program(len(program) // 8, ctypes.cast(text, ctypes.c_void_p))
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, ctypes.byref(loaded), 0, 0):  # NO_NEW_PRIVS, SECCOMP_MODE_FILTER
+        raise OSError(ctypes.get_errno(), "the kernel refused the list of system calls")
+
+
+class Supervisor:
+    """Passes requests in and everything else out, one at a time; takes nothing of what it passes for true."""
+
+    def __init__(self, executor: int, requests: int, replies: int, out: int, err: int, orders: dict[str, Any]) -> None:
+        self.executor = executor
+        self.requests = requests
+        self.replies = replies
+        self.streams = {out: "stdout", err: "stderr"}
+        self.reply_limit = orders["reply_limit"]
+        # kill(-1) reaches every process there is: only in a process id namespace of our own is that the sandbox alone.
+        self.stops_others = orders["own_pids"] and os.getpid() < 10
+        self.nonce = ""
+        self.status: int | None = None
+        for fd in (*self.streams, replies):
+            os.set_blocking(fd, False)
+
+    def serve(self) -> None:
+        self.tell("ready", python=sys.version.split()[0], uid=os.getuid() if hasattr(os, "getuid") else -1)
+        for line in sys.stdin.buffer:
+            request = json.loads(line)
+            self.nonce = request.pop("nonce")
+            self.signal_others(signal.SIGCONT)
+            if not self.pass_on(request):
+                return
+            self.signal_others(signal.SIGSTOP)
+
+    def pass_on(self, request: dict[str, Any]) -> bool:
+        """Have one request done. False when the executor is gone or not to be believed."""
+        if self.read(self.replies):
+            self.tell("forged", why="something was written between two calls")
+            return False
+        token = secrets.token_hex(16)
+        with contextlib.suppress(BrokenPipeError):  # it is gone, which the wait for its reply finds out
+            write_all(self.requests, json.dumps({**request, "token": token}).encode() + b"\n")
+        reply = self.await_reply()
+        self.pass_output(LAST_OUTPUT)
+        if reply is None:
+            self.tell("died", status=self.status)
+            return False
+        line, newline, rest = reply.partition(b"\n")
+        try:
+            given = json.loads(line).pop("token")
+        except (ValueError, AttributeError, KeyError):
+            given = None
+        if not newline or rest or given != token or self.read(self.replies):
+            self.tell("forged", why="the reply was not one line with the token of the call")
+            return False
+        self.tell("done", reply=line.decode("utf-8", "replace"))
+        return True
+
+    def await_reply(self) -> bytes | None:
+        """Bytes up to a line's end or beyond the limit; None when the executor ended."""
+        poll = select.poll()
+        for fd in (*self.streams, self.replies):
+            poll.register(fd, select.POLLIN)
+        reply = bytearray()
+        while b"\n" not in reply[-CHUNK:] and len(reply) <= self.reply_limit:
+            for fd, event in poll.poll(50):
+                if fd == self.replies:
+                    reply += self.read(fd)
+                elif event & select.POLLIN:
+                    self.pass_output(CHUNK)
+                if event & select.POLLHUP and not event & select.POLLIN:
+                    poll.unregister(fd)
+            if self.has_ended() and not reply.endswith(b"\n"):
+                return None
+        return bytes(reply)
+
+    def has_ended(self) -> bool:
+        """Whether the executor ended; takes leave of every process that did."""
+        while self.status is None:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            if pid == self.executor:
+                self.status = os.waitstatus_to_exitcode(status)
+        return self.status is not None
+
+    def pass_output(self, most: int) -> None:
+        for fd, stream in self.streams.items():
+            passed = 0
+            while passed < most and (text := self.read(fd)):
+                passed += len(text)
+                self.tell("output", stream=stream, text=base64.b64encode(text).decode())
+
+    def read(self, fd: int) -> bytes:
+        try:
+            return os.read(fd, CHUNK)
+        except BlockingIOError:
+            return b""
+
+    def signal_others(self, number: int) -> None:
+        if self.stops_others:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(-1, number)
+
+    def tell(self, kind: str, **fields: Any) -> None:
+        write_all(1, json.dumps({"type": kind, "nonce": self.nonce, **fields}).encode() + b"\n")
+
+
+def write_all(fd: int, text: bytes) -> None:
+    rest = memoryview(text)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
+def execute(requests: int, replies: int, orders: dict[str, Any]) -> NoReturn:
+    """Run what comes, in one set of variables; the process ends with its requests."""
+    sys.path[:] = [*(path for path in sys.path if path), *orders["packages"], orders["folder"]]
+    sys.argv[:] = [""]
+    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)  # type: ignore[misc]  # noqa: SIM115
+    sys.stdout = sys.__stdout__ = text_stream(1)  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = text_stream(2)  # type: ignore[misc]
+    main_module = types.ModuleType("__main__")
+    sys.modules["__main__"] = main_module
+    own_pid = os.getpid()
+    number = 0
+    with os.fdopen(requests, "rb") as lines:
+        for line in lines:
+            request = json.loads(line)
+            number += 1
+            reply = perform(request, main_module.__dict__, f"<call {number}>", orders)
+            if os.getpid() != own_pid:
+                os._exit(0)  # a fork that ran out of the code: its parent answers
+            reply["token"] = request["token"]
+            write_all(replies, json.dumps(reply).encode() + b"\n")
+    os._exit(0)
+
+
+def text_stream(fd: int) -> io.TextIOWrapper:
+    return io.TextIOWrapper(
+        io.BufferedWriter(io.FileIO(fd, "wb", closefd=False)), "utf-8", "replace", line_buffering=True
+    )
+
+
+def perform(request: dict[str, Any], variables: dict[str, Any], name: str, orders: dict[str, Any]) -> dict[str, Any]:
+    reply: dict[str, Any] = {"error": None, "limit": None, "figures": [], "files": []}
+    own_pid = os.getpid()
+    folder = Path(orders["folder"])
+    before: dict[str, tuple[int, int]] = {}
+    try:
+        put_files(request["files"], folder)
+        before = seen_files(folder)
+        run(request["code"], variables, name)
+    except SystemExit as end:
+        reply["error"] = None if end.code in (None, 0) else f"SystemExit: {end.code}"
+    except BaseException as error:  # the model's code may raise anything; it is told what
+        reply["error"], reply["limit"] = describe(error), limit_of(error)
+    if os.getpid() != own_pid:
+        os._exit(0)
+    try:
+        budget = orders["files_bytes"]
+        reply["figures"], budget = take_figures(orders["max_figures"], budget)
+        reply["files"] = take_files(folder, before, orders["max_files"], budget)
+    except Exception as error:  # the code may have replaced what these stand on
+        reply["error"] = reply["error"] or describe(error)
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        with contextlib.suppress(Exception):  # the code may have put anything in their place
+            stream.flush()  # type: ignore[union-attr]
+    return reply
+
+
+def run(code: str, variables: dict[str, Any], name: str) -> None:
+    """Run statements; the value of an expression at the end is printed, as at Python's prompt."""
+    linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
+    tree = ast.parse(code, name)
+    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    exec(compile(tree, name, "exec"), variables)  # noqa: S102  # this is what the sandbox is for
+    if isinstance(last, ast.Expr):
+        value = eval(compile(ast.Expression(last.value), name, "eval"), variables)  # noqa: S307
+        if value is not None:
+            variables["_"] = value
+            builtins.print(repr(value))
+
+
+def describe(error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace is not None and not trace.tb_frame.f_code.co_filename.startswith("<call "):
+        trace = trace.tb_next
+    try:
+        text = "".join(traceback.format_exception(type(error), error, trace))
+    except Exception:  # its __str__ is the model's code
+        text = type(error).__name__
+    half = ERROR_CHARACTERS // 2
+    return text if len(text) <= ERROR_CHARACTERS else f"{text[:half]}\n...\n{text[-half:]}"
+
+
+def limit_of(error: BaseException) -> str | None:
+    if isinstance(error, MemoryError):
+        return "memory"
+    if isinstance(error, BlockingIOError) or "can't start new thread" in str(error):
+        return "processes"
+    if isinstance(error, OSError) and error.errno in (errno.EFBIG, errno.ENOSPC):
+        return "disk"
+    return None
+
+
+def take_figures(most: int, budget: int) -> tuple[list[str], int]:
+    """The open figures of matplotlib as PNG in base64, and what is left of the budget in bytes; closes them."""
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    if pyplot is None:
+        return [], budget
+    taken = []
+    for figure_number in pyplot.get_fignums()[:most]:
+        image = io.BytesIO()
+        pyplot.figure(figure_number).savefig(image, format="png")
+        if image.tell() <= budget:
+            budget -= image.tell()
+            taken.append(base64.b64encode(image.getvalue()).decode())
+    pyplot.close("all")
+    return taken, budget
+
+
+def put_files(files: dict[str, str], folder: Path) -> None:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(base64.b64decode(content))
+
+
+def seen_files(folder: Path) -> dict[str, tuple[int, int]]:
+    """Regular files by name relative to the folder, with size and time of change; hidden ones are left out."""
+    seen: dict[str, tuple[int, int]] = {}
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if len(seen) >= SCANNED_FILES:
+                return seen
+            path = Path(parent, name)
+            entry = path.lstat()
+            if stat.S_ISREG(entry.st_mode) and not name.startswith("."):
+                seen[str(path.relative_to(folder))] = (entry.st_size, entry.st_mtime_ns)
+    return seen
+
+
+def take_files(folder: Path, before: dict[str, tuple[int, int]], most: int, budget: int) -> list[dict[str, Any]]:
+    """New and changed files; one that is over the budget or the number is named without its content."""
+    taken: list[dict[str, Any]] = []
+    for name, (size, changed_at) in seen_files(folder).items():
+        if before.get(name) == (size, changed_at):
+            continue
+        if len(taken) >= 4 * most:
+            break
+        content = None
+        if size <= budget and len(taken) < most:
+            read = (folder / name).read_bytes()[:budget]
+            budget -= len(read)
+            content = base64.b64encode(read).decode()
+        taken.append({"name": name, "size": size, "content": content})
+    return taken
+
+
+if __name__ == "__main__":
+    main()
