@@ -100,7 +100,13 @@ async def open_brave_search(config: Config, floor: InferenceFloor) -> AsyncItera
     from llama_stack_providers.remote._query_tool.service import Vendor, open_service
     from llama_stack_providers.remote._web_search.tools import web_search
 
-    vendor = Vendor("Brave Search", "https://api.search.brave.com/res/v1/", "BRAVE_SEARCH_API_KEY", CREDENTIAL)
+    vendor = Vendor(
+        "Brave Search",
+        "https://api.search.brave.com/res/v1/",
+        "BRAVE_SEARCH_API_KEY",
+        CREDENTIAL,
+        bad_key=("SUBSCRIPTION_TOKEN_INVALID",),
+    )
     async with open_service(vendor, config, floor.ground) as service:
         yield web_search(BraveSearch(service, config).search)
 

@@ -164,6 +164,15 @@ async def test_a_long_answer_is_cut_with_a_share_for_each_page(home: Path, calle
     assert len(result.metadata["sources"]) == 20
 
 
+async def test_a_short_result_holds_fewer_pages_rather_than_scraps_of_all(home: Path, caller: Caller) -> None:
+    body = answer(*(page(number, description="wörter " * 900) for number in range(20)))
+    async with brave(home, json_reply(body), max_results=20, max_result_bytes=512) as (tools, _):
+        result = await ask(tools, "q", caller)
+    assert 480 < len(words(result).encode()) <= 512
+    assert [source["title"] for source in result.metadata["sources"]] == ["Page 0", "Page 1"]
+    assert "[2] Page 1\nhttps://site1.example/page\nwörter" in words(result)
+
+
 @pytest.mark.parametrize(
     ("query", "sent"),
     [

@@ -41,7 +41,8 @@ MAX_PAUSE_S = 5.0
 class Vendor:
     """name: for messages. url: where its API begins. variable, credential: where a key is looked for.
 
-    used_up: statuses by which it says that what the plan allows is used up.
+    used_up: statuses by which it says that what the plan allows is used up. bad_key: codes in the body of an error by
+    which it says, besides 401 and 403, that it does not accept the key.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Vendor:
     variable: str
     credential: str
     used_up: tuple[int, ...] = (402,)
+    bad_key: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,7 @@ class Service:
             )
         wait_s = self._wait_s(reply)
         error = upstream_error(name, reply.status, reply.body, None if wait_s is None else str(wait_s))
-        if reply.status in (401, 403) or error.code == "SUBSCRIPTION_TOKEN_INVALID":
+        if reply.status in (401, 403) or error.code in self._vendor.bad_key:
             return self.refused_key(error.message.removeprefix(f"{name} "), reply.status)
         if reply.status in self._vendor.used_up:
             return RateLimited(f"{error.message}; what its plan allows is used up", code="quota_used_up")
