@@ -1,7 +1,7 @@
 """A process that runs a turn of four tools over a real stack and is killed where it is told: `python dying.py ...`.
 
-Arguments: the stack's home, a file of tool runs, the script of the model that is left to run, and after how many
-events to die (-1: never). What it prints: agent, session and turn.
+Arguments: the stack's home, a file of tool runs, and after how many events to die (-1: never), pieces of the model's
+text not counted. What it prints: agent, session and turn.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from llama_stack.api.agents import AgentConfig, AgentEvent, TurnStarted
+from llama_stack.api.agents import AgentConfig, AgentEvent, StepProgress, TurnStarted
 from llama_stack.api.common import Caller
 from llama_stack.api.messages import UserMessage
 from llama_stack.api.tools import ToolDefinition, ToolGroup, ToolResult
@@ -62,7 +62,8 @@ async def run(home: Path, marks: Path, events_to_live: int) -> None:
             if isinstance(event, TurnStarted):
                 place = {"agent": agent.agent_id, "session": session.session_id, "turn": event.turn_id}
                 print(json.dumps(place), flush=True)
-            seen.append(event)
+            if not isinstance(event, StepProgress):
+                seen.append(event)
             if len(seen) == events_to_live:
                 os.kill(os.getpid(), signal.SIGKILL)
 
