@@ -1,0 +1,1 @@
+"""What speaks with MCP servers; no provider itself."""
