@@ -1,8 +1,9 @@
 """The calls of one answer, run side by side within the turn's limits."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from llama_stack.agents.context import ToolContext, serving
 from llama_stack.agents.tools import Toolbox, error_result, meaning_of
 from llama_stack.api.agents import ToolCallFinished, ToolCallStarted
 from llama_stack.api.messages import Content, TextPart, ToolCall, ToolMessage
@@ -25,13 +26,14 @@ async def run_calls(
     earlier: Sequence[ToolCall],
     allowed: int,
     deadline: float | None,
+    context: Callable[[ToolCall], ToolContext],
 ) -> None:
     """Run the calls; cancelling this stops them all.
 
     step_ids: the step of each call. events: told of each call's beginning and end as they happen; None says that
     nothing will follow.
     earlier: calls made before in this turn, for the note on repeated ones. allowed: how many may be run at all.
-    deadline: of the event loop's clock; calls that are not done by then are stopped.
+    deadline: of the event loop's clock; calls that are not done by then are stopped. context: of each call.
     """
     repeated = _repeated(earlier, calls)
     free = asyncio.Semaphore(MAX_PARALLEL_CALLS)
@@ -40,7 +42,9 @@ async def run_calls(
         step_id = step_ids[position]
         async with free:
             events.put_nowait(ToolCallStarted(step_id=step_id, tool_call=call))
-            result = await _run_until(toolbox, call, deadline) if position < allowed else error_result(_NO_CALLS_LEFT)
+            with serving(context(call)):
+                is_allowed = position < allowed
+                result = await _run_until(toolbox, call, deadline) if is_allowed else error_result(_NO_CALLS_LEFT)
         content = _with_note(result.content) if position in repeated else result.content
         message = ToolMessage(tool_call_id=call.id, name=call.name, content=content)
         events.put_nowait(

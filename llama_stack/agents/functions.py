@@ -14,8 +14,9 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints, overloa
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
+from llama_stack.agents.context import ToolContext, changed_state, current_call, encoded_state
 from llama_stack.agents.docstrings import read_docstring
 from llama_stack.agents.tools import BadArguments, Tool
 from llama_stack.api.common import JsonObject
@@ -45,30 +46,41 @@ def tool(function: Callable[..., Any]) -> FunctionTool: ...
 
 @overload
 def tool(
-    *, name: str | None = None, description: str | None = None
+    *, name: str | None = None, description: str | None = None, needs_approval: bool = False
 ) -> Callable[[Callable[..., Any]], FunctionTool]: ...
 
 
 def tool(
-    function: Callable[..., Any] | None = None, *, name: str | None = None, description: str | None = None
+    function: Callable[..., Any] | None = None,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    needs_approval: bool = False,
 ) -> FunctionTool | Callable[[Callable[..., Any]], FunctionTool]:
     """Mark a function as a tool, with another name or description than its own where that is wanted.
 
+    needs_approval: each call waits until a person has said yes to it.
     Optional: an agent takes plain functions too. Raises InvalidRequest as `tool_from_function` does.
     """
 
     def mark(marked: Callable[..., Any]) -> FunctionTool:
-        return FunctionTool(marked, tool_from_function(marked, name=name, description=description))
+        made = tool_from_function(marked, name=name, description=description, needs_approval=needs_approval)
+        return FunctionTool(marked, made)
 
     return mark if function is None else mark(function)
 
 
 def tool_from_function(
-    function: Callable[..., Any] | FunctionTool, *, name: str | None = None, description: str | None = None
+    function: Callable[..., Any] | FunctionTool,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    needs_approval: bool = False,
 ) -> Tool:
     """The function as a tool; a plain function runs in a thread, a coroutine function on the event loop.
 
-    What it returns becomes the result: text as it is, content parts as they are, anything else as JSON.
+    What it returns becomes the result: text as it is, content parts as they are, anything else as JSON. A parameter
+    annotated with ToolContext is given the context of the call.
     Raises InvalidRequest for a parameter without annotation, for *args and **kwargs, and for types without a schema.
     """
     if isinstance(function, FunctionTool):
@@ -81,20 +93,26 @@ def tool_from_function(
         )
     inner = function.func if isinstance(function, partial) else function
     docstring = read_docstring(inner)
-    arguments = _arguments_model(function, tool_name, docstring.parameters)
+    hints = _hints(function, tool_name)
+    contexts = [name for name in inspect.signature(function).parameters if hints.get(name) is ToolContext]
+    arguments = _arguments_model(function, tool_name, hints, docstring.parameters)
     definition = ToolDefinition(
         name=tool_name,
         description=description or docstring.description or None,
         parameters=_schema_of(arguments, tool_name),
     )
-    return Tool(definition, partial(_checked, arguments), partial(_call, function))
+    run = partial(_call_in_session, function, contexts) if contexts else partial(_call, function)
+    return Tool(definition, partial(_checked, arguments), run, needs_approval)
 
 
-def _arguments_model(function: Callable[..., Any], tool_name: str, descriptions: Mapping[str, str]) -> type[BaseModel]:
+def _arguments_model(
+    function: Callable[..., Any], tool_name: str, hints: Mapping[str, Any], descriptions: Mapping[str, str]
+) -> type[BaseModel]:
     """A model with one field per parameter. Fields are numbered and the names are aliases: any name is allowed."""
-    hints = _hints(function, tool_name)
     fields: dict[str, Any] = {}
     for position, parameter in enumerate(inspect.signature(function).parameters.values()):
+        if hints.get(parameter.name) is ToolContext:
+            continue
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
             raise InvalidRequest(
                 f"tool {tool_name}: {parameter} cannot be filled by name; write each parameter out", param="tools"
@@ -192,6 +210,23 @@ async def _call(function: Callable[..., Any], arguments: Mapping[str, Any]) -> T
         if isinstance(answer, Awaitable):
             answer = await answer
     return _as_result(answer)
+
+
+async def _call_in_session(
+    function: Callable[..., Any], parameters: list[str], arguments: Mapping[str, Any]
+) -> ToolResult:
+    """With the context of the call; the result says what the session's state has become."""
+    context = current_call()
+    before = encoded_state(context.state)
+    result = await _call(function, {**arguments, **dict.fromkeys(parameters, context)})
+    try:
+        changed = changed_state(context.state, before)
+    except ValueError:
+        # What cannot be kept is taken back, so that it does not fail the calls after this one.
+        context.state.clear()
+        context.state.update(from_json(before))
+        raise
+    return result.model_copy(update={"metadata": {**result.metadata, **changed}}) if changed else result
 
 
 def _as_result(answer: Any) -> ToolResult:

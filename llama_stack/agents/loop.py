@@ -20,6 +20,8 @@ from typing import Any, TypeVar
 from llama_stack.agents import form
 from llama_stack.agents.budget import Allowance
 from llama_stack.agents.calls import ToolCallEvent, run_calls
+from llama_stack.agents.context import STATE, ToolContext
+from llama_stack.agents.handoff import MAX_HANDOFFS, handed_over, handoffs_in
 from llama_stack.agents.inferring import Inferring
 from llama_stack.agents.retrieval import retrieve
 from llama_stack.agents.setup import AgentSetup, new_id
@@ -122,6 +124,7 @@ async def resume_turn(
     if turn.end_reason is not None:
         raise Conflict(f"turn {turn.turn_id} has ended ({turn.end_reason}); begin a new turn")
     under_way = _TurnUnderWay(setup, history, turn)
+    await under_way.hand_over()
     for step in under_way.accept(results, decisions):
         yield StepStarted(step_id=step.step_id, step_type=StepType(step.type))
         yield StepCompleted(step=step)
@@ -137,10 +140,21 @@ class _TurnUnderWay:
         self._setup = setup
         self._turn = turn.model_copy(update={"steps": list(turn.steps)})
         self._allowance = Allowance.starting(setup.config.budget, _clock())
+        self._history = history
         self._inferring = Inferring(setup, history, self._turn, self._allowance)
+        self._handoffs = 0
+
+    async def hand_over(self) -> None:
+        """Go on with the agent that the conversation was handed to. The turn keeps its budget and its clock."""
+        handed = handoffs_in(self._turn)
+        if len(handed) > self._handoffs:
+            self._handoffs = len(handed)
+            self._setup = await handed_over(self._setup, handed[-1], may_hand_over=len(handed) < MAX_HANDOFFS)
+            self._inferring = Inferring(self._setup, self._history, self._turn, self._allowance)
 
     async def go_on(self) -> AsyncGenerator[AgentEvent, None]:
         while self._turn.end_reason is None:
+            await self.hand_over()
             stage = self._next_stage()
             if stage is None:
                 if self._turn.end_reason is None:
@@ -259,7 +273,8 @@ class _TurnUnderWay:
             return finished, steps
         withheld = f"Error: the result was withheld by the shield {forbids.shield}. {forbids.refusal}"
         result = finished.result.model_copy(update={"content": withheld})
-        return finished.model_copy(update={"result": result, "is_error": True, "metadata": {}}), steps
+        kept = {key: value for key, value in finished.metadata.items() if key == STATE}
+        return finished.model_copy(update={"result": result, "is_error": True, "metadata": kept}), steps
 
     # --- tools -----------------------------------------------------------------------------------------------------
 
@@ -298,6 +313,7 @@ class _TurnUnderWay:
             earlier=calls_made(self._turn),
             allowed=max(0, self._allowance.calls_left(self._turn)),
             deadline=self._allowance.tools_deadline,
+            context=self._context,
         )
         async with _owned(work) as task:
             while (event := await events.get()) is not None:
@@ -311,6 +327,10 @@ class _TurnUnderWay:
                 for executed in self._executed(event, steps[event.step_id], started[event.step_id], judged):
                     yield StepCompleted(step=executed)
             await task
+
+    def _context(self, call: ToolCall) -> ToolContext:
+        setup, turn = self._setup, self._turn
+        return ToolContext(setup.caller, turn.session_id, turn.turn_id, call.id, setup.state)
 
     def _executed(
         self, event: ToolCallFinished, call: ToolCall, started_at: datetime, judged: Iterable[ShieldCallStep]

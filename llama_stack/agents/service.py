@@ -8,8 +8,8 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, aclosing
 
 from llama_stack.agents.loop import begin_turn, new_turn, resume_turn
+from llama_stack.agents.opening import Member, open_setup
 from llama_stack.agents.setup import AgentSetup
-from llama_stack.agents.toolboxes import toolbox_for
 from llama_stack.agents.tools import Tool
 from llama_stack.agents.transcript import history_of
 from llama_stack.api.agents import (
@@ -35,13 +35,21 @@ from llama_stack.storage import AgentStore, OpenTurn
 class AgentService:
     """Fulfils `api.agents.Agents` over a store.
 
-    own_tools: functions of this process that every agent run through this service may call.
+    own_tools: functions of this process that every agent run through this service may call. team: agents that the
+    conversations held through this service may be handed to.
     """
 
-    def __init__(self, stack: ServedStack, store: AgentStore, own_tools: Sequence[Tool] = ()) -> None:
+    def __init__(
+        self, stack: ServedStack, store: AgentStore, own_tools: Sequence[Tool] = (), team: Sequence[Member] = ()
+    ) -> None:
         self._stack = stack
         self._store = store
         self._own_tools = own_tools
+        self._team = team
+
+    def with_own(self, tools: Sequence[Tool], team: Sequence[Member] = ()) -> "AgentService":
+        """The same agents and sessions, whose turns have these functions and this team."""
+        return AgentService(self._stack, self._store, tools, team)
 
     # --- agents and sessions ---------------------------------------------------------------------------------------
 
@@ -62,6 +70,10 @@ class AgentService:
 
     async def list_agents(self, caller: Caller, *, limit: int = 100, after: str | None = None) -> Page[AgentRecord]:
         return await self._store.agents(caller, limit=limit, after=after)
+
+    async def update_agent(self, agent_id: str, config: AgentConfig, caller: Caller) -> AgentRecord:
+        await self._check(config, caller)
+        return await self._store.update_agent(agent_id, config, caller)
 
     async def delete_agent(self, agent_id: str, caller: Caller) -> None:
         await self._store.delete_agent(agent_id, caller)
@@ -103,7 +115,7 @@ class AgentService:
         record = await self._store.agent(agent_id, caller)
         session = await self._store.session(agent_id, session_id, caller)
         turn = new_turn(messages, session_id=session_id, turn_id=turn_id, settings=settings)
-        setup = await self.setup(record.config, turn.settings, caller, session_id)
+        setup = await self.setup(record.config, turn.settings, caller, session_id, session.turns)
         async with AsyncExitStack() as exits:
             held = await exits.enter_async_context(self._store.open_turn(turn, caller))
             history = history_of(session.turns)
@@ -127,27 +139,33 @@ class AgentService:
         async with AsyncExitStack() as exits:
             held = await exits.enter_async_context(self._store.reopen_turn(session_id, turn_id, caller))
             turn = held.turn
-            setup = await self.setup(record.config, turn.settings, caller, session_id)
-            history = history_of(earlier for earlier in session.turns if earlier.turn_id != turn_id)
-            events = resume_turn(setup, history, turn, results or (), decisions or ())
+            earlier = [other for other in session.turns if other.turn_id != turn_id]
+            setup = await self.setup(record.config, turn.settings, caller, session_id, earlier, turn)
+            events = resume_turn(setup, history_of(earlier), turn, results or (), decisions or ())
             async with aclosing(kept(events, held)) as stored:
                 async for event in stored:
                     yield event
 
-    async def setup(self, config: AgentConfig, settings: TurnSettings, caller: Caller, session_id: str) -> AgentSetup:
-        """What a turn of this agent is run with. Raises what listing its tools raises."""
+    async def setup(
+        self,
+        config: AgentConfig,
+        settings: TurnSettings,
+        caller: Caller,
+        session_id: str,
+        turns: Sequence[Turn] = (),
+        under_way: Turn | None = None,
+    ) -> AgentSetup:
+        """What the turn after `turns` is run with, be it new or under way. Raises what listing its tools raises."""
         changes = {name: value for name, value in settings if value is not None}
-        config = config.model_copy(update=changes)
-        stack = self._stack
-        toolbox = await toolbox_for(config, stack.tools, caller, session_id=session_id, own=self._own_tools)
-        return AgentSetup(
-            inference=stack.inference,
-            config=config,
-            caller=caller,
-            toolbox=toolbox,
-            safety=stack.safety,
-            memory=stack.memory,
-            context_length=(await stack.model(config.model, caller)).context_length,
+        return await open_setup(
+            self._stack,
+            config.model_copy(update=changes),
+            caller,
+            session_id=session_id,
+            own_tools=self._own_tools,
+            team=self._team,
+            turns=turns,
+            under_way=under_way,
         )
 
 

@@ -1,6 +1,8 @@
 """What a turn is run with."""
 
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import uuid4
 
 from llama_stack.agents.tools import Toolbox
@@ -14,6 +16,7 @@ from llama_stack.api.stack import MemorySearch, ShieldRunner
 class AgentSetup:
     """toolbox: every tool the model may call, the caller's own among them. safety, memory: needed where the config
     names shields or memory banks. context_length: tokens of the model's window; None where nobody says.
+    state: of the session, shared by all its calls. team: agents that the conversation may be handed to, by name.
     """
 
     inference: Inference
@@ -23,6 +26,12 @@ class AgentSetup:
     safety: ShieldRunner | None = None
     memory: MemorySearch | None = None
     context_length: int | None = None
+    state: dict[str, Any] = field(default_factory=dict)
+    team: "Mapping[str, OpenMember]" = field(default_factory=dict)
+
+
+OpenMember = Callable[[bool], Awaitable[AgentSetup]]
+"""What an agent of a team is run with; False leaves out its tools for handing over, when a turn has had enough."""
 
 
 def new_id(kind: str) -> str:

@@ -4,13 +4,18 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from llama_stack.agents.context import STATE
 from llama_stack.agents.gathering import gathered
+from llama_stack.agents.handoff import HANDED_TO
 from llama_stack.agents.tools import Tool, Toolbox, tool_from_schema
 from llama_stack.api.agents import AgentConfig, ToolGroupUse
 from llama_stack.api.common import Caller, JsonObject
 from llama_stack.api.stack import ToolRunner
 from llama_stack.api.tools import ToolDefinition, ToolGroup, ToolResult
 from llama_stack.errors import InvalidRequest
+
+_RESERVED = {STATE, HANDED_TO}
+"""What only the agent's own functions may say of a session; a tool server that says it is not believed."""
 
 
 async def toolbox_for(
@@ -70,4 +75,9 @@ async def _invoke(
     session_id: str,
     arguments: Mapping[str, Any],
 ) -> ToolResult:
-    return await tools.invoke_tool(group, name, {**arguments, **given}, caller, session_id=session_id)
+    result = await tools.invoke_tool(group, name, {**arguments, **given}, caller, session_id=session_id)
+    if not result.metadata.keys() & _RESERVED:
+        return result
+    return result.model_copy(
+        update={"metadata": {key: value for key, value in result.metadata.items() if key not in _RESERVED}}
+    )

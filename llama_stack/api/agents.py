@@ -326,6 +326,13 @@ class Agents(Protocol):
         """Oldest first."""
         ...
 
+    async def update_agent(self, agent_id: str, config: AgentConfig, caller: Caller) -> AgentRecord:
+        """Change what an agent is; its sessions stay, and their next turns are run with this config.
+
+        Raises as `create_agent` does.
+        """
+        ...
+
     async def delete_agent(self, agent_id: str, caller: Caller) -> None: ...
 
     async def create_session(self, agent_id: str, name: str, caller: Caller) -> Session: ...

@@ -64,6 +64,14 @@ class AgentStore:
         entries = [_read_agent(row) for row in rows[:limit]]
         return Page(entries=entries, next_after=entries[-1].agent_id if len(rows) > limit else None)
 
+    async def update_agent(self, agent_id: str, config: AgentConfig, caller: Caller) -> AgentRecord:
+        """Change what an agent is; its sessions stay. Raises NotFound."""
+        statement = update(agents).where(_own_agent(agent_id, caller)).values(config=as_json(config))
+        async with self._database.write() as connection:
+            if (await connection.execute(statement)).rowcount == 0:
+                raise _no_agent(agent_id)
+        return await self.agent(agent_id, caller)
+
     async def delete_agent(self, agent_id: str, caller: Caller) -> None:
         """Delete an agent with its sessions and all that was said in them. Raises NotFound."""
         async with self._database.write() as connection:
