@@ -11,7 +11,18 @@ from llama_stack.server.errors import add_error_handlers
 from llama_stack.server.openapi import openapi_document
 from llama_stack.server.options import ServerOptions
 from llama_stack.server.plain import PlainApp
-from llama_stack.server.routes import chat, classic_inference, completions, embeddings, models, safety, system
+from llama_stack.server.routes import (
+    chat,
+    classic_agents,
+    classic_inference,
+    classic_tools,
+    classic_turns,
+    completions,
+    embeddings,
+    models,
+    safety,
+    system,
+)
 
 _DESCRIPTION = "One interface for applications built on Llama models. The OpenAI routes keep OpenAI's wire shape."
 
@@ -46,9 +57,14 @@ def create_app(stack: ServedStack, options: ServerOptions | None = None) -> Fast
         chat.routes(stack, options),
         completions.routes(stack, options),
         embeddings.routes(stack, options),
-        models.routes(stack),
+        models.routes(stack, options),
         system.routes(stack, app),
         classic_inference.routes(stack, options),
+        classic_agents.routes(stack, options),
+        classic_turns.routes(stack),
+        classic_turns.run_routes(stack, options),
+        classic_tools.routes(stack, options),
+        classic_tools.run_routes(stack, options),
         safety.routes(stack, options),
         safety.moderation_routes(stack, options),
     )

@@ -87,3 +87,64 @@ class ClassicCompletionBatch(Answer):
 
 class ClassicEmbeddings(Answer):
     embeddings: list[list[float]]
+
+
+class Removed(Answer):
+    identifier: str
+    deleted: Literal[True]
+
+
+class ClassicParameter(Answer):
+    name: str
+    parameter_type: str
+    description: str
+    required: bool
+    default: Any
+
+
+class ClassicToolDef(Answer):
+    name: str
+    description: str
+    parameters: list[ClassicParameter]
+    metadata: dict[str, Any]
+
+
+class ClassicToolDefList(Answer):
+    data: list[ClassicToolDef]
+
+
+class ClassicTool(Answer):
+    identifier: str
+    provider_id: str
+    provider_resource_id: str
+    type: Literal["tool"]
+    toolgroup_id: str
+    description: str
+    parameters: list[ClassicParameter]
+    metadata: dict[str, Any]
+
+
+class ClassicToolList(Answer):
+    data: list[ClassicTool]
+
+
+class ClassicToolGroup(Answer):
+    identifier: str
+    provider_id: str
+    provider_resource_id: str
+    type: Literal["tool_group"]
+    args: dict[str, Any]
+    mcp_endpoint: dict[str, str] | None
+
+
+class ClassicToolGroupList(Answer):
+    data: list[ClassicToolGroup]
+
+
+class ClassicInvocation(Answer):
+    """A tool's own failure is told in `error_message`."""
+
+    content: ClassicContent
+    error_message: str | None
+    error_code: int | None
+    metadata: dict[str, Any]

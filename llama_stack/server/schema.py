@@ -230,6 +230,13 @@ class ModelList(Answer):
     data: list[Model]
 
 
+class ModelRemoved(Answer):
+    id: str
+    object: Literal["model"]
+    deleted: Literal[True]
+    identifier: str
+
+
 class HealthAnswer(Answer):
     status: Literal["OK"]
 
