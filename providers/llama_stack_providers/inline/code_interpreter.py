@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from llama_stack.api.common import Caller, Health, HealthStatus
@@ -46,8 +47,9 @@ class CodeInterpreter:
     had is looked for again at a later call, because installing what it lacks needs no restart.
     """
 
-    def __init__(self, config: Config, stack: AsyncExitStack) -> None:
+    def __init__(self, config: Config, home: Path, stack: AsyncExitStack) -> None:
         self.config = config
+        self._home = home
         self._stack = stack
         self._sessions: Sessions | None = None
         self._failure: DriverUnavailable | None = None
@@ -62,7 +64,7 @@ class CodeInterpreter:
             if self._failure is not None and time.monotonic() - self._tried_at < RETRY_AFTER_S:
                 raise DriverUnavailable(self._failure.message)
             try:
-                driver = await choose_driver(self.config)
+                driver = await choose_driver(self.config, self._home)
             except DriverUnavailable as error:
                 self._failure, self._tried_at = error, time.monotonic()
                 logger.warning("%s", error.message)
@@ -139,7 +141,7 @@ def _session_key(arguments: dict[str, Any], caller: Caller) -> SessionKey | None
 @asynccontextmanager
 async def open_code_interpreter(config: Config, floor: InferenceFloor) -> AsyncIterator[CodeInterpreter]:
     async with AsyncExitStack() as stack:
-        interpreter = CodeInterpreter(config, stack)
+        interpreter = CodeInterpreter(config, floor.ground.home, stack)
         finding = asyncio.create_task(_look(interpreter), name="try the code interpreter's sandbox")
         try:
             yield interpreter

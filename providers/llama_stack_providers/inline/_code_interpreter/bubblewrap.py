@@ -48,7 +48,7 @@ class BubblewrapDriver:
     warm = 0
     start_timeout_s = 15.0
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, home: Path) -> None:
         self.config = config
         self.as_root = os.name == "posix" and os.getuid() == 0
         self._interpreter: Interpreter | None = None

@@ -2,17 +2,22 @@
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 from llama_stack_providers.inline._code_interpreter.bubblewrap import BubblewrapDriver
+from llama_stack_providers.inline._code_interpreter.container import ContainerDriver
 from llama_stack_providers.inline._code_interpreter.driver import Driver, DriverUnavailable
 from llama_stack_providers.inline._code_interpreter.selftest import self_test
 from llama_stack_providers.inline._code_interpreter.settings import Config
 from llama_stack_providers.inline._code_interpreter.unsafe_subprocess import UnsafeSubprocessDriver
+from llama_stack_providers.inline._code_interpreter.wasm import WasmDriver
 
 logger = logging.getLogger("llama_stack.code_interpreter")
 
-DRIVERS: dict[str, Callable[[Config], Driver]] = {
+DRIVERS: dict[str, Callable[[Config, Path], Driver]] = {
     "bubblewrap": BubblewrapDriver,
+    "wasm": WasmDriver,
+    "container": ContainerDriver,
     "unsafe_subprocess": UnsafeSubprocessDriver,
 }
 
@@ -20,12 +25,12 @@ _passed: set[str] = set()
 """Settings whose self-test this process has seen pass."""
 
 
-async def choose_driver(config: Config) -> Driver:
+async def choose_driver(config: Config, home: Path) -> Driver:
     """A driver that has passed its self-test in this process. Raises DriverUnavailable with what to do about each."""
     names = config.driver_order if config.driver == "auto" else [config.driver]
     reasons = []
     for name in names:
-        driver = DRIVERS[name](config)
+        driver = DRIVERS[name](config, home)
         try:
             await _ready(driver, config)
         except DriverUnavailable as error:

@@ -4,11 +4,11 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 
 from llama_stack.errors import RateLimited
-from llama_stack_providers.inline._code_interpreter.driver import Driver
+from llama_stack_providers.inline._code_interpreter.driver import Driver, DriverUnavailable
 from llama_stack_providers.inline._code_interpreter.session import Session, open_session
 from llama_stack_providers.inline._code_interpreter.settings import Config
 
@@ -32,7 +32,7 @@ class Sessions:
         self._opening = 0
         self._lost: OrderedDict[SessionKey, str] = OrderedDict()
         self._key_locks: dict[SessionKey, asyncio.Lock] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._warming: set[asyncio.Task[None]] = set()
         self._sweeping: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> "Sessions":
@@ -43,7 +43,7 @@ class Sessions:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        tasks = [*self._tasks, *([self._sweeping] if self._sweeping else [])]
+        tasks = [*self._warming, *([self._sweeping] if self._sweeping else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -91,11 +91,12 @@ class Sessions:
             await self._make_room()
         self._opening += 1
         try:
-            session = self._warm.pop() if self._warm else await open_session(self.driver, self.config)
+            if self._warming and not self._warm:
+                await asyncio.wait(self._warming, return_when=asyncio.FIRST_COMPLETED)
+            return self._warm.pop() if self._warm else await open_session(self.driver, self.config)
         finally:
             self._opening -= 1
-        self._warm_up()
-        return session
+            self._warm_up()
 
     async def _make_room(self) -> None:
         idle = [(session.used_at, key) for key, session in self._by_key.items() if not self._is_at_work(key)]
@@ -133,13 +134,14 @@ class Sessions:
 
     def _warm_up(self) -> None:
         """Start what is missing of the sandboxes that wait for their first call."""
-        if len(self._warm) + len(self._tasks) < self.warm_wanted:
+        for _ in range(self.warm_wanted - len(self._warm) - len(self._warming)):
             task = asyncio.create_task(self._add_warm(), name="start a code interpreter sandbox ahead")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._warming.add(task)
+            task.add_done_callback(self._warming.discard)
 
     async def _add_warm(self) -> None:
-        self._warm.append(await open_session(self.driver, self.config))
+        with suppress(DriverUnavailable):  # the call that needs it tries itself, and tells
+            self._warm.append(await open_session(self.driver, self.config))
 
 
 def _is_wanted(lock: asyncio.Lock) -> bool:

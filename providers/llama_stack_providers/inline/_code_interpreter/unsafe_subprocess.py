@@ -27,7 +27,7 @@ class UnsafeSubprocessDriver:
     warm = 0
     start_timeout_s = 15.0
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, home: Path) -> None:
         self.config = config
 
     async def check(self) -> None:

@@ -14,6 +14,7 @@ import builtins
 import contextlib
 import errno
 import io
+import itertools
 import json
 import linecache
 import os
@@ -24,6 +25,7 @@ import stat
 import sys
 import traceback
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -244,6 +246,22 @@ def execute(requests: int, replies: int, orders: dict[str, Any]) -> NoReturn:
             reply["token"] = request["token"]
             write_all(replies, json.dumps(reply).encode() + b"\n")
     os._exit(0)
+
+
+def perform_alone(orders: dict[str, Any]) -> Callable[[str], str]:
+    """For Python in WebAssembly, which has no processes: what takes a request and gives its reply, both as JSON."""
+    folder = Path(orders["folder"])
+    (folder / ".tmp").mkdir(parents=True, exist_ok=True)
+    os.chdir(folder)
+    os.environ.update(orders["variables"])
+    main_module = sys.modules["__main__"] = types.ModuleType("__main__")
+    calls = itertools.count(1)
+
+    def answer(request: str) -> str:
+        reply = perform(json.loads(request), main_module.__dict__, f"<call {next(calls)}>", orders)
+        return json.dumps({**reply, "token": ""})
+
+    return answer
 
 
 def text_stream(fd: int) -> io.TextIOWrapper:
