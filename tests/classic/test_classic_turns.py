@@ -1,0 +1,512 @@
+"""Agents, sessions, turns and steps of the classic API: what goes over the wire, whole and frame by frame."""
+
+import asyncio
+from base64 import b64encode
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from llama_stack_client import (
+    APIStatusError,
+    AsyncLlamaStackClient,
+    BadRequestError,
+    ConflictError,
+    InternalServerError,
+    NotFoundError,
+)
+
+from llama_stack.api.inference import ChatRequest, GrammarFormat, ReasoningDelta, Sampling
+from llama_stack.api.messages import AssistantMessage, ImagePart, SystemMessage, TextPart, ToolMessage, UserMessage
+from llama_stack.api.tools import NamedToolChoice
+from llama_stack.errors import ProviderFailed
+from llama_stack.testing.scripted import calls, says
+from llama_stack.wire.classic.agents import decode_agent_config
+from tests.classic.conftest import Arithmetic, Running, Start, frames_of
+
+HELLO: Any = [{"role": "user", "content": "hello"}]
+ADD: Any = {
+    "name": "add",
+    "description": "Adds",
+    "parameters": [{"name": "x", "parameter_type": "int", "description": "", "required": True, "default": None}],
+    "metadata": {},
+    "tool_prompt_format": "python_list",
+}
+
+
+def config(**more: Any) -> Any:
+    return {"model": "scripted", "instructions": "Be brief.", **more}
+
+
+async def begin(server: Running, **more: Any) -> tuple[str, str]:
+    """A new agent and a session with it."""
+    agent = await server.client.agents.create(agent_config=config(**more))
+    session = await server.client.agents.session.create(agent.agent_id, session_name="s")
+    return agent.agent_id, session.session_id
+
+
+async def turn(server: Running, ids: tuple[str, str], messages: Any = HELLO, **more: Any) -> Any:
+    """A whole turn."""
+    return await server.client.agents.turn.create(ids[1], agent_id=ids[0], messages=messages, **more)
+
+
+def asked(server: Running) -> ChatRequest:
+    request = server.inference.requests[-1]
+    assert isinstance(request, ChatRequest)
+    return request
+
+
+def path(ids: tuple[str, str], *more: str) -> str:
+    return "/".join([f"/v1/agents/{ids[0]}/session/{ids[1]}/turn", *more])
+
+
+# --- frames ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_turn_with_a_tool_of_the_stack_frame_by_frame(start_agents: Start) -> None:
+    tools = {"builtin::math": Arithmetic()}
+    scripts = (calls(("add", '{"x": 2, "y": 3}')), [ReasoningDelta(text="so"), *says("It is", " 5.")])
+    async with start_agents(*scripts, tools=tools) as server:
+        ids = await begin(server, toolgroups=["builtin::math"])
+        body = {"messages": HELLO, "stream": True, "documents": None, "toolgroups": None, "tool_config": None}
+        response = await server.http.post(path(ids), json=body)
+        stored = await server.http.get(f"/v1/agents/{ids[0]}/session/{ids[1]}")
+    assert b"[DONE]" not in response.content
+    assert b"\nid:" not in response.content
+    payloads = [frame["event"]["payload"] for frame in frames_of(response.content)]
+    told = [(payload["event_type"], payload.get("step_type")) for payload in payloads]
+    assert told == [
+        ("step_start", "inference"),
+        *[("step_progress", "inference")] * 4,
+        ("step_complete", "inference"),
+        ("step_start", "tool_execution"),
+        ("step_progress", "tool_execution"),
+        ("step_complete", "tool_execution"),
+        ("step_start", "inference"),
+        *[("step_progress", "inference")] * 3,
+        ("step_complete", "inference"),
+        ("turn_complete", None),
+    ]
+    call = {
+        "call_id": "call_0",
+        "tool_name": "add",
+        "arguments": {"x": 2, "y": 3},
+        "arguments_json": '{"x": 2, "y": 3}',
+    }
+    assert payloads[4]["delta"] == {"type": "tool_call", "parse_status": "succeeded", "tool_call": call, "text": ""}
+    assert payloads[7]["delta"] == {"type": "tool_call", "parse_status": "in_progress", "tool_call": call}
+    inferred, executed = payloads[5]["step_details"], payloads[8]["step_details"]
+    assert inferred["model_response"] == {
+        "role": "assistant",
+        "content": "",
+        "stop_reason": "end_of_message",
+        "tool_calls": [call],
+    }
+    assert executed["tool_calls"] == [call]
+    assert executed["tool_responses"] == [
+        {"call_id": "call_0", "tool_name": "add", "content": "5", "metadata": {"source": "head"}}
+    ]
+    assert [payload["delta"] for payload in payloads[10:13]] == [
+        {"type": "reasoning", "reasoning": "so", "text": ""},
+        {"type": "text", "text": "It is"},
+        {"type": "text", "text": " 5."},
+    ]
+    whole = payloads[-1]["turn"]
+    assert [step["step_id"] for step in whole["steps"]] == [payloads[place]["step_id"] for place in (5, 8, 13)]
+    assert {step["turn_id"] for step in whole["steps"]} == {whole["turn_id"]}
+    assert whole["input_messages"] == HELLO
+    assert (whole["session_id"], whole["output_attachments"]) == (ids[1], [])
+    assert (whole["output_message"]["content"], whole["output_message"]["stop_reason"]) == ("It is 5.", "end_of_turn")
+    assert stored.json()["turns"] == [whole]
+
+
+async def test_a_stream_that_fails_ends_with_one_error_frame(start_agents: Start) -> None:
+    async with start_agents([ProviderFailed("broken")], says("better")) as server:
+        ids = await begin(server)
+        response = await server.http.post(path(ids), json={"messages": HELLO, "stream": True})
+        after = await turn(server, ids)
+    first, last = frames_of(response.content)
+    assert first["event"]["payload"]["event_type"] == "step_start"
+    assert last["error"]["message"] == "broken"
+    assert after.output_message.content == "better"
+
+
+async def test_a_whole_turn_is_the_end_of_a_streamed_one(start_agents: Start) -> None:
+    async with start_agents(says("a", "b")) as server:
+        ids = await begin(server)
+        whole = await turn(server, ids)
+        streamed = [chunk async for chunk in await turn(server, ids, stream=True)]
+    last: Any = streamed[-1].event.payload
+    assert last.turn.output_message == whole.output_message
+    assert [step.step_type for step in last.turn.steps] == [step.step_type for step in whole.steps]
+    assert whole.completed_at is not None
+
+
+# --- agents and sessions --------------------------------------------------------------------------------------------
+
+
+async def test_an_agents_config_reaches_the_model_and_comes_back(start_agents: Start) -> None:
+    wanted = config(
+        name="math",
+        toolgroups=["builtin::math/add", {"name": "builtin::math/divide", "args": {"y": 2}, "approval": "always"}],
+        client_tools=[{**ADD, "name": "other"}],
+        tool_config={"tool_choice": "add", "tool_prompt_format": "json"},
+        sampling_params={"strategy": {"type": "top_k", "top_k": 5}, "max_tokens": 50},
+        response_format={"type": "grammar", "bnf": {"grammar": "root ::= [a-z]+"}},
+        max_infer_iters=3,
+        input_shields=[],
+        output_shields=None,
+        enable_session_persistence=False,
+    )
+    script = calls(("add", '{"x": 1, "y": 2}'))
+    async with start_agents(script, says("ok"), tools={"builtin::math": Arithmetic()}) as server:
+        agent = await server.client.agents.create(agent_config=wanted)
+        session = await server.client.agents.session.create(agent.agent_id, session_name="s")
+        await turn(server, (agent.agent_id, session.session_id))
+        stored = (await server.http.get(f"/v1/agents/{agent.agent_id}")).json()
+        (listed,) = (await server.http.get("/v1/agents")).json()["data"]
+    request = server.inference.requests[0]
+    assert isinstance(request, ChatRequest)
+    assert request.messages == [SystemMessage(content="Be brief."), UserMessage(content="hello")]
+    assert request.sampling == Sampling(top_k=5, max_tokens=50)
+    assert request.tool_choice == NamedToolChoice(names=["add"])
+    assert request.tool_prompt_format == "json"
+    assert [tool.name for tool in request.tools] == ["add", "divide", "other"]
+    assert request.tools[1].parameters is not None
+    assert list(request.tools[1].parameters["properties"]) == ["x"], "the model is not asked for what is given"
+    formed = server.inference.requests[-1]
+    assert isinstance(formed, ChatRequest)
+    assert formed.response_format == GrammarFormat(grammar="root ::= [a-z]+")
+
+    assert stored == listed
+    kept = stored["agent_config"]
+    assert kept["toolgroups"] == wanted["toolgroups"]
+    assert kept["tool_config"] == {
+        "tool_choice": "add",
+        "tool_prompt_format": "json",
+        "system_message_behavior": "append",
+    }
+    assert kept["sampling_params"] == {
+        "strategy": {"type": "top_k", "top_k": 5},
+        "max_tokens": 50,
+        "repetition_penalty": 1.0,
+        "stop": None,
+    }
+    assert (kept["name"], kept["max_infer_iters"], kept["response_format"]) == ("math", 3, wanted["response_format"])
+    first, second = [decode_agent_config({"agent_config": body}) for body in (wanted, kept)]
+    assert second == first.model_copy(update={"metadata": {"system_message_behavior": "append"}})
+
+
+async def test_sessions_are_read_listed_and_deleted(start_agents: Start) -> None:
+    async with start_agents(says("one"), says("two"), says("three")) as server:
+        agent_id, session_id = ids = await begin(server)
+        turns = [await turn(server, ids) for _ in range(3)]
+        sessions = server.client.agents.session
+        whole = await sessions.retrieve(session_id, agent_id=agent_id)
+        some = await sessions.retrieve(session_id, agent_id=agent_id, turn_ids=[turns[0].turn_id, turns[2].turn_id])
+        repeated = await server.http.get(
+            f"/v1/agents/{agent_id}/session/{session_id}",
+            params=[("turn_ids", turns[0].turn_id), ("turn_ids", turns[1].turn_id)],
+        )
+        other = await sessions.create(agent_id, session_name="other")
+        listed = (await server.http.get(f"/v1/agents/{agent_id}/sessions")).json()
+        second = (await server.http.get(f"/v1/agents/{agent_id}/sessions?start_index=1&limit=1")).json()
+        none = (await server.http.get(f"/v1/agents/{agent_id}/sessions?start_index=7")).json()
+        first = (await server.http.get(f"/v1/agents/{agent_id}/sessions?limit=1")).json()
+        await sessions.delete(session_id, agent_id=agent_id)
+        with pytest.raises(NotFoundError):
+            await sessions.retrieve(session_id, agent_id=agent_id)
+        await server.client.agents.delete(agent_id)
+        with pytest.raises(NotFoundError):
+            await sessions.retrieve(other.session_id, agent_id=agent_id)
+    assert [stored.turn_id for stored in whole.turns] == [one.turn_id for one in turns]
+    assert [stored.turn_id for stored in some.turns] == [turns[0].turn_id, turns[2].turn_id]
+    assert [stored["turn_id"] for stored in repeated.json()["turns"]] == [turns[0].turn_id, turns[1].turn_id]
+    assert whole.session_name == "s"
+    assert [session["session_id"] for session in listed["data"]] == [session_id, other.session_id]
+    assert [session["session_id"] for session in second["data"]] == [other.session_id]
+    assert (first["has_more"], second["has_more"], none) == (True, False, {"data": [], "has_more": False, "url": None})
+
+
+async def test_the_history_of_a_session_is_said_again(start_agents: Start) -> None:
+    async with start_agents(says("one"), says("two")) as server:
+        ids = await begin(server)
+        await turn(server, ids)
+        await turn(server, ids, [{"role": "user", "content": "and?", "context": "facts"}])
+    assert asked(server).messages == [
+        SystemMessage(content="Be brief."),
+        UserMessage(content="hello"),
+        AssistantMessage(content="one"),
+        UserMessage(content="and?\nfacts"),
+    ]
+
+
+# --- one turn -------------------------------------------------------------------------------------------------------
+
+
+async def test_steps_and_turns_are_read_one_by_one(start_agents: Start) -> None:
+    script = calls(("divide", '{"x": 1, "y": 0}'))
+    async with start_agents(script, says("No."), tools={"builtin::math": Arithmetic()}) as server:
+        ids = await begin(server, toolgroups=["builtin::math"])
+        whole = await turn(server, ids)
+        again = await server.client.agents.turn.retrieve(whole.turn_id, agent_id=ids[0], session_id=ids[1])
+        where = {"agent_id": ids[0], "session_id": ids[1], "turn_id": whole.turn_id}
+        found = [(await server.client.agents.steps.retrieve(step.step_id, **where)).step for step in whole.steps]
+        with pytest.raises(NotFoundError, match="has no step 'nope'"):
+            await server.client.agents.steps.retrieve("nope", **where)
+        with pytest.raises(NotFoundError, match="has no turn 'nope'"):
+            await server.client.agents.turn.retrieve("nope", agent_id=ids[0], session_id=ids[1])
+    assert again == whole
+    assert found == whole.steps
+    (response,) = whole.steps[1].tool_responses
+    assert (response.content, response.is_error) == ("division by zero", True)
+
+
+async def test_documents_stand_behind_the_users_words(start_agents: Start) -> None:
+    text = b64encode("später".encode()).decode()
+    documents: Any = [
+        {"content": "plain", "mime_type": "text/plain"},
+        {"content": {"uri": f"data:text/markdown;base64,{text}"}, "mime_type": "text/markdown"},
+        {"content": "data:text/csv,a%2Cb", "mime_type": "text/csv"},
+        {"content": {"type": "text", "text": "item"}, "mime_type": "text/plain"},
+    ]
+    picture: Any = {"content": {"uri": "https://example.com/a.png"}, "mime_type": "image/png"}
+    async with start_agents() as server:
+        ids = await begin(server)
+        await turn(server, ids, documents=documents)
+        texts = asked(server).messages[-1]
+        await turn(server, ids, documents=[picture])
+        pictured = asked(server).messages[-1]
+        for document, message in (
+            ({"content": {"uri": "https://example.com/a.txt"}, "mime_type": "text/plain"}, "not fetched from URLs"),
+            ({"content": "file:///etc/passwd", "mime_type": "text/plain"}, "not fetched from URLs"),
+            ({"content": "x", "mime_type": "application/zip"}, "of type application/zip cannot be read"),
+            ({"content": "data:text/plain;base64,!", "mime_type": "text/plain"}, "holds no UTF-8 text"),
+        ):
+            with pytest.raises(BadRequestError, match=message):
+                await turn(server, ids, documents=[document])
+    assert texts == UserMessage(
+        content="hello"
+        "\n\nDocument (text/plain):\nplain"
+        "\n\nDocument (text/markdown):\nspäter"
+        "\n\nDocument (text/csv):\na,b"
+        "\n\nDocument (text/plain):\nitem"
+    )
+    assert pictured.content == [TextPart(text="hello"), ImagePart(url="https://example.com/a.png")]
+
+
+async def test_a_turns_tool_groups_replace_the_agents_and_keep_its_arguments(start_agents: Start) -> None:
+    tools = Arithmetic()
+    one, two = calls(("add", '{"x": 1}')), says("Done.")
+    async with start_agents(one, two, tools={"builtin::math": tools, "builtin::more": Arithmetic()}) as server:
+        ids = await begin(
+            server, toolgroups=[{"name": "builtin::math", "args": {"y": 10, "x": 5}}, "builtin::more/nothing"]
+        )
+        await turn(
+            server,
+            ids,
+            toolgroups=[{"name": "builtin::math/add", "args": {"x": 7}}],
+            tool_config={"tool_choice": "required"},
+        )
+        first = server.inference.requests[0]
+        await turn(server, ids, toolgroups=[])
+    assert tools.seen == [{"x": 7, "y": 10}], "the groups' arguments win over the model's"
+    assert isinstance(first, ChatRequest)
+    assert [tool.name for tool in first.tools] == ["add"]
+    assert first.tool_choice == "required"
+    assert asked(server).tools == []
+
+
+async def test_a_prompt_that_replaces_is_told_the_tools_where_it_wants(start_agents: Start) -> None:
+    replace = {"system_message_behavior": "replace"}
+    async with start_agents(tools={"builtin::math": Arithmetic()}) as server:
+        groups = ["builtin::math/add"]
+        ids = await begin(server, instructions="{{function_definitions}}", toolgroups=groups, tool_config=replace)
+        await turn(server, ids)
+        filled = asked(server)
+        ids = await begin(server, toolgroups=groups, tool_config=replace)
+        await turn(server, ids)
+        bare = asked(server)
+        ids = await begin(server, toolgroups=groups)
+        await turn(server, ids, tool_config=replace)
+        bare_turn = asked(server)
+    assert str(filled.messages[0].content).startswith('{"name":"add","description":"Adds two numbers"')
+    assert [tool.name for tool in filled.tools] == ["add"]
+    assert (bare.tools, bare_turn.tools) == ([], [])
+
+
+# --- going on -------------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def paused(start_agents: Start, *scripts: Any, **more: Any) -> AsyncIterator[tuple[Running, Any, Any]]:
+    """A turn that waits for two calls of the caller's tool."""
+    asking = calls(("add", '{"x": 1}'), ("add", '{"x": 2}'))
+    async with start_agents(asking, *scripts, **more) as server:
+        ids = await begin(server, client_tools=[ADD])
+        yield server, ids, await turn(server, ids)
+
+
+def given(*ids: str) -> Any:
+    return [{"call_id": call_id, "tool_name": "add", "content": f"r {call_id}", "metadata": {}} for call_id in ids]
+
+
+async def test_results_may_come_one_by_one(start_agents: Start) -> None:
+    async with paused(start_agents, says("Done.")) as (server, ids, waiting):
+        where = {"agent_id": ids[0], "session_id": ids[1]}
+        resume = server.client.agents.turn.resume
+        read = await server.client.agents.turn.retrieve(waiting.turn_id, **where)
+        half: Any = await resume(waiting.turn_id, **where, tool_responses=given("call_1"))
+        body = {"tool_responses": given("call_0"), "stream": True}
+        response = await server.http.post(path(ids, waiting.turn_id, "resume"), json=body)
+        with pytest.raises(ConflictError, match="has ended"):
+            await resume(waiting.turn_id, **where, tool_responses=given("call_0"))
+        with pytest.raises(ConflictError, match="has ended"):
+            await resume(waiting.turn_id, **where, tool_responses=[])
+    assert waiting.output_message.stop_reason == "end_of_message"
+    assert read == waiting
+    assert [call.call_id for call in half.output_message.tool_calls] == ["call_0"]
+    payloads = [frame["event"]["payload"] for frame in frames_of(response.content)]
+    assert [(payload["event_type"], payload.get("step_type")) for payload in payloads] == [
+        ("step_complete", "tool_execution"),
+        ("step_start", "inference"),
+        ("step_progress", "inference"),
+        ("step_complete", "inference"),
+        ("turn_complete", None),
+    ]
+    assert payloads[0]["step_details"]["tool_responses"][0]["content"] == "r call_0"
+    whole = payloads[-1]["turn"]
+    assert (whole["turn_id"], whole["started_at"]) == (waiting.turn_id, half.started_at.isoformat())
+    assert [step["step_type"] for step in whole["steps"]] == [
+        *("inference", "tool_execution", "tool_execution", "inference"),
+    ]
+    results = [message for message in asked(server).messages if isinstance(message, ToolMessage)]
+    assert [(result.tool_call_id, result.content) for result in results] == [
+        ("call_0", "r call_0"),
+        ("call_1", "r call_1"),
+    ]
+
+
+async def test_results_for_calls_that_nobody_made_are_refused_while_the_turn_waits(start_agents: Start) -> None:
+    async with paused(start_agents) as (server, ids, waiting):
+        with pytest.raises(BadRequestError, match="no call 'nope' awaits a result"):
+            await server.client.agents.turn.resume(
+                waiting.turn_id, agent_id=ids[0], session_id=ids[1], tool_responses=given("nope")
+            )
+        with pytest.raises(NotFoundError, match="has no turn 'nope'"):
+            await server.client.agents.turn.resume(
+                "nope", agent_id=ids[0], session_id=ids[1], tool_responses=given("call_0")
+            )
+
+
+async def test_results_as_messages_of_a_new_turn_go_on_with_the_one_that_waits(start_agents: Start) -> None:
+    async with paused(start_agents, says("Done.")) as (server, ids, waiting):
+        results = [{"role": "tool", "call_id": call_id, "content": "3"} for call_id in ("call_0", "call_1")]
+        whole = await turn(server, ids, results)
+        later = await turn(server, ids, [{"role": "tool", "call_id": "call_9", "content": "late"}])
+    assert (whole.turn_id, whole.output_message.content) == (waiting.turn_id, "Done.")
+    assert later.turn_id != waiting.turn_id
+    assert asked(server).messages[-1] == UserMessage(content="Observation from tool: late")
+
+
+async def test_a_person_decides_on_calls(start_agents: Start) -> None:
+    tools = Arithmetic()
+    script = calls(("add", '{"x": 1, "y": 2}'), ("divide", '{"x": 4, "y": 2}'), ("shout", "{}"))
+    group = {"name": "builtin::math", "approval": ["add", "divide"]}
+    async with start_agents(script, says("Done."), tools={"builtin::math": tools}) as server:
+        ids = await begin(server, toolgroups=[group], client_tools=[{"name": "shout"}])
+        chunks = [chunk async for chunk in await turn(server, ids, stream=True)]
+        payload: Any = chunks[-1].event.payload
+        where = {"agent_id": ids[0], "session_id": ids[1]}
+        resume = server.client.agents.turn.resume
+        read: Any = await server.client.agents.turn.retrieve(payload.turn.turn_id, **where)
+        shouted: Any = await resume(payload.turn.turn_id, **where, tool_responses=given("call_2"))
+        decisions = [
+            {"call_id": "call_0", "approve": True},
+            {"call_id": "call_1", "approve": False, "reason": "not now"},
+        ]
+        whole: Any = await resume(payload.turn.turn_id, **where, tool_responses=[], extra_body={"approvals": decisions})
+        with pytest.raises(ConflictError):
+            await resume(payload.turn.turn_id, **where, tool_responses=[], extra_body={"approvals": decisions})
+    assert payload.event_type == "turn_awaiting_input"
+    assert [call.tool_name for call in payload.turn.output_message.tool_calls] == ["shout"]
+    assert [call["call_id"] for call in payload.turn.approvals] == ["call_0", "call_1"]
+    assert read.approvals == payload.turn.approvals
+    assert shouted.output_message.tool_calls == [], "the client must not run what a person has to decide on"
+    assert [call["tool_name"] for call in shouted.approvals] == ["add", "divide"]
+    assert whole.output_message.content == "Done."
+    assert tools.seen == [{"x": 1, "y": 2}]
+    assert [step.step_type for step in whole.steps] == [
+        *("inference", "tool_execution", "approval", "tool_execution", "tool_execution", "inference"),
+    ]
+    contents = [message.content for message in asked(server).messages if isinstance(message, ToolMessage)]
+    assert contents == ["3", "Error: the call was denied by a person and was not made. Reason: not now", "r call_2"]
+
+
+# --- errors ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_turn_is_not_run_again_by_a_client_that_repeats_what_failed(start_agents: Start) -> None:
+    broken = ProviderFailed("broken")
+    async with start_agents([broken]) as server:
+        ids = await begin(server)
+        async with AsyncLlamaStackClient(base_url=server.url, max_retries=2) as patient:
+            with pytest.raises(InternalServerError, match="broken") as failed:
+                await patient.agents.turn.create(ids[1], agent_id=ids[0], messages=HELLO)
+    assert failed.value.response.headers["x-should-retry"] == "false"
+    assert len(server.inference.requests) == 1
+
+
+async def test_a_second_turn_of_a_session_has_to_wait(start_agents: Start) -> None:
+    go_on = asyncio.Event()
+    async with start_agents([*says("a")[:1], go_on, *says("b")]) as server:
+        ids = await begin(server)
+        running = asyncio.create_task(turn(server, ids))
+        async with asyncio.timeout(5):
+            await server.inference.opened.wait()
+        with pytest.raises(ConflictError, match="is being worked on"):
+            await turn(server, ids)
+        with pytest.raises(ConflictError, match="is being worked on"):
+            await turn(server, ids, stream=True)
+        go_on.set()
+        assert (await running).output_message.content == "ab"
+
+
+@pytest.mark.parametrize(
+    ("agent_config", "status", "message"),
+    [
+        ({"model": "nope", "instructions": ""}, 404, "here is no model 'nope'"),
+        (config(toolgroups=["builtin::nope"]), 404, "here is no tool group 'builtin::nope'"),
+        (config(input_shields=["nope"]), 404, "here is no shield 'nope'"),
+        (config(toolgroups=["builtin::math/"]), 400, "names no tool group or no tool of one"),
+        (config(max_infer_iters=0), 400, "agent_config.max_infer_iters"),
+        (config(tool_choice="auto", tool_config={"tool_choice": "none"}), 400, "differs from tool_config.tool_choice"),
+        ({"instructions": ""}, 400, "agent_config.model: is required"),
+        (config(client_tools=[{"name": 1}]), 400, "agent_config.client_tools.0.name"),
+        (None, 400, "agent_config"),
+    ],
+)
+async def test_an_agent_that_cannot_be(start_agents: Start, agent_config: Any, status: int, message: str) -> None:
+    async with start_agents(tools={"builtin::math": Arithmetic()}) as server:
+        with pytest.raises(APIStatusError, match=message) as refused:
+            await server.client.agents.create(agent_config=agent_config)
+    assert refused.value.status_code == status
+    body: Any = refused.value.body
+    assert body["detail"] == body["error"]["message"]
+
+
+async def test_what_there_is_not(start_agents: Start) -> None:
+    async with start_agents() as server:
+        ids = await begin(server)
+        with pytest.raises(NotFoundError, match="here is no agent"):
+            await turn(server, ("agent_nope", ids[1]))
+        with pytest.raises(NotFoundError, match="here is no session"):
+            await turn(server, (ids[0], "session_nope"), stream=True)
+        with pytest.raises(NotFoundError, match="no session whose id ends in 'x'"):
+            await turn(server, (ids[0], "x"))
+        with pytest.raises(BadRequestError, match="messages"):
+            await turn(server, ids, [])
+        with pytest.raises(BadRequestError, match=r"messages\.0\.role"):
+            await turn(server, ids, [{"role": "system", "content": "x"}])
+        for query in ("start_index=-1", "limit=0", "limit=x"):
+            assert (await server.http.get(f"/v1/agents?{query}")).status_code == 400
