@@ -39,6 +39,9 @@ DB = {
     "upgrade": Lazy("llama_stack.cli.db:upgrade", "Bring the database to this version's schema, after a backup."),
     "rollback": Lazy("llama_stack.cli.db:rollback", "Take schema changes back, newest first."),
 }
+MCP = {
+    "serve": Lazy("llama_stack.cli.mcp_serve:serve", "Offer a distribution's tools and agents over stdio."),
+}
 
 
 @click.group(cls=LazyGroup, table=STACK, context_settings=CONTEXT)
@@ -79,9 +82,20 @@ def db() -> None:
     """
 
 
+@click.group(cls=LazyGroup, table=MCP, context_settings=CONTEXT)
+def mcp() -> None:
+    """Offer a stack to MCP hosts: editors, desktop assistants and other agents.
+
+    \b
+    Examples:
+      llama mcp serve starter
+    """
+
+
 VERBS = {
     "stack": Lazy("llama_stack.cli.main:stack", "Run, build and inspect distributions."),
     "model": Lazy("llama_stack.cli.main:model", "Find, fetch and understand models."),
+    "mcp": Lazy("llama_stack.cli.main:mcp", "Offer a stack to MCP hosts."),
     "db": Lazy("llama_stack.cli.main:db", "Look after the database that holds a stack's state."),
 }
 

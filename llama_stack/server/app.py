@@ -19,6 +19,7 @@ from llama_stack.server.routes import (
     classic_turns,
     completions,
     embeddings,
+    mcp,
     models,
     safety,
     system,
@@ -71,4 +72,5 @@ def create_app(stack: ServedStack, options: ServerOptions | None = None) -> Fast
     for family in families:
         # Flat, not nested as include_router may do it: the list of routes is read for hints and by /v1/inspect/routes.
         app.router.routes.extend(family.routes)
+    app.router.routes.extend(mcp.routes(stack, options))
     return app
