@@ -12,6 +12,7 @@ from llama_stack.server.openapi import openapi_document
 from llama_stack.server.options import ServerOptions
 from llama_stack.server.plain import PlainApp
 from llama_stack.server.routes import (
+    anthropic,
     chat,
     classic_agents,
     classic_inference,
@@ -68,6 +69,7 @@ def create_app(stack: ServedStack, options: ServerOptions | None = None) -> Fast
         classic_tools.run_routes(stack, options),
         safety.routes(stack, options),
         safety.moderation_routes(stack, options),
+        anthropic.routes(stack, options),
     )
     for family in families:
         # Flat, not nested as include_router may do it: the list of routes is read for hints and by /v1/inspect/routes.

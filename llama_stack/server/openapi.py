@@ -21,7 +21,11 @@ _described: dict[str, type[BaseModel]] = {}
 
 
 def describe(
-    *, answer: type[BaseModel], body: type[BaseModel] | None = None, chunk: type[BaseModel] | None = None
+    *,
+    answer: type[BaseModel],
+    body: type[BaseModel] | None = None,
+    chunk: type[BaseModel] | None = None,
+    failure: type[BaseModel] = ErrorAnswer,
 ) -> dict[str, Any]:
     """Keyword arguments for a route. chunk: one frame of the answer when it is streamed."""
     content = {"text/event-stream": {"itemSchema": _reference(chunk)}} if chunk is not None else {}
@@ -31,8 +35,8 @@ def describe(
     return {
         "responses": {
             200: {"model": answer, "description": "The answer", "content": content},
-            "4XX": {"model": ErrorAnswer, "description": "The request cannot be served as it is"},
-            "5XX": {"model": ErrorAnswer, "description": "A provider, or the server itself, failed"},
+            "4XX": {"model": failure, "description": "The request cannot be served as it is"},
+            "5XX": {"model": failure, "description": "A provider, or the server itself, failed"},
         },
         "openapi_extra": extra,
     }

@@ -140,10 +140,14 @@ class ChatCompletionChunk(Answer):
 
 
 class ChatTokenCount(Answer):
-    """input_tokens: what the model would read, its tools and the prompt's own tokens included."""
+    """input_tokens: what the model would read, its tools and the prompt's own tokens included.
+
+    estimated: the model's provider cannot count before it answers, so the size of the text was.
+    """
 
     object: Literal["chat.completion.input_tokens"]
     input_tokens: int
+    estimated: bool
 
 
 class CompletionLogprobs(Answer):

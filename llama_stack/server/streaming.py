@@ -37,8 +37,15 @@ class EventStream(Response, Generic[EventT]):
     that are ready at the same time leave in one write. The events' generator is closed when the client hangs up.
     """
 
-    def __init__(self, events: AsyncGenerator[EventT, None], encode: Callable[[EventT], bytes]) -> None:
+    def __init__(
+        self,
+        events: AsyncGenerator[EventT, None],
+        encode: Callable[[EventT], bytes],
+        encode_failure: Callable[[StackError], bytes] = error_frame,
+    ) -> None:
+        """encode_failure: the frame of an error in the dialect of the stream."""
         self.background = None
+        self._encode_failure = encode_failure
         self.status_code = 200
         self._events = events
         self._encode = encode
@@ -70,13 +77,26 @@ class EventStream(Response, Generic[EventT]):
             while body:
                 await send({"type": "http.response.body", "body": body, "more_body": True})
                 body = await frames.take()
-            last = await _failure_of(reader, scope)
+            last = await self._failure_of(reader, scope)
         except asyncio.CancelledError:
             # The server is stopping. If it is the client who left instead, nobody reads this frame.
-            last = error_frame(ProviderUnavailable("the server is shutting down; ask again"))
+            last = self._encode_failure(ProviderUnavailable("the server is shutting down; ask again"))
             await send({"type": "http.response.body", "body": last, "more_body": False})
             raise
         await send({"type": "http.response.body", "body": last, "more_body": False})
+
+    async def _failure_of(self, reader: asyncio.Task[None], scope: Scope) -> bytes:
+        """The error frame of a source that failed after its first frame; nothing for one that ended well."""
+        try:
+            await reader
+        except StackError as error:
+            return self._encode_failure(error)
+        except Exception:
+            # As at the edge: whatever is no StackError is a bug of ours.
+            request_id = request_id_of(scope)
+            logger.exception("request %s failed in its stream", request_id)
+            return self._encode_failure(internal_error(request_id))
+        return b""
 
 
 async def _stop(reader: asyncio.Task[None]) -> None:
@@ -86,20 +106,6 @@ async def _stop(reader: asyncio.Task[None]) -> None:
         await asyncio.wait([reader])
     if not reader.cancelled():
         reader.exception()
-
-
-async def _failure_of(reader: asyncio.Task[None], scope: Scope) -> bytes:
-    """The error frame of a source that failed after its first frame; nothing for one that ended well."""
-    try:
-        await reader
-    except StackError as error:
-        return error_frame(error)
-    except Exception:
-        # As at the edge: whatever is no StackError is a bug of ours.
-        request_id = request_id_of(scope)
-        logger.exception("request %s failed in its stream", request_id)
-        return error_frame(internal_error(request_id))
-    return b""
 
 
 class _Frames:

@@ -268,9 +268,9 @@ def encode_choice(choice: ChatChoice, index: int) -> JsonObject:
     return body
 
 
-def encode_token_count(input_tokens: int) -> JsonObject:
+def encode_token_count(input_tokens: int, *, estimated: bool) -> JsonObject:
     """Ours, in the manner of OpenAI's count for Responses: how many tokens a model would read for a chat request."""
-    return {"object": "chat.completion.input_tokens", "input_tokens": input_tokens}
+    return {"object": "chat.completion.input_tokens", "input_tokens": input_tokens, "estimated": estimated}
 
 
 def decode_token_count(body: object) -> int:

@@ -51,6 +51,7 @@ def routes(stack: Stack, options: ServerOptions) -> APIRouter:
         chat, _ = decode_chat_call(await read_json(request, options))
         async with stops_with_its_client(request):
             counted = await stack.inference.count_tokens(chat, caller_of(request))
-        return json_response(encode_token_count(counted))
+        exact = stack.inference.capabilities(chat.model).token_counts
+        return json_response(encode_token_count(counted, estimated=not exact))
 
     return router

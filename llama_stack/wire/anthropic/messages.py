@@ -1,0 +1,159 @@
+"""Messages as they come in: a user and an assistant in turn, tool results among what the user says.
+
+Messages of one side that follow each other are one, as the reference has it.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from llama_stack.api.messages import (
+    AssistantMessage,
+    Content,
+    ContentPart,
+    Message,
+    SystemMessage,
+    TextPart,
+    ToolMessage,
+    UserMessage,
+)
+from llama_stack.errors import InvalidRequest
+from llama_stack.wire.anthropic.blocks import (
+    AssistantBlock,
+    RedactedThinkingBlock,
+    TextBlock,
+    ThinkingBlock,
+    ToolResultBlock,
+    ToolUseBlock,
+    UserBlock,
+    decode_block,
+    decode_tool_result,
+    decode_tool_use,
+)
+from llama_stack.wire.validation import Body
+
+
+class UserMessageBody(Body):
+    role: Literal["user"]
+    content: str | list[UserBlock]
+
+
+class AssistantMessageBody(Body):
+    role: Literal["assistant"]
+    content: str | list[AssistantBlock]
+
+
+class SystemMessageBody(Body):
+    role: Literal["system"]
+    content: str | list[TextBlock]
+
+
+MessageBody = Annotated[UserMessageBody | AssistantMessageBody | SystemMessageBody, Field(discriminator="role")]
+
+
+def decode_system(system: str | list[TextBlock] | None) -> list[Message]:
+    """Instructions; several blocks are paragraphs of one text."""
+    text = system if isinstance(system, str) else "\n\n".join(block.text for block in system or ())
+    return [SystemMessage(content=text)] if text else []
+
+
+def decode_messages(bodies: list[MessageBody]) -> list[Message]:
+    """Raises InvalidRequest for a result of no call, or for an answer that is to be continued."""
+    messages: list[Message] = []
+    names: dict[str, str] = {}
+    for position, body in enumerate(bodies):
+        path = f"messages.{position}"
+        match body:
+            case SystemMessageBody():
+                messages += decode_system(body.content)
+            case AssistantMessageBody():
+                said = _decode_assistant(body)
+                names |= {call.id: call.name for call in said.tool_calls}
+                _add_assistant(messages, said)
+            case UserMessageBody():
+                for message in _decode_user(body, names, path):
+                    _add_user(messages, message)
+    if messages and isinstance(messages[-1], AssistantMessage):
+        raise InvalidRequest(
+            "messages: the last message must be the user's; an answer that has begun is not continued here",
+            param="messages",
+        )
+    return messages
+
+
+def _decode_user(body: UserMessageBody, names: dict[str, str], path: str) -> list[UserMessage | ToolMessage]:
+    if isinstance(body.content, str):
+        return [UserMessage(content=body.content)]
+    results: list[UserMessage | ToolMessage] = []
+    parts: list[ContentPart] = []
+    for number, block in enumerate(body.content):
+        here = f"{path}.content.{number}"
+        if not isinstance(block, ToolResultBlock):
+            parts += decode_block(block, here)
+            continue
+        if parts:
+            raise InvalidRequest(f"{here}: tool_result blocks come first in their message", param=here)
+        if block.tool_use_id not in names:
+            raise InvalidRequest(
+                f"{here}.tool_use_id: no tool_use block before it has the id {block.tool_use_id!r}",
+                param=f"{here}.tool_use_id",
+            )
+        content = decode_tool_result(block, here)
+        results.append(ToolMessage(tool_call_id=block.tool_use_id, content=content, name=names[block.tool_use_id]))
+    return [*results, UserMessage(content=_plainest(parts))] if parts or not results else results
+
+
+def _decode_assistant(body: AssistantMessageBody) -> AssistantMessage:
+    """Signatures of thinking and redacted thinking are left out: only the model that made them could check them."""
+    if isinstance(body.content, str):
+        return AssistantMessage(content=body.content)
+    texts: list[ContentPart] = []
+    thoughts: list[str] = []
+    calls = []
+    for block in body.content:
+        match block:
+            case TextBlock(text=text):
+                texts.append(TextPart(text=text))
+            case ThinkingBlock(thinking=thinking):
+                thoughts.append(thinking)
+            case ToolUseBlock():
+                calls.append(decode_tool_use(block))
+            case RedactedThinkingBlock():
+                pass
+    return AssistantMessage(
+        content=_plainest(texts) if texts else None, tool_calls=calls, reasoning="".join(thoughts) or None
+    )
+
+
+def _plainest(parts: list[ContentPart]) -> Content:
+    """One text as a text: models are given it alike, and providers that take no parts can be asked."""
+    if len(parts) == 1 and isinstance(parts[0], TextPart):
+        return parts[0].text
+    return parts
+
+
+def _add_user(messages: list[Message], message: UserMessage | ToolMessage) -> None:
+    last = messages[-1] if messages else None
+    if isinstance(last, UserMessage) and isinstance(message, UserMessage):
+        messages[-1] = UserMessage(content=[*_parts(last.content), *_parts(message.content)])
+    else:
+        messages.append(message)
+
+
+def _add_assistant(messages: list[Message], message: AssistantMessage) -> None:
+    last = messages[-1] if messages else None
+    if not isinstance(last, AssistantMessage):
+        messages.append(message)
+        return
+    parts = [*_parts(last.content), *_parts(message.content)]
+    messages[-1] = AssistantMessage(
+        content=parts or None,
+        tool_calls=[*last.tool_calls, *message.tool_calls],
+        reasoning=f"{last.reasoning or ''}{message.reasoning or ''}" or None,
+    )
+
+
+def _parts(content: Content | None) -> list[ContentPart]:
+    if content is None:
+        return []
+    return [TextPart(text=content)] if isinstance(content, str) else content
