@@ -1,6 +1,7 @@
 """`llama mcp serve`: a distribution's tools and agents for the MCP host that starts this program."""
 
 import logging
+import signal
 from importlib.util import find_spec
 
 import click
@@ -38,6 +39,8 @@ def serve(distribution: Distribution) -> None:
 async def _serve(distribution: Distribution) -> None:
     from llama_stack.mcp_host.server import serve_stdio
 
+    # Told to stop, it takes down what it has opened, like one that is interrupted from the keyboard.
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
     await fetch_missing_models(distribution)
     async with open_stack(distribution) as stack:
         await serve_stdio(stack, Caller(owner="local"))
