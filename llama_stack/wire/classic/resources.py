@@ -3,9 +3,10 @@
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field
+import orjson
+from pydantic import AliasChoices, BeforeValidator, Field
 
 from llama_stack.api.common import JsonObject
 from llama_stack.api.resources import Model, ModelType
@@ -15,6 +16,19 @@ from llama_stack.wire.classic.body import ClassicBody, parse_body
 from llama_stack.wire.classic.content import UrlBody, encode_content
 
 
+def _read_object(value: Any) -> Any:
+    """The command line of the classic client passes the JSON text on as it was typed."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError:
+        raise ValueError("should be an object, or the JSON text of one") from None
+
+
+ObjectBody = Annotated[JsonObject, BeforeValidator(_read_object)]
+
+
 class RegisterModelBody(ClassicBody):
     """Body of POST /v1/models. metadata: an embedding model's must have `embedding_dimension`."""
 
@@ -22,7 +36,7 @@ class RegisterModelBody(ClassicBody):
     provider_model_id: str | None = None
     provider_id: str | None = None
     model_type: Literal["llm", "embedding", "rerank"] | None = None
-    metadata: JsonObject | None = None
+    metadata: ObjectBody | None = None
 
 
 class RegisterToolGroupBody(ClassicBody):
@@ -31,7 +45,7 @@ class RegisterToolGroupBody(ClassicBody):
     toolgroup_id: str = Field(min_length=1)
     provider_id: str | None = None
     mcp_endpoint: UrlBody | None = None
-    args: JsonObject | None = None
+    args: ObjectBody | None = None
 
 
 class InvokeToolBody(ClassicBody):

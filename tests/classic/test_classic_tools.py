@@ -1,0 +1,161 @@
+"""Tool groups, tools and the tool runtime; and models that a caller registers: as the unmodified client sees them."""
+
+from typing import Any
+
+import pytest
+from llama_stack_client import APIStatusError, BadRequestError, ConflictError, NotFoundError
+
+from llama_stack.api.common import Caller
+from llama_stack.api.tools import ToolDefinition, ToolGroup
+from llama_stack.errors import ProviderUnavailable
+from llama_stack.testing.scripted import calls, says
+from tests.classic.conftest import Arithmetic, Start
+from tests.providers.mcp.conftest import serving
+from tests.providers.mcp.workshop import workshop
+
+
+class Gone(Arithmetic):
+    async def list_tools(self, tool_group: ToolGroup, caller: Caller) -> list[ToolDefinition]:
+        raise ProviderUnavailable("gone")
+
+
+async def test_groups_and_tools_are_listed_and_found(start_agents: Start) -> None:
+    tools = {"builtin::math": Arithmetic(), "builtin::gone": Gone()}
+    async with start_agents(tools=tools) as server:
+        groups = await server.client.toolgroups.list()
+        group = await server.client.toolgroups.get("builtin::math")
+        everything = await server.client.tools.list()
+        of_tool = await server.client.tools.list(toolgroup_id="builtin::math/add")
+        bracketed = (
+            await server.http.get("/v1/tools?toolgroup_id%5Bname%5D=builtin::math&toolgroup_id[args][y]=2")
+        ).json()
+        add = await server.client.tools.get("add")
+        with pytest.raises(NotFoundError, match="here is no tool 'nope'"):
+            await server.client.tools.get("nope")
+        with pytest.raises(NotFoundError, match="builtin::nope"):
+            await server.client.tools.list(toolgroup_id="builtin::nope")
+        with pytest.raises(APIStatusError, match="gone"):
+            await server.client.tools.list(toolgroup_id="builtin::gone")
+    assert [listed.identifier for listed in groups] == ["builtin::math", "builtin::gone"]
+    assert (group.type, group.provider_id, group.mcp_endpoint) == ("tool_group", "tools-0", None)
+    assert [tool.identifier for tool in everything] == ["add", "divide"], "a group that is away hides no other"
+    assert of_tool == everything
+    assert [tool["identifier"] for tool in bracketed["data"]] == ["add", "divide"]
+    assert add == everything[0]
+    assert (add.type, add.toolgroup_id, add.description) == ("tool", "builtin::math", "Adds two numbers")
+    assert add.parameters[0].model_dump() == {
+        "name": "x",
+        "parameter_type": "integer",
+        "description": "number x",
+        "required": True,
+        "default": None,
+    }
+
+
+async def test_a_tool_is_run(start_agents: Start) -> None:
+    tools = Arithmetic()
+    async with start_agents(tools={"builtin::math": tools}) as server:
+        invoke = server.client.tool_runtime.invoke_tool
+        good = await invoke(tool_name="add", kwargs={"x": 2.0, "y": 3})
+        bad = await invoke(tool_name="builtin::math/divide", kwargs={"x": 1, "y": 0})
+        with pytest.raises(NotFoundError, match="there are: add, divide"):
+            await invoke(tool_name="nope", kwargs={})
+        refused = await server.http.post("/v1/tool-runtime/invoke", json={"kwargs": {}})
+    assert (good.content, good.error_message, good.metadata) == ("5", None, {"source": "head"})
+    assert (bad.content, bad.error_message, bad.error_code) == ("division by zero", "division by zero", 1)
+    assert tools.seen[0] == {"x": 2, "y": 3}
+    assert isinstance(tools.seen[0]["x"], int), "the client makes floats of all numbers"
+    assert (refused.status_code, refused.headers["x-should-retry"]) == (400, "false")
+
+
+async def test_a_tool_of_two_groups_is_named_with_its_group(start_agents: Start) -> None:
+    first, second = Arithmetic(), Arithmetic()
+    async with start_agents(tools={"builtin::one": first, "builtin::two": second}) as server:
+        invoke = server.client.tool_runtime.invoke_tool
+        with pytest.raises(BadRequestError, match="builtin::one/add, builtin::two/add"):
+            await invoke(tool_name="add", kwargs={"x": 1, "y": 1})
+        await invoke(tool_name="builtin::two/add", kwargs={"x": 1, "y": 1})
+    assert (first.seen, second.seen) == ([], [{"x": 1, "y": 1}])
+
+
+MCP: Any = {
+    "tools": [
+        {"provider_id": "mcp", "provider_type": "remote::mcp", "config": {"allow_private_addresses": True}},
+    ]
+}
+
+
+async def test_an_mcp_server_is_registered_used_and_removed(start_agents: Start) -> None:
+    scripts = (calls(("add", '{"left": 2, "right": 3}')), says("5"))
+    async with (
+        serving(workshop().streamable_http_app()) as mcp_url,
+        start_agents(*scripts, providers=MCP, tools={"builtin::math": Arithmetic()}) as server,
+    ):
+        endpoint: Any = {"uri": f"{mcp_url}/mcp"}
+        seen = await server.client.tool_runtime.list_tools(mcp_endpoint=endpoint)
+        groups = server.client.toolgroups
+        with pytest.raises(BadRequestError, match="here is no provider 'nope'"):
+            await groups.register(toolgroup_id="mcp::shop", provider_id="nope", mcp_endpoint=endpoint)
+        await groups.register(toolgroup_id="mcp::shop", provider_id="mcp", mcp_endpoint=endpoint, args={"right": 40})
+        group = await groups.get("mcp::shop")
+        with pytest.raises(ConflictError, match="belongs to the distribution"):
+            await groups.register(toolgroup_id="builtin::math", provider_id="mcp")
+        of_group = await server.client.tool_runtime.list_tools(tool_group_id="mcp::shop")
+        result = await server.client.tool_runtime.invoke_tool(tool_name="mcp::shop/add", kwargs={"left": 2})
+
+        agent = await server.client.agents.create(
+            agent_config={"model": "scripted", "instructions": "", "toolgroups": ["mcp::shop/add"]}
+        )
+        session = await server.client.agents.session.create(agent.agent_id, session_name="s")
+        turn = await server.client.agents.turn.create(
+            session.session_id, agent_id=agent.agent_id, messages=[{"role": "user", "content": "2 + 3?"}]
+        )
+        await groups.unregister("mcp::shop")
+        with pytest.raises(NotFoundError):
+            await groups.get("mcp::shop")
+        with pytest.raises(ConflictError, match="belongs to the distribution"):
+            await groups.unregister("builtin::math")
+    names = [tool.name for tool in seen]
+    assert "add" in names
+    assert [tool.name for tool in of_group] == names
+    assert group.mcp_endpoint is not None
+    assert (group.mcp_endpoint.uri, group.args) == (f"{mcp_url}/mcp", {"right": 40})
+    assert result.content == "42"
+    assert turn.steps[1].tool_responses[0].content == "42"
+
+
+async def test_without_a_provider_for_it_an_mcp_server_is_refused(start_agents: Start) -> None:
+    async with start_agents() as server:
+        with pytest.raises(BadRequestError, match="remote::mcp"):
+            await server.client.tool_runtime.list_tools(mcp_endpoint={"uri": "http://localhost:1/mcp"})
+
+
+async def test_a_model_is_registered_used_and_removed(start_agents: Start) -> None:
+    async with start_agents(says("hi")) as server:
+        models = server.client.models
+        made = await models.register(model_id="acme/quick", provider_model_id="scripted", metadata={"tier": "fast"})
+        embedding = await models.register(
+            model_id="e", model_type="embedding", provider_id="scripted", metadata={"embedding_dimension": 2}
+        )
+        with pytest.raises(BadRequestError, match=r"metadata\.embedding_dimension: is required"):
+            await models.register(model_id="f", model_type="embedding")
+        with pytest.raises(BadRequestError, match=r"metadata\.embedding_dimension: must be a whole number"):
+            await models.register(model_id="f", model_type="embedding", metadata={"embedding_dimension": "x"})
+        with pytest.raises(BadRequestError, match="here is no provider 'nope'"):
+            await models.register(model_id="f", provider_id="nope")
+        with pytest.raises(ConflictError, match="belongs to the distribution"):
+            await models.register(model_id="scripted")
+        listed = await models.list()
+        answer = await server.client.inference.chat_completion(
+            model_id="acme/quick", messages=[{"role": "user", "content": "hello"}]
+        )
+        await models.unregister("acme/quick")
+        with pytest.raises(NotFoundError):
+            await models.retrieve("acme/quick")
+        with pytest.raises(ConflictError):
+            await models.unregister("scripted")
+    assert (made.identifier, made.provider_id, made.provider_resource_id) == ("acme/quick", "scripted", "scripted")
+    assert made.metadata == {"tier": "fast"}
+    assert embedding.metadata == {"embedding_dimension": 2.0}
+    assert {model.identifier for model in listed} == {"scripted", "acme/quick", "e"}
+    assert answer.completion_message.content == "hi"
