@@ -60,9 +60,13 @@ class Upstream:
         self.hung_up = asyncio.Event()
         self.connections = 0
         self.url = ""
+        self._open: dict[asyncio.Task[Any], asyncio.StreamWriter] = {}
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._open[task] = writer
         try:
             while await self._exchange(reader, writer):
                 pass
@@ -71,6 +75,14 @@ class Upstream:
         finally:
             self.hung_up.set()
             writer.close()
+            del self._open[task]
+
+    async def end_connections(self) -> None:
+        """Drops those that a client still holds, so that nothing of them is left to a later test."""
+        for writer in self._open.values():
+            writer.transport.abort()
+        if self._open:
+            await asyncio.wait(list(self._open))
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
@@ -110,3 +122,4 @@ async def running(*replies: Reply) -> AsyncIterator[Upstream]:
         yield upstream
     finally:
         server.close()
+        await upstream.end_connections()
