@@ -4,12 +4,14 @@
 
 | route                       | answer                                                                        |
 |-----------------------------|-------------------------------------------------------------------------------|
-| GET /v1/models              | the three models below                                                        |
+| GET /v1/models              | the models below                                                              |
 | POST /v1/chat/completions   | 50 words at once, or as a stream of 100 content chunks, each in a packet      |
 | POST /v1/embeddings         | one unit vector of 384 dimensions per input, the same for the same input      |
+| POST /mcp                   | an MCP server with one tool, see `benchmarks.mock_mcp`                        |
 
-Models: `mock` streams without delay, `mock-paced` with 5 ms between chunks, `mock-embed` embeds. A prefix that ends
-in a slash is ignored, because some servers pass their own name of the model on.
+Models: `mock` streams without delay, `mock-paced` with 5 ms between chunks, `mock-embed` embeds. `mock-tool` calls the
+first tool it is offered, and once it has read a result it answers as `mock` does. A prefix that ends in a slash is
+ignored, because some servers pass their own name of the model on.
 
 The wire format is OpenAI's (https://platform.openai.com/docs/api-reference). Bytes that do not depend on the request
 are made once, at start; one whole answer costs about 10 us of CPU.
@@ -29,8 +31,11 @@ import httptools
 import orjson
 import uvloop
 
+from benchmarks import mock_mcp
+
 CHAT_MODEL = "mock"
 PACED_MODEL = "mock-paced"
+TOOL_MODEL = "mock-tool"
 EMBEDDING_MODEL = "mock-embed"
 PACE_S = 0.005
 CHUNKS = 100
@@ -87,7 +92,7 @@ class Answers:
     """Every byte that does not depend on the request."""
 
     def __init__(self) -> None:
-        chat_models = (CHAT_MODEL, PACED_MODEL)
+        chat_models = (CHAT_MODEL, PACED_MODEL, TOOL_MODEL)
         self.models = self._models([*chat_models, EMBEDDING_MODEL])
         self.chat = {model: self._chat(model) for model in chat_models}
         self.streams = {(model, usage): self._stream(model, usage) for model in chat_models for usage in (False, True)}
@@ -159,6 +164,31 @@ class Answers:
         )
 
 
+def _wanted_call(request: dict[str, Any]) -> str | None:
+    """Name of the first tool, until a result of one has been read."""
+    has_result = any(message["role"] == "tool" for message in request["messages"])
+    tools = request.get("tools")
+    return tools[0]["function"]["name"] if tools and not has_result else None
+
+
+def _tool_call(name: str, answer_id: str, streamed: bool) -> bytes:
+    """A whole answer, or a whole stream, that calls a tool."""
+    function = {"name": name, "arguments": mock_mcp.ARGUMENTS}
+    call = {"index": 0, "id": f"call_{answer_id[-8:]}", "type": "function", "function": function}
+    said = {"role": "assistant", "content": None, "tool_calls": [call]}
+    head = {"id": answer_id, "created": _CREATED, "model": TOOL_MODEL}
+    if not streamed:
+        choice = {"index": 0, "message": said, "logprobs": None, "finish_reason": "tool_calls"}
+        body = {**head, "object": "chat.completion", "choices": [choice], "usage": _usage(9)}
+        return http_response(orjson.dumps(body))
+    chunk = {**head, "object": "chat.completion.chunk"}
+    frames = [
+        {**chunk, "choices": [{"index": 0, "delta": said, "finish_reason": None}]},
+        {**chunk, "choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}], "usage": _usage(9)},
+    ]
+    return _STREAM_HEAD + b"".join(map(_server_sent, frames)) + _STREAM_END
+
+
 class UpstreamProtocol(asyncio.Protocol):
     """One keep-alive connection of a caller. httptools calls the `on_...` methods."""
 
@@ -201,6 +231,8 @@ class UpstreamProtocol(asyncio.Protocol):
                 self.transport.write(self._answers.models)
             case b"POST", b"/v1/chat/completions":
                 self._chat(orjson.loads(b"".join(self._body)))
+            case b"POST", b"/mcp":
+                self.transport.write(mock_mcp.answer(b"".join(self._body)))
             case b"POST", b"/v1/embeddings":
                 self.transport.write(self._answers.embeddings(orjson.loads(b"".join(self._body))))
             case _:
@@ -210,7 +242,9 @@ class UpstreamProtocol(asyncio.Protocol):
         model = request["model"].rpartition("/")[2]
         whole = self._answers.chat.get(model)
         answer_id = b"chatcmpl-%08d" % next(self._ids)
-        if whole is None:
+        if model == TOOL_MODEL and (call := _wanted_call(request)) is not None:
+            self.transport.write(_tool_call(call, answer_id.decode(), bool(request.get("stream"))))
+        elif whole is None:
             self.transport.write(_error("404 Not Found", f"no chat model {model}"))
         elif not request.get("stream"):
             self.transport.write(whole.replace(_ID_PLACE, answer_id))

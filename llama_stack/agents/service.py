@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, aclosing
 
 from llama_stack.agents.loop import begin_turn, new_turn, resume_turn
-from llama_stack.agents.opening import Member, open_setup
+from llama_stack.agents.opening import Member, Surroundings, open_setup
 from llama_stack.agents.setup import AgentSetup
 from llama_stack.agents.tools import Tool
 from llama_stack.agents.transcript import history_of
@@ -85,10 +85,10 @@ class AgentService:
         return await self._store.session(agent_id, session_id, caller)
 
     async def list_sessions(
-        self, agent_id: str, caller: Caller, *, limit: int = 100, after: str | None = None
+        self, agent_id: str, caller: Caller, *, limit: int = 100, after: str | None = None, name: str | None = None
     ) -> Page[Session]:
         await self._store.agent(agent_id, caller)
-        return await self._store.sessions(agent_id, caller, limit=limit, after=after)
+        return await self._store.sessions(agent_id, caller, limit=limit, after=after, name=name)
 
     async def delete_session(self, agent_id: str, session_id: str, caller: Caller) -> None:
         await self._store.delete_session(agent_id, session_id, caller)
@@ -112,8 +112,7 @@ class AgentService:
         settings: TurnSettings | None = None,
         turn_id: str | None = None,
     ) -> AsyncGenerator[AgentEvent, None]:
-        record = await self._store.agent(agent_id, caller)
-        session = await self._store.session(agent_id, session_id, caller)
+        record, session = await self._store.agent_and_session(agent_id, session_id, caller)
         turn = new_turn(messages, session_id=session_id, turn_id=turn_id, settings=settings)
         setup = await self.setup(record.config, turn.settings, caller, session_id, session.turns)
         async with AsyncExitStack() as exits:
@@ -134,8 +133,7 @@ class AgentService:
         results: list[ToolMessage] | None = None,
         decisions: list[ApprovalDecision] | None = None,
     ) -> AsyncGenerator[AgentEvent, None]:
-        record = await self._store.agent(agent_id, caller)
-        session = await self._store.session(agent_id, session_id, caller)
+        record, session = await self._store.agent_and_session(agent_id, session_id, caller)
         async with AsyncExitStack() as exits:
             held = await exits.enter_async_context(self._store.reopen_turn(session_id, turn_id, caller))
             turn = held.turn
@@ -158,7 +156,7 @@ class AgentService:
         """What the turn after `turns` is run with, be it new or under way. Raises what listing its tools raises."""
         changes = {name: value for name, value in settings if value is not None}
         return await open_setup(
-            self._stack,
+            Surroundings(self._stack.inference, self._stack),
             config.model_copy(update=changes),
             caller,
             session_id=session_id,

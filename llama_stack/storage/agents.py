@@ -5,9 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from llama_stack.api.agents import AgentConfig, AgentRecord, Session, Step, Turn, TurnSettings
 from llama_stack.api.common import Caller, Page
@@ -48,11 +47,7 @@ class AgentStore:
 
     async def agent(self, agent_id: str, caller: Caller) -> AgentRecord:
         """One agent. Raises NotFound."""
-        async with self._database.read() as connection:
-            row = (await connection.execute(select(agents).where(_own_agent(agent_id, caller)))).one_or_none()
-        if row is None:
-            raise _no_agent(agent_id)
-        return _read_agent(row)
+        return await self._database.reading(lambda connection: _agent(connection, agent_id, caller))
 
     async def agents(self, caller: Caller, *, limit: int = 100, after: str | None = None) -> Page[AgentRecord]:
         """The caller's agents, oldest first, from the one after the id `after`."""
@@ -84,29 +79,39 @@ class AgentStore:
         """Begin a conversation with an agent. Raises NotFound when the caller has no such agent."""
         session = Session(session_id=new_id("session"), agent_id=agent_id, name=name, started_at=now())
         row = session.model_dump(exclude={"turns"}) | {"owner": caller.owner}
-        async with self._database.write() as connection:
+
+        def work(connection: Connection) -> None:
             # Locked, so that the agent cannot be deleted between these two statements.
             own = select(agents.c.agent_id).where(_own_agent(agent_id, caller)).with_for_update(read=True)
-            if (await connection.execute(own)).one_or_none() is None:
+            if connection.execute(own).one_or_none() is None:
                 raise _no_agent(agent_id)
-            await connection.execute(insert(sessions).values(row))
+            connection.execute(insert(sessions).values(row))
+
+        await self._database.writing(work)
         return session
 
     async def session(self, agent_id: str, session_id: str, caller: Caller) -> Session:
         """A session with its turns and their steps. Raises NotFound."""
-        query = select(sessions).where(_own_session(session_id, caller), sessions.c.agent_id == agent_id)
-        async with self._database.read() as connection:
-            row = (await connection.execute(query)).one_or_none()
-            if row is None:
-                raise _no_session(session_id)
-            of_session = (turns.c.session_id == session_id) & (turns.c.owner == caller.owner)
-            return _read_session(row, await read_turns(connection, of_session))
+        return await self._database.reading(lambda connection: _session(connection, agent_id, session_id, caller))
+
+    async def agent_and_session(self, agent_id: str, session_id: str, caller: Caller) -> tuple[AgentRecord, Session]:
+        """Both, as they were at one moment. Raises NotFound."""
+
+        def work(connection: Connection) -> tuple[AgentRecord, Session]:
+            return _agent(connection, agent_id, caller), _session(connection, agent_id, session_id, caller)
+
+        return await self._database.reading(work)
 
     async def sessions(
-        self, agent_id: str, caller: Caller, *, limit: int = 100, after: str | None = None
+        self, agent_id: str, caller: Caller, *, limit: int = 100, after: str | None = None, name: str | None = None
     ) -> Page[Session]:
-        """An agent's sessions, oldest first and without their turns. An agent the caller has not has no sessions."""
+        """An agent's sessions, oldest first and without their turns. An agent the caller has not has no sessions.
+
+        name: only those of this name.
+        """
         query = select(sessions).where(sessions.c.owner == caller.owner, sessions.c.agent_id == agent_id)
+        if name is not None:
+            query = query.where(sessions.c.name == name)
         async with self._database.read() as connection:
             rows = await rows_by_time(
                 connection, query, sessions.c.started_at, sessions.c.session_id, limit=limit, after=after
@@ -125,8 +130,7 @@ class AgentStore:
 
     async def turn(self, session_id: str, turn_id: str, caller: Caller) -> Turn:
         """One turn with its steps. Raises NotFound."""
-        async with self._database.read() as connection:
-            return await _read_one_turn(connection, session_id, turn_id, caller)
+        return await self._database.reading(lambda connection: _one_turn(connection, session_id, turn_id, caller))
 
     @asynccontextmanager
     async def open_turn(self, turn: Turn, caller: Caller) -> AsyncIterator[OpenTurn]:
@@ -141,8 +145,7 @@ class AgentStore:
             raise InvalidRequest(f"turn {turn.turn_id} is not new: it has steps or an end reason", param="turn")
         holder = new_holder()
         try:
-            async with self._database.write() as connection:
-                await _insert_turn(connection, turn, caller, holder)
+            await self._database.writing(lambda connection: _insert_turn(connection, turn, caller, holder))
         except IntegrityError as error:
             raise Conflict(f"there is a turn {turn.turn_id} already", param="turn_id") from error
         async with held(self._database, turn.model_copy(update={"steps": []}), caller, holder) as open_turn:
@@ -160,35 +163,33 @@ class AgentStore:
             .where(_own_turn(session_id, turn_id, caller), turns.c.state != TurnState.COMPLETED, is_free(now()))
             .values(state=TurnState.RUNNING, holder=holder, held_until=now() + LEASE)
         )
-        async with self._database.write() as connection:
-            await free_dead(connection, _own_turn(session_id, turn_id, caller))
-            is_ours = (await connection.execute(statement)).rowcount == 1
-            turn = await _read_one_turn(connection, session_id, turn_id, caller)
+
+        def work(connection: Connection) -> Turn:
+            free_dead(connection, _own_turn(session_id, turn_id, caller))
+            is_ours = connection.execute(statement).rowcount == 1
+            turn = _one_turn(connection, session_id, turn_id, caller)
             if not is_ours and turn.end_reason is not None:
                 raise Conflict(f"turn {turn_id} has ended ({turn.end_reason}); begin a new turn", param="turn_id")
             if not is_ours:
                 raise Conflict(f"turn {turn_id} is being worked on; wait for it to end", param="turn_id")
+            return turn
+
+        turn = await self._database.writing(work)
         async with held(self._database, turn, caller, holder) as open_turn:
             yield open_turn
 
 
-async def _insert_turn(connection: AsyncConnection, turn: Turn, caller: Caller, holder: str) -> None:
+def _insert_turn(connection: Connection, turn: Turn, caller: Caller, holder: str) -> None:
     # The session's row is locked, so of two turns that begin together the second sees the first.
     own = select(sessions.c.session_id).where(_own_session(turn.session_id, caller)).with_for_update()
-    if (await connection.execute(own)).one_or_none() is None:
+    if connection.execute(own).one_or_none() is None:
         raise _no_session(turn.session_id)
     moment = now()
-    await free_dead(connection, turns.c.session_id == turn.session_id)
     unfinished = (turns.c.session_id == turn.session_id) & (turns.c.state != TurnState.COMPLETED)
-    left_behind = {"state": TurnState.COMPLETED, "end_reason": "interrupted", "holder": None, "completed_at": moment}
-    await connection.execute(update(turns).where(unfinished, is_free(moment)).values(left_behind))
-    running = (await connection.execute(select(turns.c.turn_id).where(unfinished))).scalar()
-    if running is not None:
-        raise Conflict(
-            f"turn {running} of session {turn.session_id} is being worked on; wait for it to end", param="session_id"
-        )
+    if connection.execute(select(turns.c.turn_id).where(unfinished)).first() is not None:
+        _leave_behind(connection, turn.session_id, unfinished)
     last = select(func.max(turns.c.sequence)).where(turns.c.session_id == turn.session_id)
-    sequence = (await connection.execute(last)).scalar()
+    sequence = connection.execute(last).scalar()
     row = {
         "turn_id": turn.turn_id,
         "owner": caller.owner,
@@ -202,17 +203,46 @@ async def _insert_turn(connection: AsyncConnection, turn: Turn, caller: Caller, 
         "usage": as_json(turn.usage),
         "started_at": turn.started_at,
     }
-    await connection.execute(insert(turns).values(row))
+    connection.execute(insert(turns).values(row))
 
 
-async def _read_one_turn(connection: AsyncConnection, session_id: str, turn_id: str, caller: Caller) -> Turn:
-    found = await read_turns(connection, _own_turn(session_id, turn_id, caller))
+def _leave_behind(connection: Connection, session_id: str, unfinished: ColumnElement[bool]) -> None:
+    """End the session's unfinished turn as interrupted. Raises Conflict when somebody works on it."""
+    free_dead(connection, unfinished)
+    moment = now()
+    left_behind = {"state": TurnState.COMPLETED, "end_reason": "interrupted", "holder": None, "completed_at": moment}
+    connection.execute(update(turns).where(unfinished, is_free(moment)).values(left_behind))
+    running = connection.execute(select(turns.c.turn_id).where(unfinished)).scalar()
+    if running is not None:
+        raise Conflict(
+            f"turn {running} of session {session_id} is being worked on; wait for it to end", param="session_id"
+        )
+
+
+def _agent(connection: Connection, agent_id: str, caller: Caller) -> AgentRecord:
+    row = connection.execute(select(agents).where(_own_agent(agent_id, caller))).one_or_none()
+    if row is None:
+        raise _no_agent(agent_id)
+    return _read_agent(row)
+
+
+def _session(connection: Connection, agent_id: str, session_id: str, caller: Caller) -> Session:
+    query = select(sessions).where(_own_session(session_id, caller), sessions.c.agent_id == agent_id)
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        raise _no_session(session_id)
+    of_session = (turns.c.session_id == session_id) & (turns.c.owner == caller.owner)
+    return _read_session(row, read_turns(connection, of_session))
+
+
+def _one_turn(connection: Connection, session_id: str, turn_id: str, caller: Caller) -> Turn:
+    found = read_turns(connection, _own_turn(session_id, turn_id, caller))
     if not found:
         raise NotFound(f"session {session_id!r} has no turn {turn_id!r}", param="turn_id")
     return found[0]
 
 
-async def read_turns(connection: AsyncConnection, which: ColumnElement[bool]) -> list[Turn]:
+def read_turns(connection: Connection, which: ColumnElement[bool]) -> list[Turn]:
     """The turns in their order, each with its steps in theirs."""
     of_turns: Select[Any] = (
         select(steps.c.turn_id, steps.c.body)
@@ -220,9 +250,9 @@ async def read_turns(connection: AsyncConnection, which: ColumnElement[bool]) ->
         .where(which)
         .order_by(steps.c.turn_id, steps.c.sequence)
     )
-    rows = (await connection.execute(select(turns).where(which).order_by(turns.c.sequence))).all()
+    rows = connection.execute(select(turns).where(which).order_by(turns.c.sequence)).all()
     stored: defaultdict[str, list[Step]] = defaultdict(list)
-    for step in (await connection.execute(of_turns)).all() if rows else []:
+    for step in connection.execute(of_turns).all() if rows else []:
         stored[step.turn_id].append(STEP.validate_json(step.body))
     return [read_turn(row, stored[row.turn_id]) for row in rows]
 

@@ -1,26 +1,39 @@
 """One open database: short transactions, and the driver's errors turned into ours."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
+from typing import TypeVar
 
-from sqlalchemy import Table
+from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from llama_stack.errors import ConfigError, ProviderUnavailable, StackError
-from llama_stack.storage.engine import Location, create_engine, locate, prepare_file, unavailable
+from llama_stack.storage.engine import (
+    READERS,
+    Location,
+    create_engine,
+    create_thread_engine,
+    locate,
+    prepare_file,
+    unavailable,
+)
 from llama_stack.storage.schema import SchemaStatus, migrate_schema, read_status, refuse_newer, refuse_older, status_of
+
+T = TypeVar("T")
 
 
 class Database:
     """Gives out transactions; belongs to one event loop of one process. Get one from `open_database`."""
 
-    def __init__(self, engine: AsyncEngine, location: Location) -> None:
+    def __init__(self, engine: AsyncEngine, location: Location, threads: "Threads | None" = None) -> None:
         self._engine = engine
         self._location = location
+        self._threads = threads
         self._write_turn = asyncio.Lock()
 
     @property
@@ -52,6 +65,53 @@ class Database:
                 await connection.execution_options(stack_writes=True)
                 async with connection.begin():
                     yield connection
+
+    async def reading(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` as one transaction that only reads. It may be run in a thread, so it touches nothing else."""
+        with _database_errors(self._location):
+            if self._threads is None:
+                async with self._engine.connect() as connection:
+                    return await connection.run_sync(work)
+            return await self._threads.read(work)
+
+    async def writing(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` as one transaction that writes; committed when it returns. As `reading` otherwise."""
+        if self._threads is None:
+            async with self.write() as connection:
+                return await connection.run_sync(work)
+        with _database_errors(self._location):
+            async with self._write_turn:
+                return await self._threads.write(work)
+
+
+class Threads:
+    """Transactions of a SQLite file in worker threads, each whole in one of them."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._writing_engine = engine.execution_options(stack_writes=True)
+        self._readers = ThreadPoolExecutor(READERS, "stack-database-reader")
+        self._writer = ThreadPoolExecutor(1, "stack-database-writer")
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._writer, self._write, work)
+
+    def _read(self, work: Callable[[Connection], T]) -> T:
+        with self._engine.connect() as connection:
+            return work(connection)
+
+    def _write(self, work: Callable[[Connection], T]) -> T:
+        with self._writing_engine.begin() as connection:
+            return work(connection)
+
+    def close(self) -> None:
+        """Waits for what is being done."""
+        self._readers.shutdown()
+        self._writer.shutdown()
+        self._engine.dispose()
 
 
 @contextmanager
@@ -95,7 +155,14 @@ async def open_database(url: str, *, migrate: bool = True) -> AsyncIterator[Data
                 await migrate_schema(engine, location)
             elif status.pending:
                 await upgrade_schema(url)
-        yield Database(engine, location)
+        if location.file is None:
+            yield Database(engine, location)
+            return
+        threads = Threads(create_thread_engine(location))
+        try:
+            yield Database(engine, location, threads)
+        finally:
+            await asyncio.to_thread(threads.close)
 
 
 async def schema_status(url: str) -> SchemaStatus:

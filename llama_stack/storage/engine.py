@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, event, make_url
+from sqlalchemy import Connection, Engine, event, make_url
+from sqlalchemy import create_engine as create_sync_engine
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 
 from llama_stack.errors import ConfigError, ProviderUnavailable
 
@@ -130,7 +131,31 @@ def _sqlite_engine(location: Location, timeout_s: float) -> AsyncEngine:
         hide_parameters=True,
     )
 
-    @event.listens_for(engine.sync_engine, "connect")
+    _set_up(engine.sync_engine)
+    return engine
+
+
+def create_thread_engine(location: Location) -> Engine:
+    """An engine for worker threads on a SQLite file: a whole transaction there costs one change of threads, where
+    aiosqlite changes twice for every statement.
+    """
+    engine = create_sync_engine(
+        f"sqlite:///{location.file}",
+        connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
+        poolclass=QueuePool,
+        pool_size=READERS + 1,
+        max_overflow=0,
+        pool_timeout=POOL_TIMEOUT_S,
+        hide_parameters=True,
+    )
+    _set_up(engine)
+    return engine
+
+
+def _set_up(engine: Engine) -> None:
+    """Every connection checks references; every transaction says at its beginning whether it will write."""
+
+    @event.listens_for(engine, "connect")
     def set_up(connection: Any, _: object) -> None:
         # Transactions are begun below; Python's own driver would begin them late and never IMMEDIATE.
         connection.isolation_level = None
@@ -139,12 +164,10 @@ def _sqlite_engine(location: Location, timeout_s: float) -> AsyncEngine:
         cursor.execute("PRAGMA synchronous = NORMAL")
         cursor.close()
 
-    @event.listens_for(engine.sync_engine, "begin")
+    @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         writes = connection.get_execution_options().get("stack_writes", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    return engine
 
 
 async def prepare_file(file: Path) -> None:

@@ -22,8 +22,8 @@ from llama_stack.storage.agents import read_turns
 from llama_stack.storage.columns import as_json, now
 from llama_stack.storage.database import Database
 from llama_stack.storage.pages import rows_by_time
-from llama_stack.storage.tables import agents, conversations, response_events, responses, sessions, turns
-from llama_stack.storage.turns import LEASE, TurnState, is_free
+from llama_stack.storage.tables import agents, conversations, response_events, responses, sessions, steps, turns
+from llama_stack.storage.turns import LEASE, TurnState, free_dead, is_free
 
 AGENT_KIND = "responses"
 MAX_CHAIN = 1000
@@ -92,7 +92,9 @@ class ResponseStore:
     async def turn(self, record: StoredResponse, caller: Caller) -> Turn | None:
         """The turn a response was made in; None where it has not begun."""
         async with self._database.read() as connection:
-            found = await read_turns(connection, (turns.c.turn_id == record.turn_id) & (turns.c.owner == caller.owner))
+            found = await connection.run_sync(
+                read_turns, (turns.c.turn_id == record.turn_id) & (turns.c.owner == caller.owner)
+            )
         return found[0] if found else None
 
     async def chain(self, response_id: str, caller: Caller) -> list[tuple[StoredResponse, Turn]]:
@@ -118,9 +120,23 @@ class ResponseStore:
             rows = (await connection.execute(query.order_by(links.c.depth.desc()))).all()
             _check_chain(rows, response_id)
             of_chain = turns.c.turn_id.in_([row.turn_id for row in rows]) & (turns.c.owner == caller.owner)
-            found = {turn.turn_id: turn for turn in await read_turns(connection, of_chain)}
+            found = {turn.turn_id: turn for turn in await connection.run_sync(read_turns, of_chain)}
         records = [_read(row) for row in rows]
         return [(record, found[record.turn_id]) for record in records if record.turn_id in found]
+
+    async def output_item(self, item_id: str, caller: Caller) -> JsonObject | None:
+        """The output item of that id in any of the caller's responses; its id names the step it was made in."""
+        step_id = f"step_{item_id.split('_')[1]}" if "_" in item_id else item_id
+        query = (
+            select(responses.c.body)
+            .join(turns, responses.c.turn_id == turns.c.turn_id)
+            .join(steps, steps.c.turn_id == turns.c.turn_id)
+            .where(responses.c.owner == caller.owner, steps.c.owner == caller.owner, steps.c.step_id == step_id)
+        )
+        async with self._database.read() as connection:
+            bodies = (await connection.execute(query)).scalars().all()
+        outputs = (item for body in bodies if body is not None for item in json.loads(body)["output"])
+        return next((item for item in outputs if item["id"] == item_id), None)
 
     async def begin(self, response_id: str, caller: Caller) -> None:
         """A queued response is now in progress."""
@@ -176,17 +192,18 @@ class ResponseStore:
     async def abandoned(self, limit: int = 100) -> list[StoredResponse]:
         """Background responses of every owner that nobody works on, oldest first."""
         moment = now()
+        unfinished = responses.c.status.in_(UNFINISHED) & responses.c.is_background
+        async with self._database.read() as connection:
+            if (await connection.execute(select(responses.c.response_id).where(unfinished).limit(1))).first() is None:
+                return []
         of_response = turns.c.turn_id == responses.c.turn_id
         never_begun = ~exists(select(turns.c.turn_id).where(of_response)) & (responses.c.created_at < moment - LEASE)
         let_go = exists(select(turns.c.turn_id).where(of_response, is_free(moment)))
-        query = (
-            select(responses)
-            .where(responses.c.status.in_(UNFINISHED), responses.c.is_background, or_(never_begun, let_go))
-            .order_by(responses.c.created_at)
-            .limit(limit)
-        )
-        async with self._database.read() as connection:
-            return [_read(row) for row in (await connection.execute(query)).all()]
+        query = select(responses).where(unfinished, or_(never_begun, let_go))
+        async with self._database.write() as connection:
+            await connection.run_sync(free_dead, turns.c.turn_id.in_(select(responses.c.turn_id).where(unfinished)))
+            rows = (await connection.execute(query.order_by(responses.c.created_at).limit(limit))).all()
+        return [_read(row) for row in rows]
 
     # --- events ----------------------------------------------------------------------------------------------------
 

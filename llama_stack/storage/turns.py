@@ -15,9 +15,8 @@ from enum import StrEnum
 from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import ColumnElement, and_, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from llama_stack.api.agents import InferenceStep, Step, Turn, TurnSettings
 from llama_stack.api.common import Caller
@@ -123,8 +122,7 @@ class OpenTurn:
             return
         self._is_open = False
         statement = update(turns).where(self._is_held()).values(holder=None, held_until=None)
-        async with self._database.write() as connection:
-            await connection.execute(statement)
+        await self._database.writing(lambda connection: connection.execute(statement))
 
     def _is_held(self) -> ColumnElement[bool]:
         return and_(
@@ -135,11 +133,13 @@ class OpenTurn:
         )
 
     async def _write(self, values: dict[str, Any], step_row: dict[str, Any] | None = None) -> None:
-        async with self._database.write() as connection:
-            if (await connection.execute(update(turns).where(self._is_held()).values(values))).rowcount == 0:
+        def work(connection: Connection) -> None:
+            if connection.execute(update(turns).where(self._is_held()).values(values)).rowcount == 0:
                 raise Conflict(f"turn {self._turn.turn_id} is not held any more: it was deleted, ended or taken over")
             if step_row is not None:
-                await connection.execute(insert(steps).values(step_row))
+                connection.execute(insert(steps).values(step_row))
+
+        await self._database.writing(work)
 
 
 @asynccontextmanager
@@ -173,15 +173,15 @@ def is_free(moment: datetime) -> ColumnElement[bool]:
     return or_(turns.c.state == TurnState.AWAITING, turns.c.held_until.is_(None), turns.c.held_until < moment)
 
 
-async def free_dead(connection: AsyncConnection, which: ColumnElement[bool]) -> None:
+def free_dead(connection: Connection, which: ColumnElement[bool]) -> None:
     """Let go of the turns among these whose holder's process is gone; their leases need not run out."""
     query = select(turns.c.turn_id, turns.c.holder).where(
         which, turns.c.state == TurnState.RUNNING, turns.c.holder.is_not(None)
     )
-    for turn_id, holder in (await connection.execute(query)).all():
+    for turn_id, holder in connection.execute(query).all():
         if is_dead(holder):
             still = (turns.c.turn_id == turn_id) & (turns.c.holder == holder)
-            await connection.execute(update(turns).where(still).values(holder=None, held_until=None))
+            connection.execute(update(turns).where(still).values(holder=None, held_until=None))
 
 
 def input_as_json(turn: Turn) -> str:

@@ -2,12 +2,23 @@
 
 import math
 from collections.abc import AsyncIterator
+from typing import Any
 
 import openai
 import pytest
 import pytest_asyncio
 
-from benchmarks.mock_upstream import ANSWER, CHAT_MODEL, CHUNKS, DIMENSIONS, EMBEDDING_MODEL, FIRST_WORD, PACED_MODEL
+from benchmarks import mock_mcp
+from benchmarks.mock_upstream import (
+    ANSWER,
+    CHAT_MODEL,
+    CHUNKS,
+    DIMENSIONS,
+    EMBEDDING_MODEL,
+    FIRST_WORD,
+    PACED_MODEL,
+    TOOL_MODEL,
+)
 
 
 @pytest_asyncio.fixture
@@ -17,7 +28,7 @@ async def client(upstream: str) -> AsyncIterator[openai.AsyncOpenAI]:
 
 
 async def test_models_are_listed(client: openai.AsyncOpenAI) -> None:
-    assert [model.id async for model in client.models.list()] == [CHAT_MODEL, PACED_MODEL, EMBEDDING_MODEL]
+    assert [model.id async for model in client.models.list()] == [CHAT_MODEL, PACED_MODEL, TOOL_MODEL, EMBEDDING_MODEL]
 
 
 async def test_a_whole_answer_has_fifty_words_and_its_usage(client: openai.AsyncOpenAI) -> None:
@@ -100,3 +111,30 @@ async def test_a_caller_that_hangs_up_ends_its_stream_and_nobody_elses(client: o
 
     answer = await client.chat.completions.create(model=CHAT_MODEL, messages=[{"role": "user", "content": "hi"}])
     assert answer.choices[0].message.content == ANSWER
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_tool_model_calls_the_first_tool_and_then_answers(client: openai.AsyncOpenAI, stream: bool) -> None:
+    tool: Any = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}
+    messages: list[Any] = [{"role": "user", "content": "?"}]
+    if stream:
+        async with client.chat.completions.stream(model=TOOL_MODEL, messages=messages, tools=[tool]) as events:
+            first: Any = await events.get_final_completion()
+    else:
+        first = await client.chat.completions.create(model=TOOL_MODEL, messages=messages, tools=[tool])
+    message = first.choices[0].message
+    assert message.tool_calls is not None
+    call = message.tool_calls[0]
+    assert (call.function.name, call.function.arguments) == ("get_weather", mock_mcp.ARGUMENTS)
+
+    messages += [message.to_dict(), {"role": "tool", "tool_call_id": call.id, "content": mock_mcp.RESULT}]
+    second = await client.chat.completions.create(model=TOOL_MODEL, messages=messages, tools=[tool])
+    assert second.choices[0].message.content == ANSWER
+
+
+async def test_the_mcp_server_serves_an_mcp_client(upstream: str) -> None:
+    mcp = pytest.importorskip("mcp")
+    async with mcp.Client(upstream.replace("/v1", "/mcp")) as session:
+        assert [tool.name for tool in (await session.list_tools()).tools] == ["get_weather"]
+        called = await session.call_tool("get_weather", {"city": "Oslo"})
+    assert called.content[0].text == mock_mcp.RESULT
