@@ -12,8 +12,9 @@ A plain `with` gives the sync face of the same stack. Names are imported when th
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from llama_stack.agents.context import ToolContext
     from llama_stack.agents.functions import tool
-    from llama_stack.api.agents import Budget
+    from llama_stack.api.agents import ApprovalDecision, Budget, ToolGroupUse
     from llama_stack.api.inference import Sampling
     from llama_stack.api.messages import (
         AssistantMessage,
@@ -26,8 +27,10 @@ if TYPE_CHECKING:
     )
     from llama_stack.api.tools import ToolDefinition, ToolResult
     from llama_stack.errors import StackError
-    from llama_stack.sdk.agent import Agent, AgentResult, AgentSession, SyncAgent, SyncAgentSession
+    from llama_stack.sdk.agent import Agent
+    from llama_stack.sdk.session import AgentResult, AgentSession
     from llama_stack.sdk.stack import LlamaStack, SyncLlamaStack
+    from llama_stack.sdk.sync_agent import SyncAgent, SyncAgentSession
 
 __version__ = "0.1.0"
 
@@ -35,6 +38,7 @@ __all__ = [
     "Agent",
     "AgentResult",
     "AgentSession",
+    "ApprovalDecision",
     "AssistantMessage",
     "Budget",
     "ImagePart",
@@ -47,7 +51,9 @@ __all__ = [
     "SystemMessage",
     "TextPart",
     "ToolCall",
+    "ToolContext",
     "ToolDefinition",
+    "ToolGroupUse",
     "ToolMessage",
     "ToolResult",
     "UserMessage",
@@ -57,12 +63,15 @@ __all__ = [
 
 _MESSAGES = ("AssistantMessage", "ImagePart", "SystemMessage", "TextPart", "ToolCall", "ToolMessage", "UserMessage")
 _HOMES = {
-    **dict.fromkeys(("Agent", "AgentResult", "AgentSession", "SyncAgent", "SyncAgentSession"), "llama_stack.sdk.agent"),
+    "Agent": "llama_stack.sdk.agent",
+    **dict.fromkeys(("AgentResult", "AgentSession"), "llama_stack.sdk.session"),
+    **dict.fromkeys(("SyncAgent", "SyncAgentSession"), "llama_stack.sdk.sync_agent"),
     **dict.fromkeys(("LlamaStack", "SyncLlamaStack"), "llama_stack.sdk.stack"),
     "tool": "llama_stack.agents.functions",
+    "ToolContext": "llama_stack.agents.context",
     **dict.fromkeys(_MESSAGES, "llama_stack.api.messages"),
     **dict.fromkeys(("ToolDefinition", "ToolResult"), "llama_stack.api.tools"),
-    "Budget": "llama_stack.api.agents",
+    **dict.fromkeys(("ApprovalDecision", "Budget", "ToolGroupUse"), "llama_stack.api.agents"),
     "Sampling": "llama_stack.api.inference",
     "StackError": "llama_stack.errors",
 }

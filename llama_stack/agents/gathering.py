@@ -1,7 +1,8 @@
-"""Work done side by side, whose first failure is raised as itself."""
+"""Work done side by side that does not outlive those who asked for it."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -15,3 +16,16 @@ async def gathered(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from failures
     return [task.result() for task in tasks]
+
+
+@asynccontextmanager
+async def owned(work: Coroutine[Any, Any, T]) -> AsyncIterator[asyncio.Task[T]]:
+    """A task that does not outlive the block. A TaskGroup must be left by the task that entered it; the reader of
+    a generator may change tasks between two events, so the group lives inside this one.
+    """
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])

@@ -12,21 +12,21 @@ user gets text; where not even that is possible, the text says which limit ended
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime
-from typing import Any, TypeVar
 
 from llama_stack.agents import form
 from llama_stack.agents.budget import Allowance
 from llama_stack.agents.calls import ToolCallEvent, run_calls
 from llama_stack.agents.context import STATE, ToolContext
+from llama_stack.agents.gathering import owned
 from llama_stack.agents.handoff import MAX_HANDOFFS, handed_over, handoffs_in
 from llama_stack.agents.inferring import Inferring
 from llama_stack.agents.retrieval import retrieve
 from llama_stack.agents.setup import AgentSetup, new_id
 from llama_stack.agents.shielding import Verdict, forbidding, judge, refused
-from llama_stack.agents.tools import bounded
+from llama_stack.agents.tools import bounded, denial
 from llama_stack.agents.transcript import (
     calls_made,
     decisions_made,
@@ -57,8 +57,6 @@ from llama_stack.api.agents import (
 from llama_stack.api.messages import AssistantMessage, Message, ToolCall, ToolMessage, UserMessage, text_of
 from llama_stack.api.tools import ToolResult
 from llama_stack.errors import Conflict, InvalidRequest
-
-T = TypeVar("T")
 
 
 async def run_turn(
@@ -315,7 +313,7 @@ class _TurnUnderWay:
             deadline=self._allowance.tools_deadline,
             context=self._context,
         )
-        async with _owned(work) as task:
+        async with owned(work) as task:
             while (event := await events.get()) is not None:
                 if isinstance(event, ToolCallStarted):
                     started[event.step_id] = datetime.now(UTC)
@@ -354,8 +352,7 @@ class _TurnUnderWay:
             ToolMessage(
                 tool_call_id=call.id,
                 name=call.name,
-                content="Error: the call was denied by a person and was not made."
-                + (f" Reason: {decision.reason}" if decision.reason else ""),
+                content=denial(decision.reason),
             )
             for call, decision in zip(calls, decisions, strict=True)
         ]
@@ -397,16 +394,3 @@ _LIMITS: dict[TurnEndReason, str] = {
     "max_tokens": "the limit of tokens for one turn was reached",
     "max_seconds": "the time limit for one turn was reached",
 }
-
-
-@asynccontextmanager
-async def _owned(work: Coroutine[Any, Any, T]) -> AsyncIterator[asyncio.Task[T]]:
-    """A task that does not outlive the block. A TaskGroup must be left by the task that entered it; the reader of
-    a generator may change tasks between two events, so the group lives inside this one.
-    """
-    task = asyncio.create_task(work)
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.wait([task])

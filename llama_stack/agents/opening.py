@@ -1,4 +1,4 @@
-"""From what an agent is to what a turn of it is run with, on a stack that has everything."""
+"""From what an agent is to what a turn of it is run with."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -9,10 +9,15 @@ from llama_stack.agents.context import state_after
 from llama_stack.agents.handoff import standing, transfer_tool
 from llama_stack.agents.setup import AgentSetup
 from llama_stack.agents.toolboxes import toolbox_for
-from llama_stack.agents.tools import Tool
+from llama_stack.agents.tools import Tool, Toolbox, tool_from_schema
 from llama_stack.api.agents import AgentConfig, Turn
 from llama_stack.api.common import Caller
+from llama_stack.api.inference import Inference
 from llama_stack.api.stack import ServedStack
+from llama_stack.errors import UnsupportedParameter
+
+STACKS_OWN = ("tool_groups", "input_shields", "output_shields", "tool_shields", "memory_banks")
+"""Settings of an agent that name what only a stack has."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +35,16 @@ class Member:
     hands_to: Sequence[str] = ()
 
 
+@dataclass(frozen=True)
+class Surroundings:
+    """Where an agent's turns are run. stack: None where there is only a model to be asked."""
+
+    inference: Inference
+    stack: ServedStack | None = None
+
+
 async def open_setup(
-    stack: ServedStack,
+    where: Surroundings,
     config: AgentConfig,
     caller: Caller,
     *,
@@ -43,12 +56,13 @@ async def open_setup(
 ) -> AgentSetup:
     """What the turn after `turns` begins with: the agent's own setup, or that of the agent they were handed to.
 
-    under_way: that turn, where it has begun already. own_tools: functions of this process, with those that hand over. team: every agent that may come to answer.
-    Raises what listing the tools raises.
+    under_way: that turn, where it has begun already. own_tools: functions of this process, with those that hand over.
+    team: every agent that may come to answer.
+    Raises what listing the tools raises, and UnsupportedParameter for what only a stack has where there is none.
     """
     earlier = list(turns)
     state = state_after(earlier if under_way is None else [*earlier, under_way])
-    opening = _Opening(stack, caller, session_id, team, state)
+    opening = _Opening(where, caller, session_id, team, state)
     return await standing(await opening.setup(config, own_tools), earlier)
 
 
@@ -62,24 +76,37 @@ def transfers_of(member: Member, team: Sequence[Member]) -> list[Tool]:
 class _Opening:
     """What the setups of one session have in common."""
 
-    stack: ServedStack
+    where: Surroundings
     caller: Caller
     session_id: str
     team: Sequence[Member] = ()
     state: dict[str, Any] = field(default_factory=dict)
 
     async def setup(self, config: AgentConfig, own_tools: Sequence[Tool]) -> AgentSetup:
-        stack, caller = self.stack, self.caller
+        where, caller = self.where, self.caller
+        members = {member.name: partial(self._member, member) for member in self.team}
+        wanted = [name for name in STACKS_OWN if getattr(config, name)]
+        if where.stack is None:
+            if wanted:
+                raise UnsupportedParameter(
+                    f"{wanted[0]}: belong to the stack, and are not at hand where this agent's turns are run; "
+                    "open a session that the stack keeps: agent.open_session()",
+                    param=wanted[0],
+                )
+            toolbox = Toolbox([*map(tool_from_schema, config.client_tools), *own_tools])
+            return AgentSetup(where.inference, config, caller, toolbox, state=self.state, team=members)
+        stack = where.stack
+        toolbox = await toolbox_for(config, stack.tools, caller, session_id=self.session_id, own=own_tools)
         return AgentSetup(
-            inference=stack.inference,
+            inference=where.inference,
             config=config,
             caller=caller,
-            toolbox=await toolbox_for(config, stack.tools, caller, session_id=self.session_id, own=own_tools),
+            toolbox=toolbox,
             safety=stack.safety,
             memory=stack.memory,
             context_length=(await stack.model(config.model, caller)).context_length,
             state=self.state,
-            team={member.name: partial(self._member, member) for member in self.team},
+            team=members,
         )
 
     async def _member(self, member: Member, may_hand_over: bool) -> AgentSetup:

@@ -142,6 +142,11 @@ def error_result(text: str) -> ToolResult:
     return ToolResult(content=f"Error: {text}", is_error=True)
 
 
+def denial(reason: str | None) -> str:
+    """What the model is told of a call that a person said no to."""
+    return "Error: the call was denied by a person and was not made." + (f" Reason: {reason}" if reason else "")
+
+
 def meaning_of(call: ToolCall) -> tuple[str, str]:
     """The same for two calls of one tool with the same arguments, however they are spelled."""
     try:

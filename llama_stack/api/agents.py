@@ -342,9 +342,9 @@ class Agents(Protocol):
         ...
 
     async def list_sessions(
-        self, agent_id: str, caller: Caller, *, limit: int = 100, after: str | None = None
+        self, agent_id: str, caller: Caller, *, limit: int = 100, after: str | None = None, name: str | None = None
     ) -> Page[Session]:
-        """Oldest first, without their turns."""
+        """Oldest first, without their turns. name: only those of this name."""
         ...
 
     async def delete_session(self, agent_id: str, session_id: str, caller: Caller) -> None: ...

@@ -4,13 +4,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, M
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from llama_stack.api.agents import Agents
 from llama_stack.api.common import Caller
 from llama_stack.api.inference import ChatAnswer, ChatEvent, EmbeddingAnswer, EmbeddingRequest, Inference, collect
 from llama_stack.api.messages import Message
 from llama_stack.api.resources import Model, ModelType
-from llama_stack.api.stack import ProviderState, Stack
+from llama_stack.api.stack import ProviderState, ServedStack, Stack
 from llama_stack.errors import NotFound
 from llama_stack.sdk.loop_thread import LoopThread
 from llama_stack.sdk.requests import chat_request
@@ -105,6 +106,17 @@ class LlamaStack:
 
     async def providers(self, caller: Caller | None = None) -> list[ProviderState]:
         return await self._stack.providers(caller or self.caller)
+
+    @property
+    def served(self) -> ServedStack | None:
+        """The stack with its tools, shields and memory, which it has in the process it runs in and nowhere else."""
+        stack: Any = self._stack
+        return stack if hasattr(type(stack), "registry") or hasattr(stack, "registry") else None
+
+    async def agents(self) -> Agents:
+        """The agents' service of the stack. Raises ConfigError when its database cannot be used."""
+        agents: Agents = await cast("ServedStack", self._stack).agents()
+        return agents
 
     # --- short ways ------------------------------------------------------------------------------------------------
 
