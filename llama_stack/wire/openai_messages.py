@@ -75,8 +75,11 @@ AssistantPartBody = Annotated[TextPartBody | RefusalPartBody, Field(discriminato
 
 
 class CalledFunctionBody(Body):
+    """parsed_arguments: the openai package's parse helper puts it into the message it gives; it repeats `arguments`."""
+
     name: str
     arguments: str
+    parsed_arguments: object = None
 
 
 class ToolCallBody(OpenBody):
@@ -170,6 +173,8 @@ def _decode_assistant(body: AssistantMessageBody, path: str) -> AssistantMessage
         extra.pop(name, None)
     if extra.get("annotations") == []:
         del extra["annotations"]
+    # The openai package's parse helper adds it to the message it gives; it repeats the content.
+    extra.pop("parsed", None)
     reasoning = body.reasoning_content if body.reasoning_content is not None else body.reasoning
     return AssistantMessage(
         content=content,

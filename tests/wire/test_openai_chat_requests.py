@@ -102,6 +102,19 @@ def test_a_message_of_the_openai_package_can_be_sent_back_as_it_came() -> None:
     assert decode_chat_request(body(messages=[HELLO, dumped])).messages[1] == AssistantMessage(content="hi")
 
 
+def test_a_message_that_the_openai_package_has_parsed_can_be_sent_back() -> None:
+    called = {"name": "f", "arguments": '{"a": 1}', "parsed_arguments": {"a": 1}}
+    parsed: dict[str, Any] = {
+        "role": "assistant",
+        "content": '{"b": 2}',
+        "parsed": {"b": 2},
+        "tool_calls": [{"id": "c1", "type": "function", "function": called}],
+    }
+    assert decode_chat_request(body(messages=[HELLO, parsed])).messages[1] == AssistantMessage(
+        content='{"b": 2}', tool_calls=[ToolCall(id="c1", name="f", arguments='{"a": 1}')]
+    )
+
+
 def test_every_sampling_field_and_option() -> None:
     request, wish = decode_chat_call(
         body(

@@ -1,0 +1,160 @@
+"""The unmodified `openai` package: chat with its stream and parse helpers, embeddings, errors."""
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import openai
+import pytest
+from openai import AsyncOpenAI
+
+from llama_stack.errors import RateLimited
+from llama_stack.testing.scripted import calls, says
+from tests.third_party.conftest import Serve
+from tests.third_party.suite import ClientSuite, Contact, Exchange, get_weather
+
+HELLO: Any = [{"role": "user", "content": "hello"}]
+WEATHER_TOOL: Any = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "Get the current weather in a city.",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
+        "strict": True,
+    },
+}
+
+
+@asynccontextmanager
+async def client_of(url: str, max_retries: int = 0) -> AsyncIterator[AsyncOpenAI]:
+    async with AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=max_retries) as client:
+        yield client
+
+
+class TestChat(ClientSuite):
+    not_found = openai.NotFoundError
+    refused = openai.BadRequestError
+    broken = openai.APIError
+
+    async def ask(
+        self,
+        url: str,
+        question: str,
+        *,
+        model: str = "scripted",
+        history: Sequence[Exchange] = (),
+        with_tool: bool = False,
+        image: str | None = None,
+    ) -> str:
+        messages: list[Any] = []
+        for asked, answered in history:
+            messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
+        picture = [{"type": "image_url", "image_url": {"url": image}}] if image else []
+        messages.append({"role": "user", "content": [{"type": "text", "text": question}, *picture]})
+        tools = [WEATHER_TOOL] if with_tool else openai.omit
+        async with client_of(url) as client:
+            while True:
+                answer = await client.chat.completions.create(model=model, messages=messages, tools=tools)
+                message = answer.choices[0].message
+                if answer.choices[0].finish_reason != "tool_calls":
+                    return message.content or ""
+                messages += [message, *answers_to(message)]
+
+    async def stream(self, url: str, question: str, *, with_tool: bool = False) -> list[str]:
+        messages: list[Any] = [{"role": "user", "content": question}]
+        tools = [WEATHER_TOOL] if with_tool else openai.omit
+        async with client_of(url) as client:
+            while True:
+                async with client.chat.completions.stream(model="scripted", messages=messages, tools=tools) as stream:
+                    pieces = [event.delta async for event in stream if event.type == "content.delta"]
+                    message = (await stream.get_final_completion()).choices[0].message
+                if not message.tool_calls:
+                    return pieces
+                messages += [message, *answers_to(message)]
+
+    async def contact(self, url: str, question: str) -> Contact:
+        async with client_of(url) as client:
+            answer = await client.chat.completions.parse(
+                model="scripted", messages=[{"role": "user", "content": question}], response_format=Contact
+            )
+        assert answer.choices[0].message.parsed is not None
+        return answer.choices[0].message.parsed
+
+
+def answers_to(message: Any) -> list[Any]:
+    """Runs the calls of an assistant's message; an error is told as text."""
+    told: list[Any] = []
+    for call in message.tool_calls:
+        try:
+            text = get_weather(**json.loads(call.function.arguments))
+        except ValueError as error:
+            text = f"error: {error}"
+        told.append({"role": "tool", "tool_call_id": call.id, "content": text})
+    return told
+
+
+async def test_the_stream_helper_tells_calls_as_they_are_made(serve: Serve) -> None:
+    both = calls(("get_weather", '{"city": "Oslo"}'), ("get_weather", '{"city": "Cairo"}'))
+    async with (
+        serve(both) as served,
+        client_of(served.url) as client,
+        client.chat.completions.stream(model="scripted", messages=HELLO, tools=[WEATHER_TOOL]) as stream,
+    ):
+        done = [event async for event in stream if event.type == "tool_calls.function.arguments.done"]
+    assert [(event.index, event.parsed_arguments) for event in done] == [(0, {"city": "Oslo"}), (1, {"city": "Cairo"})]
+
+
+async def test_parsed_tools_and_a_parsed_answer_together(serve: Serve) -> None:
+    both = [calls(("get_weather", '{"city": "Oslo"}')), says('{"name": "Ada", "city": "Oslo"}')]
+    async with serve(*both) as served, client_of(served.url) as client:
+        answers = [
+            await client.chat.completions.parse(
+                model="scripted", messages=HELLO, tools=[WEATHER_TOOL], response_format=Contact
+            )
+            for _ in both
+        ]
+    first, second = (answer.choices[0].message for answer in answers)
+    assert first.tool_calls is not None
+    assert (first.tool_calls[0].function.parsed_arguments, first.parsed) == ({"city": "Oslo"}, None)
+    assert second.parsed == Contact(name="Ada", city="Oslo")
+
+
+async def test_an_answer_cut_short_is_not_parsed(serve: Serve) -> None:
+    async with serve(says('{"name": "A', finish_reason="length")) as served, client_of(served.url) as client:
+        with pytest.raises(openai.LengthFinishReasonError):
+            await client.chat.completions.parse(model="scripted", messages=HELLO, response_format=Contact)
+
+
+async def test_embeddings(serve: Serve) -> None:
+    async with serve() as served, client_of(served.url) as client:
+        answer = await client.embeddings.create(model="scripted", input=["ab", "abcd"])
+    assert [vector.embedding for vector in answer.data] == [[2.0, 0.5], [4.0, 0.5]]
+
+
+async def test_too_many_requests_are_tried_again_as_told(serve: Serve) -> None:
+    busy = [RateLimited("busy", retry_after_s=0.01)]
+    async with serve(busy, says("Hello")) as served, client_of(served.url, max_retries=1) as client:
+        answer = await client.chat.completions.create(model="scripted", messages=HELLO)
+    assert (answer.choices[0].message.content, len(served.chats)) == ("Hello", 2)
+
+
+async def test_models(serve: Serve) -> None:
+    async with serve() as served, client_of(served.url) as client:
+        assert [model.id async for model in client.models.list()] == ["scripted"]
+        assert (await client.models.retrieve("scripted")).object == "model"
+
+
+@pytest.mark.engine
+async def test_the_embedded_model_calls_a_tool_and_answers_from_it(starter_url: str) -> None:
+    messages: list[Any] = [{"role": "user", "content": "What is the weather in Oslo?"}]
+    async with client_of(starter_url) as client:
+        first = await client.chat.completions.create(model="llama-micro", messages=messages, tools=[WEATHER_TOOL])
+        messages += [first.choices[0].message, *answers_to(first.choices[0].message)]
+        second = await client.chat.completions.create(model="llama-micro", messages=messages, tools=[WEATHER_TOOL])
+    assert "snow" in (second.choices[0].message.content or "")
