@@ -43,7 +43,7 @@ class Config(SearchSettings):
         if not allowed:
             raise ValueError(
                 "must be true, because this provider reads search engines' result pages, which their terms may forbid;"
-                " otherwise leave the provider out"
+                " otherwise leave the provider out (the starter does when DDGS_ALLOW_SCRAPING is unset)"
             )
         return allowed
 
