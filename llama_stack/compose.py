@@ -41,7 +41,10 @@ if TYPE_CHECKING:
     import httpx
 
     from llama_stack.agents.service import AgentService
+    from llama_stack.responses.conversations import ConversationService
+    from llama_stack.responses.service import ResponseService
     from llama_stack.storage import Database
+    from llama_stack.storage.completions import CompletionStore
 
 logger = logging.getLogger(__name__)
 
@@ -236,6 +239,10 @@ class LocalStack:
         self.home = home
         self._slots = slots
         self._database = database
+        # Closed before the providers they use.
+        self.services = AsyncExitStack()
+        self._opening = asyncio.Lock()
+        self._responses: ResponseService | None = None
         models = _unique("models", [(slot, model) for slot in slots for model in slot.models])
         model_routes = Routes[Model, Inference]("model", self._owners("inference"), models)
         shields = Routes[Shield, Safety]("shield", self._owners("safety"), self._listed("shields", Shield))
@@ -281,6 +288,26 @@ class LocalStack:
         from llama_stack.storage import AgentStore
 
         return AgentService(self, AgentStore(await self.database()))
+
+    async def responses(self) -> "ResponseService":
+        """The responses' service, which works in the background while the stack is open."""
+        from llama_stack.responses.service import open_responses
+
+        async with self._opening:
+            if self._responses is None:
+                self._responses = await self.services.enter_async_context(open_responses(self, await self.database()))
+            return self._responses
+
+    async def conversations(self) -> "ConversationService":
+        from llama_stack.responses.conversations import ConversationService
+        from llama_stack.storage.conversations import ConversationStore
+
+        return ConversationService(ConversationStore(await self.database()))
+
+    async def stored_completions(self) -> "CompletionStore":
+        from llama_stack.storage.completions import CompletionStore
+
+        return CompletionStore(await self.database())
 
     async def list_models(self, caller: Caller) -> list[Model]:
         """The distribution's and what providers list; then what the caller has registered, once anything is stored."""
@@ -363,4 +390,6 @@ async def open_stack(
                 slot = ProviderSlot(provider, ground if inference is None else InferenceFloor(ground, inference))
                 slots.append(slot)
                 await exits.enter_async_context(slot.running())
-        yield LocalStack(distribution, home, slots, database)
+        stack = LocalStack(distribution, home, slots, database)
+        await exits.enter_async_context(stack.services)
+        yield stack

@@ -23,9 +23,10 @@ LAW: dict[str, set[str]] = {
     "storage": {"api", "errors"},
     "routing": {"api", "errors"},
     "registry": {"storage", "api", "errors"},
+    "responses": {"agents", "storage", "wire", "api", "errors"},
     "compose": {
-        "agents", "registry", "routing", "catalog", "distribution", "substitution", "provider", "storage", "api",
-        "errors",
+        "agents", "responses", "registry", "routing", "catalog", "distribution", "substitution", "provider", "storage",
+        "api", "errors",
     },
     "build": {"compose", "catalog", "distribution", "errors"},
     "doctor": {"build", "compose", "distribution", "hub", "server", "storage", "weights", "api", "errors"},

@@ -207,8 +207,48 @@ class Conversations(Protocol):
         limit: int = 20,
         after: str | None = None,
         order: ListOrder = "desc",
+        include: list[str] | None = None,
     ) -> Page[JsonObject]: ...
 
-    async def item(self, conversation_id: str, item_id: str, caller: Caller) -> JsonObject: ...
+    async def item(
+        self, conversation_id: str, item_id: str, caller: Caller, *, include: list[str] | None = None
+    ) -> JsonObject: ...
 
     async def delete_item(self, conversation_id: str, item_id: str, caller: Caller) -> Conversation: ...
+
+
+class StoredCompletion(Word):
+    """A chat completion that its caller asked to keep. messages: what was said to the model. body: the whole answer;
+    both in OpenAI's shape (API reference, "Chat", "List chat completions").
+    """
+
+    completion_id: str
+    model: str
+    metadata: dict[str, str] = {}
+    messages: list[JsonObject]
+    body: JsonObject
+
+
+class StoredCompletions(Protocol):
+    """Keeps chat completions. Another owner's id is NotFound."""
+
+    async def keep(self, completion: StoredCompletion, caller: Caller) -> None: ...
+
+    async def completion(self, completion_id: str, caller: Caller) -> StoredCompletion: ...
+
+    async def completions(
+        self,
+        caller: Caller,
+        *,
+        limit: int = 20,
+        after: str | None = None,
+        order: ListOrder = "asc",
+        model: str | None = None,
+        metadata: dict[str, str] | None = None,
+    ) -> Page[StoredCompletion]:
+        """By time. metadata: pairs that all must be there."""
+        ...
+
+    async def update(self, completion_id: str, metadata: dict[str, str], caller: Caller) -> StoredCompletion: ...
+
+    async def delete(self, completion_id: str, caller: Caller) -> None: ...

@@ -8,6 +8,7 @@ from llama_stack.api.inference import Inference
 from llama_stack.api.memory import Chunk, MemoryQuery
 from llama_stack.api.messages import Message
 from llama_stack.api.resources import MemoryBank, Model, Shield
+from llama_stack.api.responses import Conversations, Responses, StoredCompletions
 from llama_stack.api.safety import ShieldVerdict
 from llama_stack.api.tools import ToolDefinition, ToolGroup, ToolResult
 
@@ -120,3 +121,11 @@ class ServedStack(Stack, Protocol):
     async def agents(self) -> Agents:
         """The agents' service; opens the stack's database. Raises ConfigError when it cannot be used."""
         ...
+
+    async def responses(self) -> Responses:
+        """The responses' service, over the same database. Background responses are made while the stack is open."""
+        ...
+
+    async def conversations(self) -> Conversations: ...
+
+    async def stored_completions(self) -> StoredCompletions: ...

@@ -12,6 +12,7 @@ from llama_stack.server.openapi import openapi_document
 from llama_stack.server.options import ServerOptions
 from llama_stack.server.plain import PlainApp
 from llama_stack.server.routes import (
+    agents,
     anthropic,
     chat,
     classic_agents,
@@ -19,10 +20,13 @@ from llama_stack.server.routes import (
     classic_tools,
     classic_turns,
     completions,
+    conversations,
     embeddings,
     mcp,
     models,
+    responses,
     safety,
+    stored_completions,
     system,
 )
 
@@ -61,7 +65,14 @@ def create_app(stack: ServedStack, options: ServerOptions | None = None) -> Fast
         embeddings.routes(stack, options),
         models.routes(stack, options),
         system.routes(stack, app),
+        responses.routes(stack, options),
+        responses.stored_routes(stack),
+        conversations.routes(stack, options),
+        conversations.item_routes(stack, options),
+        stored_completions.routes(stack, options),
         classic_inference.routes(stack, options),
+        # Before the classic ones: same paths, told apart by what the client accepts.
+        agents.routes(stack, options),
         classic_agents.routes(stack, options),
         classic_turns.routes(stack),
         classic_turns.run_routes(stack, options),

@@ -72,6 +72,15 @@ class ConversationStore:
         except IntegrityError as error:
             raise Conflict("items: one of these ids is in the conversation already", param="items") from error
 
+    async def add_missing_items(self, conversation_id: str, items: Sequence[JsonObject], caller: Caller) -> None:
+        """Add those of the items that the conversation does not hold yet."""
+        held = select(conversation_items.c.item_id).where(_items_of(conversation_id, caller))
+        async with self._database.write() as connection:
+            await _row(connection, conversation_id, caller, is_locked=True)
+            known = set((await connection.execute(held)).scalars())
+            missing = {item["id"]: item for item in items if item["id"] not in known}
+            await _insert_items(connection, conversation_id, list(missing.values()), caller)
+
     async def all_items(self, conversation_id: str, caller: Caller) -> list[JsonObject]:
         """Oldest first."""
         query = select(conversation_items.c.body).where(_items_of(conversation_id, caller))

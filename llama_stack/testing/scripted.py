@@ -32,6 +32,7 @@ from llama_stack.api.inference import (
 )
 from llama_stack.api.messages import text_of
 from llama_stack.api.resources import Model, ModelType
+from llama_stack.api.responses import Conversations, Responses, StoredCompletions
 from llama_stack.api.stack import MemorySearch, ProviderState, Registry, ShieldRunner, ToolRunner
 from llama_stack.errors import NotFound, ProviderUnavailable
 
@@ -193,6 +194,15 @@ class ScriptedStack:
         raise _only_inference()
 
     async def agents(self) -> Agents:
+        raise _only_inference()
+
+    async def responses(self) -> Responses:
+        raise _only_inference()
+
+    async def conversations(self) -> Conversations:
+        raise _only_inference()
+
+    async def stored_completions(self) -> StoredCompletions:
         raise _only_inference()
 
 

@@ -104,8 +104,8 @@ _UNSUPPORTED: dict[str, tuple[tuple[object, ...], str]] = {
     "function_call": ((), "send tool_choice instead"),
     "audio": ((), "only text answers are given"),
     "modalities": ((["text"],), 'only ["text"] is given'),
-    "store": ((False,), "answers are not kept; set store to false"),
-    "metadata": (({},), "it belongs to stored answers, which are not kept; leave it out"),
+    "store": ((False,), "this way of asking keeps no answers; set store to false"),
+    "metadata": (({},), "it belongs to answers that are kept; set store to true, or leave it out"),
     "moderation": ((), "leave it out"),
     "service_tier": (("auto", "default"), "there is one tier; leave it out"),
 }

@@ -128,7 +128,7 @@ async def test_an_unknown_model_is_404_with_its_field(start: Start) -> None:
         ("POST", "/chat/completions", 404, "did you mean /v1/chat/completions?"),
         ("GET", "/v1/model", 404, "did you mean /v1/models?"),
         ("GET", "/", 404, "GET /v1/inspect/routes lists"),
-        ("GET", "/v1/chat/completions", 405, "use POST"),
+        ("GET", "/v1/completions", 405, "use POST"),
         ("DELETE", "/v1/models", 405, "use GET"),
         ("GET", "/v1/models/nothing-of-the-kind", 404, "there are: scripted, meta-llama/scripted-embedding"),
         ("GET", "/v1/models/meta-llama/scripted-embeding", 404, "did you mean 'meta-llama/scripted-embedding'?"),

@@ -66,7 +66,7 @@ def test_every_operation_says_what_goes_in_and_what_comes_out(path: str, method:
     assert operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"]
     for failure in ("4XX", "5XX"):
         assert operation["responses"][failure]["content"]["application/json"]["schema"]["$ref"].endswith("ErrorAnswer")
-    if method == "post":
+    if method == "post" and not path.endswith("/cancel"):
         assert operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
     assert "422" not in operation["responses"]
 

@@ -3,13 +3,14 @@
 from fastapi import APIRouter, Request, Response
 
 from llama_stack.api.inference import ChatEvent, collect
-from llama_stack.api.stack import Stack
+from llama_stack.api.stack import ServedStack
 from llama_stack.server.answers import json_response, stops_with_its_client
 from llama_stack.server.bodies import read_json
 from llama_stack.server.callers import caller_of
 from llama_stack.server.openapi import describe
 from llama_stack.server.options import ServerOptions
 from llama_stack.server.plain import PlainRoute
+from llama_stack.server.routes.stored_completions import create_stored
 from llama_stack.server.schema import ChatCompletion, ChatCompletionChunk, ChatTokenCount
 from llama_stack.server.streaming import EventStream
 from llama_stack.wire.openai_chat import (
@@ -22,7 +23,7 @@ from llama_stack.wire.openai_chat import (
 )
 
 
-def routes(stack: Stack, options: ServerOptions) -> APIRouter:
+def routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
     router = APIRouter(tags=["chat"], route_class=PlainRoute)
 
     @router.post(
@@ -31,7 +32,10 @@ def routes(stack: Stack, options: ServerOptions) -> APIRouter:
         **describe(body=ChatBody, answer=ChatCompletion, chunk=ChatCompletionChunk),
     )
     async def create_chat_completion(request: Request) -> Response:
-        chat, wish = decode_chat_call(await read_json(request, options))
+        body = await read_json(request, options)
+        if isinstance(body, dict) and body.get("store") is True:
+            return await create_stored(stack, request, body)
+        chat, wish = decode_chat_call(body)
         events = stack.inference.stream_chat(chat, caller_of(request))
         head = AnswerHead.for_chat(chat.model)
         if wish.stream:

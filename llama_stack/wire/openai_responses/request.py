@@ -19,6 +19,23 @@ from llama_stack.wire.openai_responses.items import read_items
 from llama_stack.wire.openai_responses.tools import read_tool_choice, read_tools
 from llama_stack.wire.validation import Body, OpenBody, invalid_request
 
+_COUNTED = frozenset(
+    {
+        "conversation",
+        "input",
+        "instructions",
+        "model",
+        "parallel_tool_calls",
+        "previous_response_id",
+        "reasoning",
+        "text",
+        "tool_choice",
+        "tools",
+        "truncation",
+    }
+)
+_COMPACTED = frozenset({"input", "instructions", "model", "previous_response_id", "prompt_cache_key", "service_tier"})
+
 MAX_METADATA = 16
 """Pairs; a name has at most 64 characters, a value 512 (API reference, "metadata")."""
 
@@ -170,6 +187,26 @@ def decode_response_request(body: object) -> tuple[ResponseRequest, bool]:
     except ValidationError as error:
         raise invalid_request(error, raw) from None
     return request, bool(parsed.stream)
+
+
+def decode_count_request(body: object) -> ResponseRequest:
+    """The body of POST /v1/responses/input_tokens: the fields of a response that the model reads."""
+    return _decoded_part(body, _COUNTED, {"personality"})
+
+
+def decode_compact_request(body: object) -> ResponseRequest:
+    """The body of POST /v1/responses/compact."""
+    unsupported = {"image", "prompt_cache_options", "prompt_cache_retention"}
+    return _decoded_part(body, _COMPACTED, unsupported)
+
+
+def _decoded_part(body: object, names: frozenset[str], unsupported: set[str]) -> ResponseRequest:
+    if not isinstance(body, dict):
+        raise InvalidRequest("the body must be a JSON object")
+    for name, value in body.items():
+        if name not in names and name not in unsupported and value is not None:
+            raise InvalidRequest(f"{name}: is not a known field; remove it", param=name)
+    return decode_response_request(body)[0]
 
 
 def _parsed(body: object) -> tuple[ResponseBody, JsonObject]:

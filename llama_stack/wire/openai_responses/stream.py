@@ -81,12 +81,14 @@ class McpListing:
 class Manner:
     """How a response is encoded.
 
-    tools: by name. approved: by call id, the approval request that a call of this response answers. holds_text: text
-    is told at the end of its step, once it is known to be part of the answer.
+    tools: by name. requests: approval requests that earlier responses made, by the id of their call. root_id: what
+    tools that keep state keep it by. holds_text: text is told at the end of its step, once it is known to be part of
+    the answer.
     """
 
     tools: Mapping[str, KnownTool] = field(default_factory=dict)
-    approved: Mapping[str, str] = field(default_factory=dict)
+    requests: Mapping[str, str] = field(default_factory=dict)
+    root_id: str = ""
     include: Collection[str] = ()
     is_summarised: bool = False
     holds_text: bool = False
@@ -102,7 +104,7 @@ class ResponseEncoder:
 
     def __init__(self, response: JsonObject, manner: Manner, *, first_number: int = 0) -> None:
         self.response = response
-        self._manner = manner
+        self.manner = manner
         self._number = first_number
         self._events: list[JsonObject] = []
         self._items: list[Item] = []
@@ -203,10 +205,10 @@ class ResponseEncoder:
         item = self._calls.get(call.id)
         if item is None:
             # A call of an earlier response that a person has approved since.
-            known = self._manner.tools.get(call.name)
+            known = self.manner.tools.get(call.name)
             if known is None or known.kind != "mcp":
                 return
-            request_id = self._manner.approved.get(call.id)
+            request_id = self.manner.requests.get(call.id)
             item = McpItem(self, f"mcp_{_bare(step_id)}", call.name, known.server_label, request_id)
             item.add(call.arguments)
             item.said()
@@ -225,11 +227,9 @@ class ResponseEncoder:
         self._keep_output()
 
     def _ask(self, turn: Turn, call: ToolCall) -> None:
-        known = self._manner.tools.get(call.name)
-        asked_in = next(step for step in reversed(turn.steps) if isinstance(step, InferenceStep))
-        number = [one.id for one in asked_in.message.tool_calls].index(call.id)
+        known = self.manner.tools.get(call.name)
         body = {
-            "id": f"mcpr_{_bare(asked_in.step_id)}_{number}",
+            "id": self.manner.requests.get(call.id) or _request_id(turn, call),
             "type": "mcp_approval_request",
             "server_label": known.server_label if known is not None else "",
             "name": call.name,
@@ -273,10 +273,6 @@ class ResponseEncoder:
     # --- what items need -------------------------------------------------------------------------------------------
 
     @property
-    def manner(self) -> Manner:
-        return self._manner
-
-    @property
     def searches(self) -> Sequence[Sequence[JsonObject]]:
         return self._searches
 
@@ -285,17 +281,17 @@ class ResponseEncoder:
         return len(self._items) - 1
 
     def added(self, item: Item) -> None:
-        self.emit("output_item.added", output_index=item.index, item=shown(item.body, self._manner.include))
+        self.emit("output_item.added", output_index=item.index, item=shown(item.body, self.manner.include))
 
     def done(self, item: Item) -> None:
-        self.emit("output_item.done", output_index=item.index, item=shown(item.body, self._manner.include))
+        self.emit("output_item.done", output_index=item.index, item=shown(item.body, self.manner.include))
 
     def emit(self, kind: str, **fields: Any) -> None:
         self._events.append({"type": f"response.{kind}", "sequence_number": self._number, **fields})
         self._number += 1
 
     def _lifecycle(self, kind: str) -> None:
-        self.emit(kind, response=shown_response(self.response, self._manner.include))
+        self.emit(kind, response=shown_response(self.response, self.manner.include))
 
     def _keep_output(self) -> None:
         self.response["output"] = [item.body for item in self._items if item.is_done and item.is_kept]
@@ -426,7 +422,7 @@ def _call_item(encoder: ResponseEncoder, known: KnownTool, bare_id: str, call_id
         case "web_search":
             return WebSearchItem(encoder, f"ws_{bare_id}", name)
         case "code_interpreter":
-            container_id = f"cntr_{_bare(encoder.response['id'])}"
+            container_id = f"cntr_{_bare(encoder.manner.root_id)}"
             return CodeItem(encoder, f"ci_{bare_id}", name, container_id)
 
 
@@ -438,6 +434,13 @@ def replayed(steps: Sequence[Step]) -> list[AgentEvent]:
             events.extend(ToolCallStarted(step_id=step.step_id, tool_call=call) for call in step.tool_calls)
         events.append(StepCompleted(step=step))
     return events
+
+
+def _request_id(turn: Turn, call: ToolCall) -> str:
+    """Names the answer that made the call, and which of its calls it is."""
+    asked_in = next(step for step in reversed(turn.steps) if isinstance(step, InferenceStep))
+    number = [one.id for one in asked_in.message.tool_calls].index(call.id)
+    return f"mcpr_{_bare(asked_in.step_id)}_{number}"
 
 
 def _bare(identifier: str) -> str:

@@ -7,7 +7,7 @@ servers expect.
 
 import base64
 import binascii
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import orjson
@@ -58,11 +58,14 @@ class Told:
         return []
 
 
-def tell(items: Iterable[JsonObject], before: Told | None = None) -> Told:
-    """The conversation that `before` and the items make. Raises InvalidRequest for an output or approval without its
-    call, and for a call without its output.
+def tell(items: Iterable[JsonObject], before: Told | None = None, *, earlier: Sequence[JsonObject] = ()) -> Told:
+    """The conversation that `before`, the items of `earlier` and the new items make.
+
+    Raises InvalidRequest for an output or an approval without its call, and for a call without its output.
     """
     teller = _Teller(before or Told())
+    for item in earlier:
+        teller.add(item, "conversation")
     for position, item in enumerate(items):
         teller.add(item, f"input.{position}")
     return teller.finished()
@@ -96,9 +99,7 @@ class _Teller:
             case "mcp_call":
                 self._add_mcp_call(item, path)
             case "mcp_approval_request":
-                call_id = item.get("_call_id") or item["id"]
-                self._requests[item["id"]] = call_id
-                self._add_call(call_id, item["name"], item["arguments"])
+                self._add_request(item)
             case "mcp_approval_response":
                 self._decide(item, f"{path}.approval_request_id")
             case "web_search_call" | "code_interpreter_call":
@@ -141,6 +142,13 @@ class _Teller:
         begun = self._begun(has_room=lambda answer: True)
         call = ToolCall(id=call_id, name=name, arguments=arguments)
         self._answer = begun.model_copy(update={"tool_calls": [*begun.tool_calls, call]})
+
+    def _add_request(self, item: JsonObject) -> None:
+        call_id = item.get("_call_id") or item["id"]
+        known = self._requests.setdefault(item["id"], call_id)
+        # A request that was not answered is made again by the next response.
+        if known not in {call.id for call in self._waiting}:
+            self._add_call(call_id, item["name"], item["arguments"])
 
     def _begun(self, has_room: Callable[[AssistantMessage], bool]) -> AssistantMessage:
         """The answer under way if it has room for one more part, or a new one."""

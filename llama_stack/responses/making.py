@@ -1,0 +1,251 @@
+"""One response from its request to its end: the loop run over a turn, encoded, and kept."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from llama_stack.agents.loop import resume_turn
+from llama_stack.agents.service import kept
+from llama_stack.api.agents import (
+    AgentEvent,
+    ApprovalStep,
+    StepStarted,
+    Turn,
+    TurnAwaitingInput,
+    TurnCompleted,
+    TurnStarted,
+)
+from llama_stack.api.common import Caller, JsonObject
+from llama_stack.api.responses import ResponseRequest
+from llama_stack.api.stack import ServedStack
+from llama_stack.errors import NotFound, StackError
+from llama_stack.responses.history import Beginning, beginning, labels_listed, told_by
+from llama_stack.responses.preparing import Ready, make_ready
+from llama_stack.storage import AgentStore, OpenTurn
+from llama_stack.storage.conversations import ConversationStore
+from llama_stack.storage.responses import ResponseStore, StoredResponse
+from llama_stack.wire.openai_responses.objects import Status, new_response
+from llama_stack.wire.openai_responses.stream import Manner, ResponseEncoder, replayed
+from llama_stack.wire.openai_responses.telling import Told, tell
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Stores:
+    agents: AgentStore
+    responses: ResponseStore
+    conversations: ConversationStore
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a response continues. earlier: the items of its conversation. labels: MCP servers told of before."""
+
+    told: Told
+    earlier: list[JsonObject]
+    labels: set[str]
+
+
+class Making:
+    """Makes one response. record: what is known of it; a response that is not stored has one, too.
+
+    first_number: of its first event, for one that is begun again.
+    """
+
+    def __init__(
+        self, stack: ServedStack, stores: Stores, record: StoredResponse, caller: Caller, *, first_number: int = 0
+    ) -> None:
+        status: Status = "queued" if record.status == "queued" else "in_progress"
+        body = new_response(record.request, record.response_id, int(record.created_at.timestamp()), status)
+        self.record = record
+        self.encoder = ResponseEncoder(body, Manner(), first_number=first_number)
+        self._stack = stack
+        self._stores = stores
+        self._caller = caller
+        self._beginning: Beginning | None = None
+        self._ready: Ready | None = None
+
+    async def prepare(self) -> None:
+        """Find what the response continues and what it may use. Raises what is wrong with the request."""
+        request = self.record.request
+        origin = await origin_of(self._stores, request, self._caller)
+        items = await with_items(self._stores, request.input, self._caller)
+        self._beginning = beginning(tell(items, origin.told, earlier=origin.earlier))
+        self._ready = await make_ready(
+            self._stack,
+            request,
+            self._caller,
+            response_id=self.record.response_id,
+            root_id=self.record.root_id,
+            requests=self._beginning.requests,
+            told_labels=origin.labels,
+        )
+        self.encoder.manner = self._ready.manner
+
+    def listed(self) -> list[JsonObject]:
+        """Events of the tools of MCP servers, told before the model is asked."""
+        return [event for listing in self._prepared[1].listings for event in self.encoder.listed(listing)]
+
+    @property
+    def failure(self) -> StackError | None:
+        """Why the response cannot be made after all."""
+        return self._prepared[1].failure
+
+    @property
+    def _prepared(self) -> tuple[Beginning, Ready]:
+        if self._beginning is None or self._ready is None:
+            raise RuntimeError("prepare() comes first")
+        return self._beginning, self._ready
+
+    # --- the turn --------------------------------------------------------------------------------------------------
+
+    async def foreground(self, *, raises: bool) -> AsyncGenerator[JsonObject, None]:
+        """The response's events. What fails before anything was said is raised and leaves nothing behind.
+
+        raises: what fails later is raised, too, once it is stored; else it is told by the last event.
+        """
+        waiting = [*self.encoder.created(), *self.encoder.in_progress(), *self.listed()]
+        is_begun = is_over = False
+        try:
+            if self.failure is not None:
+                raise self.failure
+            async with aclosing(self.turn_events()) as events:
+                async for event in events:
+                    waiting += self.encoder.feed(event)
+                    if isinstance(event, TurnAwaitingInput | TurnCompleted):
+                        await self.finish()
+                        is_over = True
+                    is_begun = is_begun or not isinstance(event, TurnStarted | StepStarted)
+                    while is_begun and waiting:
+                        yield waiting.pop(0)
+        except Exception as error:
+            is_over = True
+            if not is_begun:
+                await self._forget()
+                raise
+            failure = self.failed(error)
+            await self.finish()
+            if raises:
+                raise
+            for late in failure:
+                yield late
+        finally:
+            if not is_over:
+                # The caller has left: what was said until then stays.
+                self.encoder.cancelled(_now_s())
+                await asyncio.shield(self.finish())
+
+    async def turn_events(self) -> AsyncGenerator[AgentEvent, None]:
+        """Run the turn, or what is left of it, each step stored before it is told."""
+        start, ready = self._prepared
+        record = self.record
+        new = Turn(
+            turn_id=record.turn_id, session_id=record.session_id, input=start.input, started_at=datetime.now(UTC)
+        )
+        async with AsyncExitStack() as exits:
+            if not record.request.store:
+                turn = new.model_copy(update={"steps": start.steps})
+                events = resume_turn(ready.setup, start.history, turn, decisions=start.decisions)
+            else:
+                held = await exits.enter_async_context(self._stores.agents.open_turn(new, self._caller))
+                events = await self._held_events(held)
+            async with aclosing(events):
+                async for event in events:
+                    yield event
+
+    async def resumed_events(self) -> AsyncGenerator[AgentEvent, None]:
+        """Take up the turn of a response whose maker is gone; first what was done before is told again."""
+        turn = await self._stores.responses.turn(self.record, self._caller)
+        if turn is None:
+            async with aclosing(self.turn_events()) as events:
+                async for event in events:
+                    yield event
+            return
+        seeded = len(self._prepared[0].steps)
+        for event in replayed(turn.steps[seeded:]):
+            yield event
+        if turn.end_reason is not None:
+            yield TurnCompleted(turn=turn)
+            return
+        reopened = self._stores.agents.reopen_turn(self.record.session_id, self.record.turn_id, self._caller)
+        async with reopened as held, aclosing(await self._held_events(held)) as events:
+            async for event in events:
+                yield event
+
+    async def _held_events(self, held: OpenTurn) -> AsyncGenerator[AgentEvent, None]:
+        start, ready = self._prepared
+        for step in start.steps[len(held.turn.steps) :]:
+            await held.append_step(step)
+        turn = held.turn
+        is_decided = any(isinstance(step, ApprovalStep) for step in turn.steps)
+        return kept(
+            resume_turn(ready.setup, start.history, turn, decisions=() if is_decided else start.decisions), held
+        )
+
+    # --- the end ---------------------------------------------------------------------------------------------------
+
+    def failed(self, error: Exception) -> list[JsonObject]:
+        """The last events of a response that failed; what is no StackError is a bug of ours and tells nothing."""
+        if not isinstance(error, StackError):
+            logger.exception("response %s failed", self.record.response_id)
+            error = StackError("internal error; the server's log tells more under the response's id")
+        return self.encoder.failed(error, _now_s())
+
+    def cancelled(self) -> list[JsonObject]:
+        return self.encoder.cancelled(_now_s())
+
+    async def finish(self) -> None:
+        """Keep the response as it is now, and add its items to its conversation."""
+        request, body = self.record.request, self.encoder.response
+        if not request.store:
+            return
+        if request.conversation is not None and body["status"] in ("completed", "incomplete"):
+            try:
+                await self._stores.conversations.add_missing_items(
+                    request.conversation, [*request.input, *body["output"]], self._caller
+                )
+            except NotFound:
+                # Deleted meanwhile; the response itself is kept all the same.
+                logger.info("conversation %s of %s is gone", request.conversation, self.record.response_id)
+        await self._stores.responses.finish(self.record.response_id, body, self._caller)
+
+    async def _forget(self) -> None:
+        if self.record.request.store:
+            try:
+                await self._stores.responses.delete(self.record, self._caller)
+            except NotFound:
+                return
+
+
+async def origin_of(stores: Stores, request: ResponseRequest, caller: Caller) -> Origin:
+    """What a response continues.
+
+    Raises NotFound for a response or conversation that is not there, InvalidRequest for one that cannot be continued.
+    """
+    if request.previous_response_id is not None:
+        chain = await stores.responses.chain(request.previous_response_id, caller)
+        outputs = [item for earlier, _ in chain for item in (earlier.body or {}).get("output", ())]
+        return Origin(told_by(chain), [], labels_listed(outputs))
+    if request.conversation is not None:
+        items = await stores.conversations.all_items(request.conversation, caller)
+        return Origin(Told(), items, labels_listed(items))
+    return Origin(Told(), [], labels_listed(request.input))
+
+
+async def with_items(stores: Stores, items: list[JsonObject], caller: Caller) -> list[JsonObject]:
+    """The items, each reference replaced by the output item it means; one that means none stays."""
+    resolved: list[JsonObject] = []
+    for item in items:
+        found = None
+        if item["type"] == "item_reference":
+            found = await stores.responses.output_item(item["id"], caller)
+        resolved.append(found or item)
+    return resolved
+
+
+def _now_s() -> int:
+    return int(datetime.now(UTC).timestamp())
