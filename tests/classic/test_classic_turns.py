@@ -94,7 +94,7 @@ async def test_a_turn_with_a_tool_of_the_stack_frame_by_frame(start_agents: Star
         "arguments_json": '{"x": 2, "y": 3}',
     }
     assert payloads[4]["delta"] == {"type": "tool_call", "parse_status": "succeeded", "tool_call": call, "text": ""}
-    assert payloads[7]["delta"] == {"type": "tool_call", "parse_status": "in_progress", "tool_call": call}
+    assert payloads[7]["delta"] == {"type": "tool_call", "parse_status": "in_progress", "tool_call": call, "text": ""}
     inferred, executed = payloads[5]["step_details"], payloads[8]["step_details"]
     assert inferred["model_response"] == {
         "role": "assistant",
@@ -510,3 +510,17 @@ async def test_what_there_is_not(start_agents: Start) -> None:
             await turn(server, ids, [{"role": "system", "content": "x"}])
         for query in ("start_index=-1", "limit=0", "limit=x"):
             assert (await server.http.get(f"/v1/agents?{query}")).status_code == 400
+
+
+async def test_a_turn_that_waits_outlives_its_server(start_agents: Start) -> None:
+    async with paused(start_agents) as (server, ids, waiting):
+        pass
+    assert waiting.output_message.tool_calls
+    async with start_agents(says("Done.")) as server:
+        where = {"agent_id": ids[0], "session_id": ids[1]}
+        again = await server.client.agents.turn.retrieve(waiting.turn_id, **where)
+        done: Any = await server.client.agents.turn.resume(
+            waiting.turn_id, **where, tool_responses=given("call_0", "call_1")
+        )
+    assert again == waiting
+    assert done.output_message.content == "Done."

@@ -31,10 +31,10 @@ class DeltaEncoder:
                 return [{"type": "reasoning", "reasoning": event.text, "text": ""}]
             case ToolCallStart():
                 self._open[event.index] = (event, [])
-                return [_call_delta("started", "")]
+                return [call_delta("started", "")]
             case ToolCallDelta():
                 self._open[event.index][1].append(event.arguments)
-                return [_call_delta("in_progress", event.arguments)]
+                return [call_delta("in_progress", event.arguments)]
             case _:
                 return []
 
@@ -45,9 +45,9 @@ class DeltaEncoder:
 
 def _whole_call(start: ToolCallStart, arguments: str) -> JsonObject:
     if parse_arguments(arguments) is None:
-        return _call_delta("failed", arguments)
-    return _call_delta("succeeded", encode_tool_call(ToolCall(id=start.id, name=start.name, arguments=arguments)))
+        return call_delta("failed", arguments)
+    return call_delta("succeeded", encode_tool_call(ToolCall(id=start.id, name=start.name, arguments=arguments)))
 
 
-def _call_delta(parse_status: str, tool_call: str | JsonObject) -> JsonObject:
+def call_delta(parse_status: str, tool_call: str | JsonObject) -> JsonObject:
     return {"type": "tool_call", "parse_status": parse_status, "tool_call": tool_call, "text": ""}

@@ -21,7 +21,7 @@ from llama_stack.api.agents import (
 )
 from llama_stack.api.common import JsonObject
 from llama_stack.api.inference import ChoiceEnd
-from llama_stack.wire.classic.deltas import DeltaEncoder
+from llama_stack.wire.classic.deltas import DeltaEncoder, call_delta
 from llama_stack.wire.classic.inference_stream import frame
 from llama_stack.wire.classic.messages import encode_tool_call
 from llama_stack.wire.classic.steps import encode_step, encode_stopped_turn, shown_id
@@ -71,11 +71,7 @@ class ClassicTurnEncoder:
                 deltas = self._deltas.encode(event.event)
                 return [self._progress("inference", event.step_id, delta) for delta in deltas]
             case ToolCallStarted():
-                call = {
-                    "type": "tool_call",
-                    "parse_status": "in_progress",
-                    "tool_call": encode_tool_call(event.tool_call),
-                }
+                call = call_delta("in_progress", encode_tool_call(event.tool_call))
                 return [
                     _start("tool_execution", event.step_id, {}),
                     self._progress("tool_execution", event.step_id, call),
