@@ -35,7 +35,7 @@ class ShieldRun(Answer):
 
 
 class ModerationResult(Answer):
-    """Categories are OpenAI's and the shield's own; a score is 1 or 0."""
+    """Categories are OpenAI's and the shield's own; a score is 1 or 0 unless the shield tells how sure it is."""
 
     flagged: bool
     categories: dict[str, bool]

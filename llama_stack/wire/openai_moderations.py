@@ -1,7 +1,7 @@
 """Moderations in OpenAI's shape (API reference, "Create moderation"): any shield can answer them.
 
-A shield says yes or no, so a score is 1 or 0. Beside OpenAI's categories stand those of the shield itself: the hazard
-codes of Llama Guard (`S1`), the names of rules.
+A shield says yes or no, so a score is 1 or 0, unless the shield tells how sure it is. Beside OpenAI's categories stand
+those of the shield itself: the hazard codes of Llama Guard (`S1`), the names of rules.
 """
 
 from collections.abc import Mapping
@@ -119,11 +119,13 @@ def _result(violation: Violation | None, message: UserMessage) -> JsonObject:
     named = {name for category in own for name in OPENAI_NAMES.get(category, ())}
     categories = {category: flagged and category in named for category in OPENAI_CATEGORIES}
     categories.update(dict.fromkeys(own, flagged))
+    told = violation.metadata.get("score") if violation is not None else None
+    score = float(told) if isinstance(told, int | float) else 1.0
     kinds = ["text", "image"] if has_images([message]) else ["text"]
     result: JsonObject = {
         "flagged": flagged,
         "categories": categories,
-        "category_scores": {category: float(holds) for category, holds in categories.items()},
+        "category_scores": {category: score if holds else 0.0 for category, holds in categories.items()},
         "category_applied_input_types": {
             category: kinds if category not in OPENAI_CATEGORIES or category in _IMAGE_CATEGORIES else ["text"]
             for category in categories

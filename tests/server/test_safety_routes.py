@@ -243,3 +243,11 @@ async def test_answers_are_as_described(tmp_path: Path) -> None:
         strictly(safety_schema.ShieldRun, (await server.http.post("/v1/safety/run-shield", json=body)).json())
         moderation = await server.http.post("/v1/moderations", json={"model": "rules", "input": ["bluebird", "x"]})
         strictly(safety_schema.Moderation, moderation.json())
+
+
+async def test_the_list_of_routes_names_the_shields_providers(tmp_path: Path) -> None:
+    async with guarded(tmp_path) as server:
+        routes = (await server.http.get("/v1/inspect/routes")).json()["data"]
+    behind = {route["route"]: route["provider_types"] for route in routes}
+    assert behind["/v1/moderations"] == ["inline::llama-guard", "inline::rules"]
+    assert behind["/v1/messages"] == ["inline::scripted"]

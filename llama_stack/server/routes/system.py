@@ -47,9 +47,8 @@ def routes(stack: Stack, app: FastAPI) -> APIRouter:
     @router.get("/v1/inspect/routes", summary="Every path and method", **describe(answer=RouteList))
     async def list_routes(request: Request) -> Response:
         states = await stack.providers(caller_of(request))
-        types = sorted({state.provider_type for state in states if state.api == "inference"})
         found = [
-            {"route": route.path, "method": method, "provider_types": types if _runs_models(route) else []}
+            {"route": route.path, "method": method, "provider_types": _types_behind(route, states)}
             for route in app.routes
             if isinstance(route, APIRoute)
             for method in sorted(route.methods or ())
@@ -59,8 +58,21 @@ def routes(stack: Stack, app: FastAPI) -> APIRouter:
     return router
 
 
-def _runs_models(route: APIRoute) -> bool:
-    return bool({"chat", "completions", "embeddings", "models", "classic inference"} & set(route.tags))
+_API_BEHIND = {
+    "chat": "inference",
+    "completions": "inference",
+    "embeddings": "inference",
+    "models": "inference",
+    "classic inference": "inference",
+    "anthropic": "inference",
+    "safety": "safety",
+}
+"""Tag of a route -> the providers that answer it, where they are of one API."""
+
+
+def _types_behind(route: APIRoute, states: list[ProviderState]) -> list[str]:
+    apis = {_API_BEHIND[tag] for tag in route.tags if isinstance(tag, str) and tag in _API_BEHIND}
+    return sorted({state.provider_type for state in states if state.api in apis})
 
 
 def _encode(state: ProviderState) -> JsonObject:

@@ -45,6 +45,8 @@ GUARD_CATEGORIES: Mapping[str, str] = {
 
 GuardRole = Literal["User", "Agent"]
 
+_NO_QUESTION = "(no message)"
+
 
 def render_guard(
     messages: Sequence[Message],
@@ -87,12 +89,17 @@ def guard_conversation(messages: Sequence[Message]) -> list[Message]:
     """The conversation as a guard's own chat template takes it: a user and an assistant in turn, nothing else.
 
     What a tool returned is the user's, calls are written out as the assistant's text, and what one side said in
-    several messages is one. Raises InvalidRequest when there is nothing to judge.
+    several messages is one. Templates want the user to begin: an answer before that is left out, unless it is the one
+    that is judged. Raises InvalidRequest when there is nothing to judge.
     """
     conversation: list[Message] = []
-    for _, message in _judged(messages):
+    for place, message in _judged(messages):
+        if not conversation and guard_role(message) == "Agent":
+            if place + 1 < len(messages):
+                continue
+            conversation.append(UserMessage(content=_NO_QUESTION))
         images: list[ContentPart] = [part for part in _parts(message) if isinstance(part, ImagePart)]
-        content: Content = [*images, TextPart(text=_said(message))] if images else _said(message)
+        content: Content = [*images, TextPart(text=guard_text(message))] if images else guard_text(message)
         last = conversation[-1] if conversation else None
         if last is not None and guard_role(last) == guard_role(message):
             joined = _joined(last.content or "", content)
@@ -132,7 +139,7 @@ def _judged(messages: Sequence[Message]) -> list[tuple[int, Message]]:
 def _task(judged: Sequence[Message], categories: Mapping[str, str], role: GuardRole | None) -> str:
     role = role or guard_role(judged[-1])
     listed = "\n".join(f"{code}: {name}." for code, name in categories.items())
-    said = "\n\n".join(f"{guard_role(message)}: {_said(message)}" for message in judged)
+    said = "\n\n".join(f"{guard_role(message)}: {guard_text(message)}" for message in judged)
     # The odd grammar and the last space are the training text's own.
     return (
         f"Task: Check if there is unsafe content in '{role}' messages in conversations according our safety policy "
@@ -145,7 +152,8 @@ def _task(judged: Sequence[Message], categories: Mapping[str, str], role: GuardR
     )
 
 
-def _said(message: Message) -> str:
+def guard_text(message: Message) -> str:
+    """What a guard reads of a message: its text, and the calls it makes."""
     parts = [text_of(message.content).strip()]
     if isinstance(message, AssistantMessage):
         parts[0] = parts[0] or (message.refusal or "")
