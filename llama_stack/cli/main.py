@@ -84,7 +84,9 @@ def db() -> None:
 
 @click.group(cls=LazyGroup, table=MCP, context_settings=CONTEXT)
 def mcp() -> None:
-    """Offer a stack to MCP hosts: editors, desktop assistants and other agents.
+    """Offer a stack to MCP hosts.
+
+    Hosts are editors, desktop assistants and other agents.
 
     \b
     Examples:

@@ -17,7 +17,7 @@ from llama_stack.errors import ConfigError
 @click.command()
 @distribution_options
 def serve(distribution: Distribution) -> None:
-    """Offer a distribution's tools and agents over stdio, as an MCP server.
+    """Offer a distribution's tools and agents over stdio.
 
     NAME is a shipped distribution (see `llama stack list`), PATH a YAML file; without either it is starter.
     A host such as an editor or a desktop assistant starts this program and speaks with it; it ends with its host.
