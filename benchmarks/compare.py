@@ -26,9 +26,10 @@ PEERS_HELP = "folder that `python -m benchmarks.peers setup` made; default $BENC
 DEFAULT_CELLS = ("chat-c1", "chat-c16", "chat-c64", "stream-c1", "stream-c16", "embed-c1", "embed-c16")
 
 
-async def _one_round(
+async def one_round(
     started: Sequence[tuple[targets.Target, RunningServer]], cells: Sequence[Cell], seconds: float, upstream_pid: int
 ) -> list[Sample]:
+    """Every cell on every server, by turns."""
     samples = []
     for cell in cells:
         for target, server in started:
@@ -58,7 +59,7 @@ def run(
             begin = time.perf_counter()
             # Turned by one each round, so that nobody always follows the same neighbour.
             turned = [*started[number % len(started) :], *started[: number % len(started)]]
-            measured.append(uvloop.run(_one_round(turned, cells, seconds, upstream_pid)))
+            measured.append(uvloop.run(one_round(turned, cells, seconds, upstream_pid)))
             took = time.perf_counter() - begin
             print(f"round {number + 1} of {rounds}: {took:.0f} s", file=sys.stderr, flush=True)
         return measured

@@ -20,7 +20,7 @@ import httptools
 import orjson
 import uvloop
 
-from benchmarks import mock_upstream, processes
+from benchmarks import mock_mcp, mock_upstream, processes
 
 REQUEST_TIMEOUT_S = 30.0
 WARM_UP_S = 0.5
@@ -73,6 +73,13 @@ CELLS = {
         _embed("embed-c16", 16),
     )
 }
+
+
+def turn(name: str, concurrency: int, mcp_url: str) -> Cell:
+    """A whole agent's turn: a model call, one tool of an MCP server, a model call."""
+    tool = {"type": "mcp", "server_label": "weather", "server_url": mcp_url, "require_approval": "never"}
+    body = {"model": mock_upstream.TOOL_MODEL, "input": "Is it raining in Oslo?", "tools": [tool]}
+    return Cell(name, "/responses", body, concurrency)
 
 
 @dataclass(frozen=True)
@@ -189,6 +196,8 @@ def checked_chunks(cell: Cell, exchange: Exchange) -> int:
         if b'"embedding"' not in exchange.body:
             raise BadAnswer(f"no embedding in {exchange.body[:200]!r}")
         return 0
+    if cell.path == "/responses" and mock_mcp.RESULT.encode() not in exchange.body:
+        raise BadAnswer(f"the tool's result is missing in {exchange.body[:400]!r}")
     if not cell.streamed:
         if mock_upstream.ANSWER.encode() not in exchange.body:
             raise BadAnswer(f"not the upstream's answer: {exchange.body[:200]!r}")

@@ -168,6 +168,7 @@ class Inferring:
             response_format=config.response_format if plan.is_formed and self._is_enforced() else TextFormat(),
             sampling=self._sampling(),
             reasoning_effort=config.reasoning_effort,
+            whole=self._setup.whole,
             extra=config.extra,
         )
 

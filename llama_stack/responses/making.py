@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from llama_stack.agents.loop import resume_turn
@@ -106,9 +106,13 @@ class Making:
     async def foreground(self, *, raises: bool) -> AsyncGenerator[JsonObject, None]:
         """The response's events. What fails before anything was said is raised and leaves nothing behind.
 
-        raises: what fails later is raised, too, once it is stored; else it is told by the last event.
+        raises: the answer is read as a whole: what fails later is raised, too, once it is stored; else it is told by
+        the last event.
         """
         waiting = [*self.encoder.created(), *self.encoder.in_progress(), *self.listed()]
+        if raises:
+            _, ready = self._prepared
+            self._ready = replace(ready, setup=replace(ready.setup, whole=True))
         is_begun = is_over = False
         try:
             if self.failure is not None:

@@ -34,7 +34,9 @@ class ConversationStore:
             "created_at": created_at,
         }
         async with self._database.write() as connection:
-            await insert_session(self._database, connection, session_id, created_at, caller)
+            await connection.run_sync(
+                lambda inner: insert_session(self._database, inner, session_id, created_at, caller)
+            )
             await connection.execute(insert(conversations).values(row))
             await _insert_items(connection, conversation_id, items, caller)
         return Conversation(conversation_id=conversation_id, metadata=metadata, created_at=int(created_at.timestamp()))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, exists, func, insert, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from llama_stack.api.agents import AgentConfig, Turn
@@ -76,15 +76,18 @@ class ResponseStore:
             "request": as_json(request),
             "created_at": record.created_at,
         }
-        async with self._database.write() as connection:
+
+        def work(connection: Connection) -> None:
             if request.conversation is None:
-                await insert_session(self._database, connection, record.session_id, record.created_at, caller)
-            await connection.execute(insert(responses).values(row))
+                insert_session(self._database, connection, record.session_id, record.created_at, caller)
+            connection.execute(insert(responses).values(row))
+
+        await self._database.writing(work)
 
     async def response(self, response_id: str, caller: Caller) -> StoredResponse:
         """Raises NotFound."""
-        async with self._database.read() as connection:
-            row = (await connection.execute(select(responses).where(_own(response_id, caller)))).one_or_none()
+        query = select(responses).where(_own(response_id, caller))
+        row = await self._database.reading(lambda connection: connection.execute(query).one_or_none())
         if row is None:
             raise no_response(response_id)
         return _read(row)
@@ -116,11 +119,14 @@ class ResponseStore:
             )
         )
         query = select(responses).join(links, responses.c.response_id == links.c.response_id)
-        async with self._database.read() as connection:
-            rows = (await connection.execute(query.order_by(links.c.depth.desc()))).all()
+
+        def work(connection: Connection) -> tuple[Sequence[Any], dict[str, Turn]]:
+            rows = connection.execute(query.order_by(links.c.depth.desc())).all()
             _check_chain(rows, response_id)
             of_chain = turns.c.turn_id.in_([row.turn_id for row in rows]) & (turns.c.owner == caller.owner)
-            found = {turn.turn_id: turn for turn in await connection.run_sync(read_turns, of_chain)}
+            return rows, {turn.turn_id: turn for turn in read_turns(connection, of_chain)}
+
+        rows, found = await self._database.reading(work)
         records = [_read(row) for row in rows]
         return [(record, found[record.turn_id]) for record in records if record.turn_id in found]
 
@@ -148,8 +154,8 @@ class ResponseStore:
         """Keep the response as it ended; False for one that had ended already or was deleted."""
         unfinished = _own(response_id, caller) & responses.c.status.in_(UNFINISHED)
         values = {"status": body["status"], "body": json.dumps(body)}
-        async with self._database.write() as connection:
-            return (await connection.execute(update(responses).where(unfinished).values(values))).rowcount == 1
+        statement = update(responses).where(unfinished).values(values)
+        return await self._database.writing(lambda connection: connection.execute(statement).rowcount == 1)
 
     async def take_away(self, record: StoredResponse, caller: Caller) -> None:
         """End the response's turn, whoever works on it: they are told at their next write."""
@@ -242,8 +248,8 @@ class ResponseStore:
         return logged[-1]["sequence_number"] + 1 if logged else 0
 
 
-async def insert_session(
-    database: Database, connection: AsyncConnection, session_id: str, moment: datetime, caller: Caller
+def insert_session(
+    database: Database, connection: Connection, session_id: str, moment: datetime, caller: Caller
 ) -> None:
     """A session under the owner's agent of responses, which is made with the first one."""
     agent_id = f"agent_responses_{hashlib.sha256(caller.owner.encode()).hexdigest()[:32]}"
@@ -254,7 +260,7 @@ async def insert_session(
         "created_at": moment,
         "kind": AGENT_KIND,
     }
-    await connection.execute(database.insert(agents).values(agent).on_conflict_do_nothing(index_elements=["agent_id"]))
+    connection.execute(database.insert(agents).values(agent).on_conflict_do_nothing(index_elements=["agent_id"]))
     session = {
         "session_id": session_id,
         "owner": caller.owner,
@@ -262,7 +268,7 @@ async def insert_session(
         "name": AGENT_KIND,
         "started_at": moment,
     }
-    await connection.execute(insert(sessions).values(session))
+    connection.execute(insert(sessions).values(session))
 
 
 async def delete_unused_session(connection: AsyncConnection, session_id: str) -> None:
