@@ -8,6 +8,7 @@ from starlette.requests import Request
 from llama_stack.api.agents import Agents, Session
 from llama_stack.api.common import Caller, Page
 from llama_stack.errors import InvalidRequest, NotFound
+from llama_stack.server.queries import asked_number
 
 EntryT = TypeVar("EntryT")
 
@@ -24,23 +25,13 @@ def asked_turn_ids(request: Request) -> set[str] | None:
 
 def asked_window(request: Request) -> tuple[int, int]:
     """`start_index` and `limit`; no limit, or -1, asks for all that a page holds. Raises InvalidRequest."""
-    start = _number(request, "start_index", 0)
-    limit = _number(request, "limit", -1)
+    start = asked_number(request, "start_index", 0)
+    limit = asked_number(request, "limit", -1)
     if start < 0:
         raise InvalidRequest("start_index: must be 0 or more", param="start_index")
     if limit == 0 or limit < -1 or limit > _PAGE:
         raise InvalidRequest(f"limit: must be 1 to {_PAGE}, or -1", param="limit")
     return start, _PAGE if limit == -1 else limit
-
-
-def _number(request: Request, name: str, default: int) -> int:
-    value = request.query_params.get(name)
-    if value is None:
-        return default
-    try:
-        return int(value)
-    except ValueError:
-        raise InvalidRequest(f"{name}: must be a whole number, not {value[:50]!r}", param=name) from None
 
 
 async def window_of(

@@ -57,3 +57,29 @@ async def test_what_is_not_streamed(start: Start) -> None:
     assert vectors.data[0].embedding == [2.0, 0.5]
     assert [model["id"] for model in models.json()["data"]] == ["scripted", "meta-llama/scripted-embedding"]
     assert one.json()["id"] == "meta-llama/scripted-embedding"
+
+
+async def test_responses_and_stored_chats(start_agents: Start) -> None:
+    async with start_agents(says("hi", " there")) as server:
+        whole: Any = await server.client.responses.create(model="scripted", input="hello")
+        stream: Any = await server.client.responses.create(
+            model="scripted", input="and?", stream=True, previous_response_id=whole.id
+        )
+        events: list[Any] = [event async for event in stream]
+        again: Any = await server.client.responses.retrieve(whole.id)
+        listed: Any = await server.client.responses.list()
+        items: Any = await server.client.responses.input_items.list(whole.id)
+        chat: Any = await server.client.chat.completions.create(
+            model="scripted", messages=HELLO, extra_body={"store": True}
+        )
+        chats: Any = await server.client.chat.completions.list()
+        kept: Any = await server.client.chat.completions.retrieve(chat.id)
+    assert whole.output[0].content[0].text == "hi there"
+    assert again.id == whole.id
+    assert events[0].type == "response.created"
+    assert events[-1].type == "response.completed"
+    assert whole.id in [response.id for response in listed.data]
+    assert items.data[0].role == "user"
+    assert [completion.id for completion in chats.data] == [kept.id]
+    assert kept.choices[0].message.content == "hi there"
+    assert kept.input_messages[0].content == "hello"

@@ -1,8 +1,10 @@
 """The classic inference API: /v1/inference/..."""
 
+from collections.abc import AsyncGenerator
+
 from fastapi import APIRouter, Request, Response
 
-from llama_stack.api.inference import ChatEvent, collect
+from llama_stack.api.inference import ChatAnswer, ChatEvent, collect
 from llama_stack.api.stack import Stack
 from llama_stack.server.answers import json_response, stops_with_its_client
 from llama_stack.server.bodies import read_json
@@ -52,9 +54,7 @@ def routes(stack: Stack, options: ServerOptions) -> APIRouter:
         events = stack.inference.stream_chat(chat, caller_of(request))
         if stream:
             return EventStream[ChatEvent](events, ClassicChatEncoder().encode)
-        async with stops_with_its_client(request):
-            answer = await collect(events)
-        return json_response(encode_chat_answer(answer))
+        return json_response(encode_chat_answer(await _whole(events, request)))
 
     @router.post(
         "/v1/inference/completion",
@@ -66,9 +66,7 @@ def routes(stack: Stack, options: ServerOptions) -> APIRouter:
         events = stack.inference.complete(wanted, caller_of(request))
         if stream:
             return EventStream[ChatEvent](events, ClassicCompletionEncoder().encode)
-        async with stops_with_its_client(request):
-            answer = await collect(events)
-        return json_response(encode_completion_answer(answer))
+        return json_response(encode_completion_answer(await _whole(events, request)))
 
     @router.post(
         "/v1/inference/embeddings",
@@ -106,3 +104,8 @@ def routes(stack: Stack, options: ServerOptions) -> APIRouter:
         return json_response({"batch": [encode_completion_answer(answer) for answer in answers]})
 
     return router
+
+
+async def _whole(events: AsyncGenerator[ChatEvent, None], request: Request) -> ChatAnswer:
+    async with stops_with_its_client(request):
+        return await collect(events)

@@ -41,7 +41,8 @@ from llama_stack.wire.classic.turns import as_result
 
 def shown_id(turn_id: str) -> str:
     """The id under which the classic API shows a turn of ours."""
-    return turn_id.partition(".")[0]
+    first, dot, number = turn_id.rpartition(".")
+    return first if dot and number.isdecimal() else turn_id
 
 
 def parts_of(session: Session, turn_id: str) -> list[Turn]:
@@ -58,12 +59,14 @@ def next_part_id(parts: Sequence[Turn]) -> str:
 
 def encode_session(session: Session, config: AgentConfig, turn_ids: set[str] | None = None) -> JsonObject:
     """config: the agent's. turn_ids: only these turns; None for all."""
-    ids = dict.fromkeys(shown_id(turn.turn_id) for turn in session.turns)
+    parts: dict[str, list[Turn]] = {}
+    for turn in session.turns:
+        parts.setdefault(shown_id(turn.turn_id), []).append(turn)
     return {
         **encode_session_head(session),
         "turns": [
-            encode_turn(parts_of(session, turn_id), config)
-            for turn_id in ids
+            encode_turn(of_turn, config)
+            for turn_id, of_turn in parts.items()
             if turn_ids is None or turn_id in turn_ids
         ],
     }
