@@ -36,6 +36,12 @@ FIRST_UID, LAST_UID = 61184, 65519
 PROCESSES_WITHOUT_CGROUP = 8
 WATCH_EVERY_S = 0.05
 
+REMEDY = (
+    "Where unprivileged user namespaces are off, allow them: sysctl kernel.unprivileged_userns_clone=1, and on "
+    "Ubuntu 24.04 or later sysctl kernel.apparmor_restrict_unprivileged_userns=0; "
+    "inside a container, use the driver wasm"
+)
+
 
 class BubblewrapDriver:
     """Starts workers in namespaces of their own.
@@ -104,11 +110,12 @@ class BubblewrapDriver:
             told[1].close()
             sandbox = BubblewrapSandbox(process, self.config.memory_mb * MB)
             try:
-                told_text = await until(
-                    lambda: asyncio.to_thread(_read_object, told[0]), 5.0, "the start of bubblewrap"
-                )
+                told_text = await until(lambda: asyncio.to_thread(_read_object, told[0]), 5.0, "bubblewrap's start")
                 await sandbox.found(told_text, processes if self._cgroups else None)
                 held[1].write(b"1")
+            except (OSError, ValueError, KeyError) as error:
+                await sandbox.kill()
+                raise DriverUnavailable(f"bubblewrap failed: {await sandbox.complaint() or error}. {REMEDY}") from error
             except BaseException:
                 await sandbox.kill()
                 raise
@@ -167,14 +174,7 @@ class BubblewrapSandbox(ProcessSandbox):
 
     async def found(self, told: bytes, processes: int | None) -> None:
         """Take over the first process, which waits. processes: their limit in a control group, if there is one."""
-        try:
-            self.first_pid = int(json.loads(told)["child-pid"])
-        except (ValueError, KeyError) as error:
-            raise DriverUnavailable(
-                "bubblewrap cannot make its namespaces; where unprivileged user namespaces are off, allow them for it: "
-                "sysctl kernel.unprivileged_userns_clone=1, and on Ubuntu 24.04 or later "
-                "sysctl kernel.apparmor_restrict_unprivileged_userns=0; in a container, use the driver wasm"
-            ) from error
+        self.first_pid = int(json.loads(told)["child-pid"])
         cgroups = find_cgroups() if processes is not None else None
         if cgroups is not None and processes is not None:
             # the supervisor and bubblewrap's own process are counted too
@@ -192,9 +192,7 @@ class BubblewrapSandbox(ProcessSandbox):
                 return
             await asyncio.sleep(WATCH_EVERY_S)
 
-    def over(self) -> Limit | None:
-        if self._over is None and self._cgroup is not None and self._cgroup.out_of_memory():
-            self._over = "memory"
+    def over(self, status: int | None) -> Limit | None:
         return self._over
 
     async def _end(self) -> None:
@@ -212,7 +210,8 @@ class BubblewrapSandbox(ProcessSandbox):
             self._watch.cancel()
         await asyncio.shield(self._end())
         if self._cgroup is not None:
-            self.over()
+            if self._cgroup.out_of_memory():
+                self._over = "memory"
             await asyncio.shield(asyncio.to_thread(self._cgroup.remove))
 
     def pids(self) -> list[int]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from llama_stack_providers.inline._code_interpreter.driver import (
+    COMPLAINT_BYTES,
     MB,
     WORKER,
     WORKER_VARIABLES,
@@ -47,14 +48,19 @@ class Container:
 
     @property
     def tmpfs(self) -> str:
-        return f"rw,nosuid,nodev,noexec,size={self.disk_mb}m,mode=1777"
+        return f"rw,nosuid,nodev,noexec,size={self.disk_mb}m"
 
     def flags(self) -> list[str]:
-        """For the command lines of docker and podman."""
+        """For podman's command line."""
         limits = [f"--memory={self.memory_bytes}", f"--memory-swap={self.memory_bytes}", "--cpus=1"]
         limits += [f"--pids-limit={self.processes}", "--ulimit=nofile=256:256", "--ulimit=core=0:0"]
+        limits += [f"--ulimit=nproc={self.processes}:{self.processes}"]
         rights = ["--network=none", "--ipc=none", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
-        rights += [f"--user={self.uid}:{self.uid}", f"--tmpfs=/sandbox:{self.tmpfs}", "--workdir=/sandbox"]
+        rights += [
+            f"--user={self.uid}:{self.uid}",
+            f"--tmpfs=/sandbox:{self.tmpfs},mode=1777,notmpcopyup",
+            "--workdir=/sandbox",
+        ]
         kept = ["--log-driver=none", "--pull=never", f"--name={self.name}", "--hostname=sandbox"]
         variables = [f"--env={name}={value}" for name, value in WORKER_VARIABLES.items()]
         runtime = [f"--runtime={self.runtime}"] if self.runtime else []
@@ -72,6 +78,7 @@ class Container:
             "hostname": "sandbox",
             "user": f"{self.uid}:{self.uid}",
             "stdin_open": True,
+            "auto_remove": True,
             "network_mode": "none",
             "ipc_mode": "none",
             "read_only": True,
@@ -85,7 +92,7 @@ class Container:
                 docker.types.Ulimit(name="nofile", soft=256, hard=256),
                 docker.types.Ulimit(name="core", hard=0),
             ],
-            "tmpfs": {"/sandbox": self.tmpfs},
+            "tmpfs": {"/sandbox": f"{self.tmpfs},uid={self.uid},gid={self.uid}"},
             "working_dir": "/sandbox",
             "environment": WORKER_VARIABLES,
             "log_config": docker.types.LogConfig(type="none"),
@@ -156,7 +163,15 @@ class ContainerDriver:
     async def start(self) -> "PodmanSandbox | DockerSandbox":
         container = self._container()
         if self.config.container_engine == "podman":
-            command = ["podman", "run", "--interactive", *container.flags(), container.image, *container.command[1:]]
+            command = [
+                "podman",
+                "run",
+                "--rm",
+                "--interactive",
+                *container.flags(),
+                container.image,
+                *container.command[1:],
+            ]
             # podman keeps its images by the user's home, and finds crun or runc on the path
             process = await spawn(command, _podman_environment(), self.config.reply_limit)
             return PodmanSandbox(process, container.name)
@@ -175,7 +190,7 @@ class ContainerDriver:
         except docker.errors.DockerException as error:
             raise DriverUnavailable(f"docker cannot make a container: {error}") from error
         try:
-            stream = container.attach_socket(params={"stdin": 1, "stdout": 1, "stream": 1})
+            stream = container.attach_socket(params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
             link = getattr(stream, "_sock", stream)
             if type(link) is not socket.socket:
                 raise DriverUnavailable("docker is reached through TLS, which this driver does not speak; use podman")
@@ -197,17 +212,14 @@ class PodmanSandbox(ProcessSandbox):
     def __init__(self, process: asyncio.subprocess.Process, name: str) -> None:
         super().__init__(process)
         self.name = name
-        self._over: Limit | None = None
 
-    def over(self) -> Limit | None:
-        return self._over
+    def over(self, status: int | None) -> Limit | None:
+        return _over(status)
 
     async def kill(self) -> None:
         await asyncio.shield(self._remove())
 
     async def _remove(self) -> None:
-        if self.process.returncode is not None and await _podman_killed_for_memory(self.name):
-            self._over = "memory"
         await _podman("rm", "--force", "--time=0", "--ignore", self.name)
         await super().kill()
 
@@ -221,8 +233,8 @@ class DockerSandbox:
         self.reply_limit = reply_limit
         self._unread = b""
         self._line = bytearray()
-        self._over: Limit | None = None
         self._is_gone = False
+        self._said = b""
 
     async def send(self, line: bytes) -> None:
         await asyncio.get_running_loop().sock_sendall(self.link, line)
@@ -248,6 +260,7 @@ class DockerSandbox:
             text = await self._exactly(int.from_bytes(head[4:], "big"))
             if head[0] == 1:
                 return text
+            self._said = (self._said + text)[-COMPLAINT_BYTES:]
 
     async def _exactly(self, size: int) -> bytes:
         while len(self._unread) < size:
@@ -258,8 +271,11 @@ class DockerSandbox:
         taken, self._unread = self._unread[:size], self._unread[size:]
         return taken
 
-    def over(self) -> Limit | None:
-        return self._over
+    def over(self, status: int | None) -> Limit | None:
+        return _over(status)
+
+    async def complaint(self) -> str:
+        return self._said.decode("utf-8", "replace").strip()
 
     async def kill(self) -> None:
         if not self._is_gone:
@@ -269,10 +285,6 @@ class DockerSandbox:
     def _remove(self) -> None:
         import docker
 
-        with suppress(docker.errors.DockerException):
-            self.container.reload()
-            if self.container.attrs["State"].get("OOMKilled"):
-                self._over = "memory"
         with suppress(docker.errors.DockerException):
             self.container.remove(force=True)
         self.container.stream.close()
@@ -300,7 +312,8 @@ async def _podman(*arguments: str) -> int:
     return process.returncode or 0
 
 
-async def _podman_killed_for_memory(name: str) -> bool:
-    process = await spawn(["podman", "inspect", "--format={{.State.OOMKilled}}", name], _podman_environment(), MB)
-    said, _ = await until(lambda: process.communicate(), ENGINE_TIMEOUT_S, "podman inspect")
-    return bool(said.strip() == b"true")
+def _over(status: int | None) -> Limit | None:
+    """Nothing but the kernel for want of memory ends the worker's child with SIGKILL; code that does so itself may
+    be told so.
+    """
+    return "memory" if status == -9 else None

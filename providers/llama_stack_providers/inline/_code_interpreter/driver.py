@@ -13,6 +13,7 @@ from llama_stack_providers.inline._code_interpreter.settings import Config
 Limit = Literal["time", "memory", "output", "processes", "disk"]
 
 MB = 1 << 20
+COMPLAINT_BYTES = 2000
 WORKER = Path(__file__).with_name("worker.py")
 
 
@@ -31,8 +32,15 @@ class Sandbox(Protocol):
         """The next line; without a line's end when the worker ended. Raises ValueError for one over the limit."""
         ...
 
-    def over(self) -> Limit | None:
-        """Which limit the sandbox has met that the worker cannot tell of itself."""
+    def over(self, status: int | None) -> Limit | None:
+        """Which limit ended the process that ran the code, if one did; status: its exit code, less than 0 for signals.
+
+        Asked after `kill`.
+        """
+        ...
+
+    async def complaint(self) -> str:
+        """What its own programs said on standard error, once it has ended: why it did not start."""
         ...
 
     async def kill(self) -> None:
@@ -64,6 +72,13 @@ class ProcessSandbox:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
+        self._said = b""
+        self._listening = asyncio.create_task(self._listen(), name=f"errors of sandbox {process.pid}")
+
+    async def _listen(self) -> None:
+        assert self.process.stderr is not None
+        while text := await self.process.stderr.read(4096):
+            self._said = (self._said + text)[-COMPLAINT_BYTES:]
 
     async def send(self, line: bytes) -> None:
         assert self.process.stdin is not None
@@ -74,8 +89,14 @@ class ProcessSandbox:
         assert self.process.stdout is not None
         return await self.process.stdout.readline()
 
-    def over(self) -> Limit | None:
+    def over(self, status: int | None) -> Limit | None:
         return None
+
+    async def complaint(self) -> str:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1.0):
+                await asyncio.shield(self._listening)
+        return self._said.decode("utf-8", "replace").strip()
 
     async def kill(self) -> None:
         with suppress(ProcessLookupError):
@@ -92,7 +113,7 @@ async def spawn(
             *command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
             env=env,
             limit=reply_limit,
             pass_fds=pass_fds,

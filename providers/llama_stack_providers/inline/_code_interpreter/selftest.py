@@ -137,6 +137,7 @@ def _bait() -> Iterator[Bait]:
     with socket.socket() as listener, tempfile.NamedTemporaryFile("w") as secret, socket.socket(_local()) as local:
         secret.write(canary)
         secret.flush()
+        os.chmod(secret.name, 0o644)  # noqa: PTH101  # only the walls may keep the code from it, not its mode
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         abstract = f"llama-stack-{canary}"

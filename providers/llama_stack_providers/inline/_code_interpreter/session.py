@@ -32,7 +32,7 @@ class Outcome:
     """How one call went.
 
     error: what the code raised, or why it was ended. limit: the limit it met. ended: the session is over and its
-    variables are lost. printed: text as it came, by stream.
+    variables are lost. status: exit code of an interpreter that died. printed: text as it came, by stream.
     """
 
     printed: dict[str, str] = field(default_factory=lambda: {"stdout": "", "stderr": ""})
@@ -40,6 +40,7 @@ class Outcome:
     limit: Limit | None = None
     exit_reason: ExitReason = "done"
     ended: bool = False
+    status: int | None = None
     figures: list[str] = field(default_factory=list)
     files: list[MadeFile] = field(default_factory=list)
 
@@ -69,15 +70,16 @@ async def open_session(driver: Driver, config: Config) -> "Session":
     sandbox = await driver.start()
     try:
         async with asyncio.timeout(driver.start_timeout_s):
-            said = decode_line(await sandbox.receive(), "")
-        if not isinstance(said, Ready):
+            line = await sandbox.receive()
+        if not isinstance(decode_line(line, ""), Ready):
             raise ReplyRefused("another word than that it is ready")
     except TimeoutError as error:
         await sandbox.kill()
         raise DriverUnavailable(f"{driver.name} did not start within {driver.start_timeout_s:g} s") from error
     except (ReplyRefused, ValueError, OSError) as error:
         await sandbox.kill()
-        raise DriverUnavailable(f"the worker did not start in {driver.name}; it said {error}") from error
+        reason = await sandbox.complaint() or f"its worker gave {error}"
+        raise DriverUnavailable(f"a sandbox of {driver.name} did not start: {reason}") from error
     except BaseException:
         await sandbox.kill()
         raise
@@ -90,22 +92,25 @@ class Session:
     def __init__(self, sandbox: Sandbox, config: Config) -> None:
         self.sandbox = sandbox
         self.config = config
-        self.turn = asyncio.Lock()
+        self.at_work = False
         self.used_at = time.monotonic()
         self.is_closed = False
 
     async def run(self, code: str, files: dict[str, bytes], timeout_s: float | None = None) -> Outcome:
         """Run code after putting the files in place. Cancelling ends the session, as code cannot be stopped halfway."""
+        self.at_work = True
         try:
             outcome = await self._run(code, files, timeout_s or self.config.timeout_s)
         except BaseException:
             await self.close()
             raise
+        finally:
+            self.at_work = False
         self.used_at = time.monotonic()
         if outcome.ended:
             await self.close()
-            over = self.sandbox.over()
-            if over is not None and outcome.exit_reason == "died":
+            over = self.sandbox.over(outcome.status) if outcome.exit_reason == "died" else None
+            if over is not None:
                 outcome.limit, outcome.exit_reason = over, "limit"
                 outcome.error = _limit_words(over, self.config)
         return outcome
@@ -119,7 +124,7 @@ class Session:
             if said is None:
                 outcome.limit = "output"
             elif isinstance(said, Died):
-                outcome.exit_reason, outcome.error = "died", _death(said.status)
+                outcome.exit_reason, outcome.error, outcome.status = "died", _death(said.status), said.status
             else:
                 outcome = _done(said)
         except TimeoutError:

@@ -71,7 +71,12 @@ class Sessions:
         lock = self._key_locks.setdefault(key, asyncio.Lock())
         try:
             async with lock:
-                yield await self._of(key), self._lost.pop(key, None)
+                session = await self._of(key)
+                try:
+                    yield session, self._lost.pop(key, None)
+                except BaseException:
+                    self._lose(key, "a call was stopped halfway")
+                    raise
         finally:
             if self._by_key.get(key) is not None and self._by_key[key].is_closed:
                 del self._by_key[key]
@@ -115,10 +120,13 @@ class Sessions:
     async def _end(self, key: SessionKey, reason: str) -> None:
         session = self._by_key.pop(key)
         self._key_locks.pop(key, None)
+        self._lose(key, reason)
+        await session.close()
+
+    def _lose(self, key: SessionKey, reason: str) -> None:
         self._lost[key] = reason
         while len(self._lost) > REMEMBERED_LOSSES:
             self._lost.popitem(last=False)
-        await session.close()
 
     async def end_idle(self) -> None:
         """End the sessions that were not used for too long."""

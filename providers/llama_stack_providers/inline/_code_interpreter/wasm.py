@@ -92,7 +92,7 @@ class WasmSandbox(ProcessSandbox):
                     self.process.kill()
             await asyncio.sleep(WATCH_EVERY_S)
 
-    def over(self) -> Limit | None:
+    def over(self, status: int | None) -> Limit | None:
         return self._over
 
     async def kill(self) -> None:

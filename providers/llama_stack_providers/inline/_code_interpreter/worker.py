@@ -140,7 +140,6 @@ class Supervisor:
             self.signal_others(signal.SIGCONT)
             if not self.pass_on(request):
                 return
-            self.signal_others(signal.SIGSTOP)
 
     def pass_on(self, request: dict[str, Any]) -> bool:
         """Have one request done. False when the executor is gone or not to be believed."""
@@ -151,6 +150,7 @@ class Supervisor:
         with contextlib.suppress(BrokenPipeError):  # it is gone, which the wait for its reply finds out
             write_all(self.requests, json.dumps({**request, "token": token}).encode() + b"\n")
         reply = self.await_reply()
+        self.signal_others(signal.SIGSTOP)
         self.pass_output(LAST_OUTPUT)
         if reply is None:
             self.tell("died", status=self.status)
