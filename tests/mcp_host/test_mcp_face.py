@@ -1,6 +1,7 @@
 """The stack as an MCP server over HTTP, with the SDK's own client: its tools, its agents, and who may call them."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -256,11 +257,8 @@ async def test_what_is_no_message_is_refused(tmp_path: Path) -> None:
 
 
 async def test_without_the_package_the_answer_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from importlib.util import find_spec
-
-    monkeypatch.setattr(
-        "llama_stack.server.routes.mcp.find_spec", lambda name: None if name == "mcp" else find_spec(name)
-    )
+    monkeypatch.delitem(sys.modules, "llama_stack.mcp_host.server", raising=False)
+    monkeypatch.setitem(sys.modules, "mcp", None)
     async with served(tmp_path) as (_, url), httpx.AsyncClient(headers=ACCEPT) as http:
         answer = await http.post(url, json=INITIALIZE)
     assert answer.status_code == 501

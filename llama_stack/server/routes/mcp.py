@@ -7,7 +7,6 @@ nothing is kept between requests that one caller could use of another's, and any
 import asyncio
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.util import find_spec
 
 from starlette.requests import Request
 from starlette.routing import Route
@@ -36,14 +35,15 @@ class McpFace:
         request = Request(scope, receive)
         _check_origin(request, self._options.cors_origins)
         caller = caller_of(request)
-        if find_spec("mcp") is None:
+        try:
+            # The SDK takes a second to import; a server that is never asked does not pay for it.
+            await asyncio.to_thread(import_module, "llama_stack.mcp_host.server")
+        except ImportError:
             missing = StackError(
                 "this server speaks MCP once the package is there: pip install 'llama-stack[mcp]'", code="not_installed"
             )
             await error_response(missing, status=501)(scope, receive, send)
             return
-        # The SDK takes a second to import; a server that is never asked does not pay for it.
-        await asyncio.to_thread(import_module, "llama_stack.mcp_host.server")
         from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
         from llama_stack.mcp_host.server import mcp_server

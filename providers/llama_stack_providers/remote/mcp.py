@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from llama_stack.agents.json_schema import schema_faults
 from llama_stack.api.common import Caller
 from llama_stack.api.tools import ToolDefinition, ToolGroup, ToolResult, Tools
-from llama_stack.errors import ConfigError, InvalidRequest, NotFound
+from llama_stack.errors import ConfigError, InvalidRequest, NotFound, ProviderUnavailable
 from llama_stack.provider import Ground, InferenceFloor, ToolsProvider
 from llama_stack_providers.remote._mcp.addresses import resolve
 from llama_stack_providers.remote._mcp.endpoints import Endpoint, endpoint_of
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from llama_stack_providers.remote._mcp.sessions import Sessions
 
 REQUIREMENT = "mcp>=2,<3"
+INSTALL = f"Install it: pip install 'llama-stack[mcp]' ({REQUIREMENT})."
 _PARTS = "llama_stack_providers.remote._mcp"
 
 
@@ -74,7 +75,10 @@ class McpTools:
     async def _open_sessions(self) -> "Sessions":
         async with self._importing:
             if self._sessions is None:
-                parts = await asyncio.to_thread(import_module, f"{_PARTS}.sessions")
+                try:
+                    parts = await asyncio.to_thread(import_module, f"{_PARTS}.sessions")
+                except ImportError as error:
+                    raise ProviderUnavailable(f"the package mcp cannot be used: {error}. {INSTALL}") from error
                 self._sessions = parts.Sessions(self._config, self._ground, resolve)
         return self._sessions
 
@@ -86,9 +90,7 @@ class McpTools:
 @asynccontextmanager
 async def open_mcp(config: Config, floor: InferenceFloor) -> AsyncIterator[Tools]:
     if find_spec("mcp") is None:
-        raise ConfigError(
-            "remote::mcp needs the package mcp", remedy="Install it: pip install 'llama-stack[mcp]' (mcp>=2,<3)."
-        )
+        raise ConfigError("remote::mcp needs the package mcp", remedy=INSTALL)
     tools = McpTools(config, floor.ground)
     try:
         yield tools

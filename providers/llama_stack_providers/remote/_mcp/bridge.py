@@ -49,6 +49,7 @@ class Bridge(httpx2.AsyncBaseTransport):
         if request.method != "DELETE":
             exchange.status = response.status_code
             exchange.retry_after = response.headers.get("retry-after")
+            exchange.was_taken = exchange.was_taken or (is_post and response.is_success)
             exchange.had_session = is_post and ("mcp-session-id" in request.headers or self._answers_elsewhere)
         if response.is_success or request.method == "GET" or (is_post and not self._answers_elsewhere):
             return self._passed_on(response, request, exchange)

@@ -7,11 +7,11 @@ the question as a context variable, which the SDK hands on to the task that send
 import asyncio
 from contextvars import ContextVar
 
-STATUS_LOST_SESSION = 404
-
 
 class Exchange:
     """status: of the last answer to a request of this question. failure: what went wrong below HTTP.
+
+    had_session: that request named a session. was_taken: a request of this question was accepted, so its tool may run.
 
     deadline: the question's time limit; moving it to now is how a question ends that nobody can answer any more.
     """
@@ -20,6 +20,7 @@ class Exchange:
         self.status: int | None = None
         self.retry_after: str | None = None
         self.had_session = False
+        self.was_taken = False
         self.failure: Exception | None = None
         self._deadline = deadline
 
@@ -27,7 +28,7 @@ class Exchange:
         """Note why the question cannot be answered, and end it at once."""
         if self.failure is None:
             self.failure = failure
-        if self._deadline is not None:
+        if self._deadline is not None and not self._deadline.expired():
             self._deadline.reschedule(asyncio.get_running_loop().time())
             self._deadline = None
 

@@ -38,12 +38,15 @@ class ServerRefused(ProviderFailed):
 
 def failure_of(error: BaseException, exchange: Exchange, who: str, deed: str) -> StackError | NotDelivered:
     """The error that `error` means, for a question that was to do `deed` ("list its tools")."""
-    cause = exchange.failure
-    lost = exchange.had_session and _is_about_the_session(error, exchange)
-    if lost:
+    failure = _failure(error, exchange, who, deed)
+    return failure.failure if isinstance(failure, NotDelivered) and exchange.was_taken else failure
+
+
+def _failure(error: BaseException, exchange: Exchange, who: str, deed: str) -> StackError | NotDelivered:
+    if exchange.had_session and _is_about_the_session(error, exchange):
         return NotDelivered(ProviderUnavailable(f"{who} forgot this session and could not {deed}"))
-    if cause is not None:
-        return _network_failure(cause, who, deed)
+    if exchange.failure is not None:
+        return _network_failure(exchange.failure, who, deed)
     if exchange.status is not None and exchange.status >= 400:
         refusal = _status_failure(exchange, who)
         if refusal is not None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from mcp import Client
@@ -34,6 +35,8 @@ AnswerT = TypeVar("AnswerT")
 
 MAX_LIST_PAGES = 100
 MAX_TOOLS = 1000
+SUBSCRIBE_LIMIT_S = 5.0
+"""How long a first list waits for the server to promise that it will tell of changes."""
 LONGEST_FAREWELL_OF_A_PROCESS_S = 10.0
 """The SDK closes a process in bounded steps (flush, wait, terminate, kill); cut short, it would leave the process."""
 
@@ -122,7 +125,9 @@ class Session:
             return tools
 
     async def _list_tools(self, client: Client) -> list[Tool]:
-        await self._watching.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SUBSCRIBE_LIMIT_S):
+                await self._watching.wait()
         tools: dict[str, Tool] = {}
         cursor: str | None = None
         for _ in range(MAX_LIST_PAGES):
@@ -225,12 +230,14 @@ class Session:
     def _start(self, group: asyncio.TaskGroup, link: Link, question: _Question) -> None:
         task = group.create_task(self._run(link, question))
         self._running.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(partial(self._done, question))
         question.answer.add_done_callback(lambda answer: task.cancel() if answer.cancelled() else None)
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _done(self, question: _Question, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
         self._slots.release()
+        if not question.answer.done():  # the task was cancelled, perhaps before its first step
+            question.answer.set_exception(ProviderUnavailable(f"{self._who} is being closed"))
 
     async def _run(self, link: Link, question: _Question) -> None:
         exchange = Exchange()
@@ -239,10 +246,6 @@ class Session:
                 exchange = Exchange(limit)
                 current_exchange.set(exchange)
                 answer = await question.work(link.client)
-        except asyncio.CancelledError:
-            if not question.answer.done():
-                question.answer.set_exception(ProviderUnavailable(f"{self._who} is being closed"))
-            raise
         except Exception as error:  # whatever the SDK or the server does costs this question only
             failure = await self._failure_of(error, exchange, link, question.deed)
             if not question.answer.done():

@@ -37,7 +37,11 @@ class Sessions:
         async def work(client: Client) -> CallToolResult:
             return await client.call_tool(name, arguments)
 
-        return await self._with_session(endpoint, lambda session: session.ask(work, f"answer the call of {name}"))
+        async def use(session: Session) -> CallToolResult:
+            await session.tools()  # the SDK needs the tool's schemas, and would else ask for them after the call
+            return await session.ask(work, f"answer the call of {name}")
+
+        return await self._with_session(endpoint, use)
 
     async def _with_session(self, endpoint: Endpoint, use: Callable[[Session], Awaitable[AnswerT]]) -> AnswerT:
         """What `use` gives; on a new session where the old one turns out to be gone before anything was done."""
