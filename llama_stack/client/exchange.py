@@ -22,8 +22,13 @@ _STATUS_OF_TYPE = {cls.type: cls.status for cls in reversed(_ERRORS)}
 class Exchange:
     """Requests to one server. Identity is the connection's; provider credentials travel with each request."""
 
-    def __init__(self, http: httpx.AsyncClient) -> None:
+    def __init__(self, http: httpx.AsyncClient, accept: str | None = None) -> None:
         self._http = http
+        self._accept = accept
+
+    def asking_for(self, media_type: str) -> "Exchange":
+        """The same connection, whose answers are wanted in this form."""
+        return Exchange(self._http, media_type)
 
     async def get(self, path: str, caller: Caller) -> Any:
         async with self._send("GET", path, None, caller) as response:
@@ -34,13 +39,25 @@ class Exchange:
         async with self._send("POST", path, body, caller, patience_s=patience_s) as response:
             return _parsed(await response.aread())
 
-    async def stream(self, path: str, body: JsonObject, caller: Caller) -> AsyncGenerator[Any, None]:
+    async def put(self, path: str, body: JsonObject, caller: Caller) -> Any:
+        async with self._send("PUT", path, body, caller) as response:
+            return _parsed(await response.aread())
+
+    async def delete(self, path: str, caller: Caller) -> None:
+        async with self._send("DELETE", path, None, caller) as response:
+            await response.aread()
+
+    async def stream(
+        self, path: str, body: JsonObject, caller: Caller, *, patience_s: float = 0.0
+    ) -> AsyncGenerator[Any, None]:
         """The JSON of each server-sent event until `[DONE]`.
 
+        patience_s: wait at least so long for more of it, whatever the connection's own limit is.
         Raises the error of an error event, and ProviderFailed for a stream that broke off.
         """
         sse = SSEDecoder()
-        async with self._send("POST", path, body, caller) as response, aclosing(_chunks(response)) as chunks:
+        sending = self._send("POST", path, body, caller, patience_s=patience_s)
+        async with sending as response, aclosing(_chunks(response)) as chunks:
             async for chunk in chunks:
                 for event in sse.feed(chunk):
                     if event.data == b"[DONE]":
@@ -57,6 +74,8 @@ class Exchange:
     ) -> AsyncIterator[httpx.Response]:
         """A response with a good status; its body is still to be read, inside the context."""
         headers = {"content-type": "application/json"}
+        if self._accept is not None:
+            headers["accept"] = self._accept
         if caller.provider_credentials:
             headers[PROVIDER_DATA_HEADER] = json.dumps(caller.provider_credentials)
         content = None if body is None else orjson.dumps(body)

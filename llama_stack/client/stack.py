@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 import httpx
 
+from llama_stack.api.agents import Agents
 from llama_stack.api.common import Caller, Health, HealthStatus, JsonObject
 from llama_stack.api.inference import (
     Capabilities,
@@ -21,6 +22,7 @@ from llama_stack.api.inference import (
 )
 from llama_stack.api.resources import Model
 from llama_stack.api.stack import ProviderState
+from llama_stack.client.agents import RemoteAgents
 from llama_stack.client.exchange import Exchange
 from llama_stack.errors import InvalidRequest, StackError, UnsupportedParameter
 from llama_stack.transport import open_transport
@@ -117,6 +119,9 @@ class ConnectedStack:
 
     async def model(self, identifier: str, caller: Caller) -> Model:
         return decode_model(await self._exchange.get(f"v1/models/{quote(identifier)}", caller))
+
+    async def agents(self) -> Agents:
+        return RemoteAgents(self._exchange)
 
     async def providers(self, caller: Caller) -> list[ProviderState]:
         listed = await self._exchange.get("v1/providers", caller)

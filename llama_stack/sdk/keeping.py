@@ -12,6 +12,8 @@ from llama_stack.errors import NotFound, UnsupportedParameter
 from llama_stack.sdk.conversations import Conversation, StoredConversation
 from llama_stack.sdk.own_calls import ConnectedConversation
 
+UNNAMED = "unnamed"
+
 
 @dataclass(frozen=True)
 class Keeper:
@@ -64,7 +66,7 @@ class Keeper:
             found = await self.agents.list_sessions(agent_id, self.caller, limit=1, name=name)
             if found.entries:
                 return await self.agents.session(agent_id, found.entries[0].session_id, self.caller)
-        return await self.agents.create_session(agent_id, name or "", self.caller)
+        return await self.agents.create_session(agent_id, name or UNNAMED, self.caller)
 
     async def sessions(self) -> list[Session]:
         found: list[Session] = []

@@ -50,7 +50,7 @@ def routes(stack: Stack, app: FastAPI) -> APIRouter:
         found = [
             {"route": route.path, "method": method, "provider_types": _types_behind(route, states)}
             for route in app.routes
-            if isinstance(route, APIRoute)
+            if isinstance(route, APIRoute) and route.include_in_schema
             for method in sorted(route.methods or ())
         ]
         return json_response({"data": found})
