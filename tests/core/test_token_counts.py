@@ -54,5 +54,6 @@ def test_the_estimate_sees_every_part_of_a_conversation() -> None:
     assert estimate(UserMessage(content=[TextPart(text="hello"), ImagePart(url="data:")])) > plain + 500
     call = ToolCall(id="1", name="look", arguments='{"at": "something far away"}')
     assert estimate(AssistantMessage(tool_calls=[call])) > estimate(AssistantMessage()) + 5
-    assert 8 <= estimate(UserMessage(content="今日はいい天気です")) - estimate(UserMessage(content="")) <= 10
+    in_japanese = "今日はいい天気です"
+    assert 7 <= estimate(UserMessage(content=in_japanese)) - estimate(UserMessage(content="")) <= len(in_japanese)
     assert estimate(UserMessage(content="half \ud83d a pair")) > 0
