@@ -65,6 +65,17 @@ class Running:
             }
 
 
+async def streamed(openai: AsyncOpenAI, **request: Any) -> list[Any]:
+    """Every event of a streamed response."""
+    stream = await openai.responses.create(**{"model": "scripted", "stream": True, **request})
+    return [event async for event in stream]
+
+
+def told(running: Running, number: int = -1) -> list[Any]:
+    """The messages the model was given."""
+    return running.inference.requests[number].messages  # type: ignore[union-attr]
+
+
 Start = Callable[..., AbstractAsyncContextManager[Running]]
 
 

@@ -3,16 +3,13 @@
 from typing import Any
 
 import pytest
-from openai import AsyncOpenAI, BadRequestError, NotFoundError
-from openai.types.responses import ResponseStreamEvent
-from pydantic import TypeAdapter
+from openai import BadRequestError, NotFoundError
 
 from llama_stack.api.inference import ReasoningDelta
 from llama_stack.api.messages import AssistantMessage, ToolMessage, UserMessage
 from llama_stack.testing.scripted import calls, says
-from tests.responses.conftest import Running, Start
+from tests.responses.conftest import Start, streamed, told
 
-EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 WEATHER: Any = {
     "type": "function",
     "name": "weather",
@@ -20,16 +17,6 @@ WEATHER: Any = {
     "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
     "strict": False,
 }
-
-
-async def streamed(openai: AsyncOpenAI, **request: Any) -> list[Any]:
-    stream = await openai.responses.create(model="scripted", stream=True, **request)
-    return [event async for event in stream]
-
-
-def told(running: Running, number: int = -1) -> list[Any]:
-    """The messages the model was given."""
-    return running.inference.requests[number].messages  # type: ignore[union-attr]
 
 
 async def test_a_text_is_answered(start: Start) -> None:

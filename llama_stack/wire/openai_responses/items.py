@@ -202,6 +202,26 @@ ItemBody = Annotated[
 
 _ITEM: TypeAdapter[Any] = TypeAdapter(ItemBody)
 
+_KINDS = frozenset(
+    {
+        "message",
+        "message_out",
+        "function_call",
+        "function_call_output",
+        "custom_tool_call",
+        "custom_tool_call_output",
+        "reasoning",
+        "mcp_call",
+        "mcp_list_tools",
+        "mcp_approval_request",
+        "mcp_approval_response",
+        "web_search_call",
+        "code_interpreter_call",
+        "compaction",
+        "item_reference",
+    }
+)
+
 _PREFIXES = {
     "message": "msg",
     "function_call": "fc",
@@ -257,6 +277,9 @@ def _read_item(value: object, path: str) -> JsonObject:
     kind = value.get("type") if isinstance(value, dict) else None
     if isinstance(kind, str) and kind in _ELSEWHERE:
         raise UnsupportedParameter(f"{path}: {kind} is not supported: {_ELSEWHERE[kind]}", param=path)
+    if _kind_of(value) not in _KINDS:
+        wanted = ", ".join(sorted(_KINDS - {"message_out"}))
+        raise InvalidRequest(f"{path}.type: must be one of {wanted}, not {kind!r}", param=f"{path}.type")
     try:
         body = _ITEM.validate_python(value)
     except ValidationError as error:
