@@ -100,13 +100,15 @@ class Providers(Word):
 class ServerSettings(Word):
     """host: address to listen on; 127.0.0.1 lets only this machine in. max_body_bytes: larger requests get 413.
 
-    cors_origins: web origins that may call the server from a browser; none by default.
+    cors_origins: web origins that may call the server from a browser; none by default. allowed_hosts: names, beside
+    localhost, by which a server that listens on this machine only may be addressed, such as that of a proxy.
     """
 
     host: str = "127.0.0.1"
     port: int = Field(8321, ge=1, le=65535)
     max_body_bytes: int = Field(32 * 1024 * 1024, ge=1024)
     cors_origins: list[str] = []
+    allowed_hosts: list[str] = []
 
 
 class StorageSettings(Word):

@@ -16,7 +16,7 @@ from llama_stack.cli.choosing import distribution_options
 from llama_stack.cli.fetching import fetch_missing_models
 from llama_stack.cli.printing import plain_columns, styled
 from llama_stack.compose import LocalStack, open_stack, stack_home
-from llama_stack.distribution import Distribution
+from llama_stack.distribution import Distribution, ServerSettings
 from llama_stack.errors import ConfigError
 from llama_stack.server.listening import listen
 from llama_stack.server.options import ServerOptions
@@ -24,6 +24,7 @@ from llama_stack.server.options import ServerOptions
 LISTING_LIMIT_S = 2.0
 MOST_SHOWN = 12
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104  compared with, not listened on
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 COLOURS = {HealthStatus.OK: "green", HealthStatus.FAILED: "red"}
 
 
@@ -81,9 +82,7 @@ async def _serve(distribution: Distribution, quiet: bool) -> None:
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
     await fetch_missing_models(distribution)
     async with open_stack(distribution) as stack:
-        options = ServerOptions(
-            max_body_bytes=distribution.server.max_body_bytes, cors_origins=tuple(distribution.server.cors_origins)
-        )
+        options = server_options(distribution.server)
         app = create_app(stack, options)
         models, states = ([], []) if quiet else await _look(stack)
 
@@ -94,6 +93,21 @@ async def _serve(distribution: Distribution, quiet: bool) -> None:
         await server.serve(app, distribution.server.host, distribution.server.port, on_ready=ready)
     if not quiet:
         click.echo("Stopped.")
+
+
+def server_options(settings: ServerSettings) -> ServerOptions:
+    """The server's options as the distribution sets them.
+
+    One that listens on this machine only answers to this machine's own names only. What others can reach has names
+    of its own, which only its operator knows.
+    """
+    listed = {host.lower() for host in settings.allowed_hosts}
+    is_local = settings.host in LOOPBACK
+    return ServerOptions(
+        max_body_bytes=settings.max_body_bytes,
+        cors_origins=tuple(settings.cors_origins),
+        allowed_hosts=frozenset({*LOOPBACK, *listed}) if is_local else frozenset(listed) or None,
+    )
 
 
 async def _look(stack: LocalStack) -> tuple[list[Model], list[ProviderState]]:

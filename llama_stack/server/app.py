@@ -57,7 +57,7 @@ def create_app(stack: ServedStack, options: ServerOptions | None = None) -> Fast
             expose_headers=["x-request-id"],
         )
     app.add_middleware(OlderOpenAIPrefix)
-    app.add_middleware(Edge)
+    app.add_middleware(Edge, allowed_hosts=options.allowed_hosts)
     add_error_handlers(app)
     families = (
         chat.routes(stack, options),

@@ -1,4 +1,6 @@
-"""The outermost layer: a request id in every answer, one line in the access log, and our own bugs as a plain 500."""
+"""The outermost layer: a request id in every answer, one line in the access log, our own bugs as a plain 500, and no
+answer for those who address the server by a name that is not its own.
+"""
 
 import asyncio
 import logging
@@ -9,7 +11,7 @@ from uuid import uuid4
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from llama_stack.errors import ProviderUnavailable, StackError
+from llama_stack.errors import NotPermitted, ProviderUnavailable, StackError
 from llama_stack.server.hang_up import ClientGone
 from llama_stack.wire.openai_errors import encode_error
 
@@ -33,8 +35,9 @@ def request_id_of(scope: Scope) -> str:
 class Edge:
     """Pure ASGI: a middleware that wraps the response in its own tasks would cost more than the routes."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, allowed_hosts: frozenset[str] | None = None) -> None:
         self._app = app
+        self._allowed_hosts = allowed_hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -53,6 +56,10 @@ class Edge:
             await send(message)
 
         try:
+            if self._allowed_hosts is not None and (host := _host_of(scope)) not in self._allowed_hosts:
+                refused = orjson.dumps(encode_error(_foreign_host(host)))
+                await _send_json(send_with_id, NotPermitted.status, refused)
+                return
             await self._app(scope, receive, send_with_id)
         except ClientGone:
             status = status or _GONE_STATUS
@@ -74,6 +81,24 @@ class Edge:
                 access_logger.info(
                     "%s %s %d %.1f ms %s", scope["method"], _printable(scope["path"]), status, took_ms, request_id
                 )
+
+
+def _host_of(scope: Scope) -> str:
+    """The name in the Host header, without its port."""
+    for name, value in scope["headers"]:
+        if name == b"host":
+            host: str = value.decode("latin-1").lower()
+            return host.rpartition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
+    return ""
+
+
+def _foreign_host(host: str) -> NotPermitted:
+    return NotPermitted(
+        f"this server is not addressed as {host[:100]!r}; use localhost, or add the name to server.allowed_hosts in "
+        "the distribution",
+        param="Host",
+        code="host_not_allowed",
+    )
 
 
 def _sent_request_id(scope: Scope) -> str | None:
