@@ -3,10 +3,17 @@
 from typing import Any
 
 import pytest
-from llama_stack_client import APIStatusError, BadRequestError, ConflictError, NotFoundError
+from llama_stack_client import (
+    APIStatusError,
+    AsyncLlamaStackClient,
+    BadRequestError,
+    ConflictError,
+    InternalServerError,
+    NotFoundError,
+)
 
 from llama_stack.api.common import Caller
-from llama_stack.api.tools import ToolDefinition, ToolGroup
+from llama_stack.api.tools import ToolDefinition, ToolGroup, ToolResult
 from llama_stack.errors import ProviderUnavailable
 from llama_stack.testing.scripted import calls, says
 from tests.classic.conftest import Arithmetic, Start
@@ -66,6 +73,26 @@ async def test_a_tool_is_run(start_agents: Start) -> None:
     assert tools.seen[0] == {"x": 2, "y": 3}
     assert isinstance(tools.seen[0]["x"], int), "the client makes floats of all numbers"
     assert (refused.status_code, refused.headers["x-should-retry"]) == (400, "false")
+
+
+class Buggy(Arithmetic):
+    async def invoke_tool(
+        self, tool_group: ToolGroup, name: str, arguments: dict[str, Any], caller: Caller
+    ) -> ToolResult:
+        self.seen.append(arguments)
+        raise RuntimeError("a word of the inside")
+
+
+async def test_a_bug_is_told_without_details_and_not_tried_again(start_agents: Start) -> None:
+    tools = Buggy()
+    async with (
+        start_agents(tools={"builtin::math": tools}) as server,
+        AsyncLlamaStackClient(base_url=server.url, max_retries=2) as patient,
+    ):
+        with pytest.raises(InternalServerError, match="internal error; the server's log") as failed:
+            await patient.tool_runtime.invoke_tool(tool_name="add", kwargs={})
+    assert "inside" not in str(failed.value)
+    assert len(tools.seen) == 1
 
 
 async def test_a_tool_of_two_groups_is_named_with_its_group(start_agents: Start) -> None:

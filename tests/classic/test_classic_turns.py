@@ -443,6 +443,39 @@ async def test_a_person_decides_on_calls(start_agents: Start) -> None:
     assert contents == ["3", "Error: the call was denied by a person and was not made. Reason: not now", "r call_2"]
 
 
+async def test_a_turn_whose_client_left_is_gone_on_with(start_agents: Start) -> None:
+    never = asyncio.Event()
+    asking = calls(("add", '{"x": 1, "y": 2}'))
+    tools = Arithmetic()
+    async with start_agents(asking, [never], says("It is 3."), tools={"builtin::math": tools}) as server:
+        ids = await begin(server, toolgroups=["builtin::math"])
+        stream = await turn(server, ids, stream=True)
+        async for chunk in stream:
+            if chunk.event.payload.event_type == "step_complete" and chunk.event.payload.step_type == "tool_execution":
+                break
+        await stream.close()
+        async with asyncio.timeout(5):
+            await server.inference.closed_early.wait()
+        (left,) = (await server.client.agents.session.retrieve(ids[1], agent_id=ids[0])).turns
+        done: Any = await _resumed_once_let_go(server, ids, left.turn_id)
+    assert left.output_message.stop_reason == "end_of_message"
+    assert [step.step_type for step in left.steps] == ["inference", "tool_execution"]
+    assert (done.turn_id, done.output_message.content) == (left.turn_id, "It is 3.")
+    assert tools.seen == [{"x": 1, "y": 2}], "a call that has its result is not made again"
+
+
+async def _resumed_once_let_go(server: Running, ids: tuple[str, str], turn_id: str) -> Any:
+    """The model is stopped a moment before the turn is let go."""
+    async with asyncio.timeout(5):
+        while True:
+            try:
+                return await server.client.agents.turn.resume(
+                    turn_id, agent_id=ids[0], session_id=ids[1], tool_responses=[]
+                )
+            except ConflictError:
+                await asyncio.sleep(0.01)
+
+
 # --- errors ---------------------------------------------------------------------------------------------------------
 
 
