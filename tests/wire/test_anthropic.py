@@ -30,7 +30,14 @@ from llama_stack.api.messages import (
     ToolMessage,
     UserMessage,
 )
-from llama_stack.errors import InvalidRequest, NotFound, PayloadTooLarge, ProviderTimeout, UnsupportedParameter
+from llama_stack.errors import (
+    InvalidRequest,
+    NotFound,
+    PayloadTooLarge,
+    ProviderFailed,
+    ProviderTimeout,
+    UnsupportedParameter,
+)
 from llama_stack.wire.anthropic.answer import MessageHead, encode_answer
 from llama_stack.wire.anthropic.errors import encode_error, error_frame, error_type
 from llama_stack.wire.anthropic.request import decode_count_call, decode_messages_call
@@ -343,6 +350,18 @@ def test_calls_that_come_mixed_are_streamed_one_after_the_other() -> None:
         "cache_read_input_tokens": 3,
         "output_tokens": 4,
     }
+
+
+def test_what_follows_complete_arguments_is_white_space_or_an_error() -> None:
+    first: list[ChatEvent] = [
+        ToolCallStart(index=0, id="a", name="look"),
+        ToolCallDelta(index=0, arguments="{}"),
+        ToolCallStart(index=1, id="b", name="look"),
+        ToolCallDelta(index=0, arguments=" \n"),
+    ]
+    frames_of(first)
+    with pytest.raises(ProviderFailed, match="after they were complete"):
+        frames_of([*first, ToolCallDelta(index=0, arguments='{"at": 1}')])
 
 
 def test_a_piece_is_sent_when_it_comes() -> None:

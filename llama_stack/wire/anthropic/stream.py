@@ -21,6 +21,7 @@ from llama_stack.api.inference import (
     ToolCallDelta,
     ToolCallStart,
 )
+from llama_stack.errors import ProviderFailed
 from llama_stack.wire.anthropic.answer import MessageHead, encode_usage, text_block, thinking_block, tool_use_block
 
 
@@ -87,7 +88,7 @@ class MessageStreamEncoder:
                 opening = tool_use_block(event.id, event.name, {})
                 self._blocks.append(_Block("tool_use", opening, call=event.index))
             case ToolCallDelta():
-                self._add(next(block for block in self._blocks if block.call == event.index), event.arguments)
+                self._add_arguments(event)
             case ChoiceEnd():
                 self._end = event
                 return b"".join([*frames, *self._advance(ended=True)])
@@ -101,6 +102,13 @@ class MessageStreamEncoder:
         if not self._blocks or self._blocks[-1].kind != kind:
             self._blocks.append(_Block(kind, text_block("") if kind == "text" else thinking_block("")))
         self._add(self._blocks[-1], text)
+
+    def _add_arguments(self, event: ToolCallDelta) -> None:
+        block = next((block for block in self._blocks if block.call == event.index), None)
+        if block is not None:
+            self._add(block, event.arguments)
+        elif event.arguments.strip():
+            raise ProviderFailed("the model went on with the arguments of a call after they were complete")
 
     def _add(self, block: _Block, piece: str) -> None:
         if piece:
