@@ -381,3 +381,12 @@ async def test_bad_requests_name_the_field(start: Start, body: Any, message: str
     assert response.status_code == 400
     answer = response.json()
     assert message in f"{answer['error']['param']} {answer['error']['message']}"
+
+
+async def test_keys_of_the_callers_own_reach_the_provider(start: Start) -> None:
+    async with start() as server:
+        client = server.client.with_options(
+            default_headers={"X-LlamaStack-Provider-Data": '{"together_api_key": "mine"}'}
+        )
+        await client.inference.chat_completion(model_id="scripted", messages=HELLO)
+    assert server.inference.callers[-1].provider_credentials == {"together_api_key": "mine"}
