@@ -87,7 +87,9 @@ class ResponseService:
         if request.conversation is not None:
             session_id = root_id = await self._stores.conversations.session_id(request.conversation, caller)
         elif request.previous_response_id is not None:
-            previous = await self._stores.responses.response(request.previous_response_id, caller)
+            previous = await self._stores.responses.response(
+                request.previous_response_id, caller, param="previous_response_id"
+            )
             root_id = previous.root_id
         return StoredResponse(
             response_id=new_id("resp"),

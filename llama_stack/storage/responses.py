@@ -84,12 +84,12 @@ class ResponseStore:
 
         await self._database.writing(work)
 
-    async def response(self, response_id: str, caller: Caller) -> StoredResponse:
-        """Raises NotFound."""
+    async def response(self, response_id: str, caller: Caller, *, param: str = "response_id") -> StoredResponse:
+        """Raises NotFound. param: the request's field that named it."""
         query = select(responses).where(_own(response_id, caller))
         row = await self._database.reading(lambda connection: connection.execute(query).one_or_none())
         if row is None:
-            raise no_response(response_id)
+            raise no_response(response_id, param)
         return _read(row)
 
     async def turn(self, record: StoredResponse, caller: Caller) -> Turn | None:

@@ -1,0 +1,126 @@
+"""Responses that are kept: lists, input items, references, counts, compaction, and what a caller's leaving leaves."""
+
+import asyncio
+from typing import Any
+
+from openai.types.responses import ResponseCompactionItem
+from pydantic import BaseModel
+
+from llama_stack.api.inference import TextDelta
+from llama_stack.testing.scripted import calls, says
+from tests.responses.conftest import Start, told
+
+
+async def test_input_items_are_listed_by_pages(start: Start) -> None:
+    async with start(says("Hi")) as running:
+        words: list[Any] = [{"role": "user", "content": str(number)} for number in range(5)]
+        response = await running.openai.responses.create(model="scripted", input=words)
+        listed = running.openai.responses.input_items.list
+        ascending: list[Any] = [item async for item in listed(response.id, limit=2, order="asc")]
+        descending = [item async for item in listed(response.id)]
+        first = await listed(response.id, limit=2, order="asc")
+    assert [item.content[0].text for item in ascending] == ["0", "1", "2", "3", "4"]
+    assert descending == ascending[::-1]
+    assert (len(first.data), first.has_more) == (2, True)
+
+
+async def test_responses_are_listed_with_their_input(start: Start) -> None:
+    async with start(says("Hi")) as running:
+        ids = [(await running.openai.responses.create(model="scripted", input=str(n))).id for n in range(3)]
+        first = (await running.http.get("/v1/responses", params={"limit": 2})).json()
+        rest = (await running.http.get("/v1/openai/v1/responses", params={"after": first["last_id"]})).json()
+        none = (await running.http.get("/v1/responses", params={"model": "another"})).json()
+    assert [entry["id"] for entry in first["data"] + rest["data"]] == ids[::-1]
+    assert (first["has_more"], rest["has_more"]) == (True, False)
+    assert first["data"][0]["input"][0]["content"][0]["text"] == "2"
+    assert none["data"] == []
+
+
+async def test_an_item_can_be_referred_to(start: Start) -> None:
+    async with start(says("Owls."), says("Yes.")) as running:
+        first = await running.openai.responses.create(model="scripted", input="?")
+        again: list[Any] = [{"type": "item_reference", "id": first.output[0].id}, {"role": "user", "content": "Sure?"}]
+        await running.openai.responses.create(model="scripted", input=again)
+    assert [(message.role, message.content) for message in told(running)] == [
+        ("assistant", "Owls."),
+        ("user", "Sure?"),
+    ]
+
+
+async def test_what_the_model_would_read_is_counted(start: Start) -> None:
+    async with start(says("Hi")) as running:
+        count = running.openai.responses.input_tokens.count
+        first = await running.openai.responses.create(model="scripted", input="Hello there")
+        short = await count(model="scripted", input="Hello there")
+        chained = await count(model="scripted", input="Hello there", previous_response_id=first.id)
+        tool: Any = {"type": "function", "name": "weather", "parameters": {"type": "object"}, "strict": False}
+        offered = await count(model="scripted", input="Hello there", tools=[tool], instructions="Be brief.")
+        rows = await running.rows()
+    assert short.object == "response.input_tokens"
+    assert 0 < short.input_tokens < chained.input_tokens
+    assert short.input_tokens < offered.input_tokens
+    assert rows["responses"] == 1
+
+
+async def test_a_conversation_is_compacted_and_goes_on(start: Start) -> None:
+    async with start(says("Ada it is."), says("The user is called Ada."), says("Ada.")) as running:
+        first = await running.openai.responses.create(model="scripted", input="I am Ada.")
+        compacted = await running.openai.responses.compact(model="scripted", previous_response_id=first.id)
+        assert compacted.object == "response.compaction"
+        assert [item.type for item in compacted.output] == ["message", "compaction"]
+        assert isinstance(compacted.output[-1], ResponseCompactionItem)
+        window: list[Any] = [item.to_dict(warnings=False) for item in compacted.output]
+        window.append({"role": "user", "content": "Who am I?"})
+        await running.openai.responses.create(model="scripted", input=window)
+    assert [message.content for message in told(running)] == [
+        "I am Ada.",
+        "Summary of the conversation so far:\nThe user is called Ada.",
+        "Who am I?",
+    ]
+
+
+async def test_a_stream_whose_reader_left_is_kept_as_cancelled(start: Start) -> None:
+    never = asyncio.Event()
+    async with start([TextDelta(text="Hel"), never], says("Hi")) as running:
+        stream = await running.openai.responses.create(model="scripted", input="Hi", stream=True)
+        response_id = ""
+        async for event in stream:
+            if event.type == "response.created":
+                response_id = event.response.id
+            if event.type == "response.output_text.delta":
+                break
+        await stream.close()
+        async with asyncio.timeout(10):
+            await running.inference.closed_early.wait()
+    async with start(says("Hi")) as running:
+        kept = await running.openai.responses.retrieve(response_id)
+    assert (kept.status, kept.output_text) == ("cancelled", "Hel")
+
+
+class Weather(BaseModel):
+    city: str
+    degrees: int
+
+
+async def test_a_form_and_tools_together_give_one_answer_in_that_form(start: Start) -> None:
+    tool: Any = {"type": "function", "name": "weather", "parameters": {"type": "object"}, "strict": False}
+    scripts = (calls(("weather", "{}")), says("It is warm."), says('{"city": "Rome", "degrees": 30}'))
+    async with start(*scripts) as running:
+        first = await running.openai.responses.create(model="scripted", input="?", tools=[tool])
+        output: Any = {"type": "function_call_output", "call_id": "call_0", "output": "30"}
+        parsed = await running.openai.responses.parse(
+            model="scripted", previous_response_id=first.id, input=[output], tools=[tool], text_format=Weather
+        )
+    assert parsed.output_parsed == Weather(city="Rome", degrees=30)
+    assert [item.type for item in parsed.output] == ["message"]
+
+
+async def test_the_stream_helper_of_the_package_reads_a_form_as_it_comes(start: Start) -> None:
+    async with (
+        start(says('{"city": "Rome",', ' "degrees": 30}')) as running,
+        running.openai.responses.stream(model="scripted", input="?", text_format=Weather) as stream,
+    ):
+        deltas = [event.delta async for event in stream if event.type == "response.output_text.delta"]
+        final = await stream.get_final_response()
+    assert deltas == ['{"city": "Rome",', ' "degrees": 30}']
+    assert final.output_parsed == Weather(city="Rome", degrees=30)
