@@ -209,6 +209,7 @@ class BubblewrapSandbox(ProcessSandbox):
         if self._watch is not None and self._watch is not asyncio.current_task():
             self._watch.cancel()
         await asyncio.shield(self._end())
+        await asyncio.shield(self._finish())
         if self._cgroup is not None:
             if self._cgroup.out_of_memory():
                 self._over = "memory"

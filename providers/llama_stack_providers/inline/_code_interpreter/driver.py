@@ -101,7 +101,18 @@ class ProcessSandbox:
     async def kill(self) -> None:
         with suppress(ProcessLookupError):
             self.process.kill()
-        await asyncio.shield(self.process.wait())
+        await asyncio.shield(self._finish())
+
+    async def _finish(self) -> None:
+        """Read what was left unread: only at their end are the pipes closed."""
+        await self.process.wait()
+        assert self.process.stdout is not None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1.0):
+                while await self.process.stdout.read(1 << 16):
+                    pass
+                await self._listening
+        self._listening.cancel()
 
 
 async def spawn(

@@ -82,16 +82,6 @@ def fork_many():
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
 
-def outer_root():
-    if os.getuid() == 0:
-        return "uid 0 inside"
-    with open("/proc/self/uid_map") as file:
-        for line in file:
-            inside, outside, count = map(int, line.split())
-            if inside <= os.getuid() < inside + count and outside + os.getuid() - inside == 0:
-                return "uid 0 outside"
-    return False
-
 def new_user_namespace():
     import ctypes
     if ctypes.CDLL(None, use_errno=True).unshare(0x10000000) == 0:
@@ -112,7 +102,7 @@ for path in ("/usr/llama-stack-probe", "/llama-stack-probe", "/dev/llama-stack-p
     if not IN_MEMORY:
         probe(f"write {path}", lambda: write(path))
 if not IN_MEMORY:
-    probe("run as root", outer_root)
+    probe("run as root", lambda: os.getuid() == 0)
     probe("make a user namespace", new_user_namespace)
     probe("start too many processes", fork_many)
 probe("take too much memory", allocate)
