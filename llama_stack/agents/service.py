@@ -17,6 +17,7 @@ from llama_stack.api.agents import (
     AgentEvent,
     AgentRecord,
     ApprovalDecision,
+    InferenceStep,
     Session,
     StepCompleted,
     Turn,
@@ -170,10 +171,20 @@ class AgentService:
 async def kept(events: AsyncGenerator[AgentEvent, None], held: OpenTurn) -> AsyncGenerator[AgentEvent, None]:
     """Store what the loop hands out before its reader sees it and before the loop goes on.
 
-    A turn that was resumed and still waits is put aside again; one whose reader leaves is let go by its holder.
+    A turn that was resumed and still waits is put aside again; one whose reader leaves is let go by its holder. The
+    answer that ends a turn leads to nothing but its end, so both are stored together.
     """
+    last: list[AgentEvent] = []
     async with aclosing(events):
         async for event in events:
+            if last or _is_last_answer(event):
+                last.append(event)
+                if not isinstance(event, TurnCompleted):
+                    continue
+                await held.complete(event.turn, [one.step for one in last if isinstance(one, StepCompleted)])
+                for one in last:
+                    yield one
+                return
             match event:
                 case StepCompleted():
                     await held.append_step(event.step)
@@ -184,3 +195,9 @@ async def kept(events: AsyncGenerator[AgentEvent, None], held: OpenTurn) -> Asyn
                 case _:
                     pass
             yield event
+
+
+def _is_last_answer(event: AgentEvent) -> bool:
+    if not isinstance(event, StepCompleted) or not isinstance(event.step, InferenceStep):
+        return False
+    return event.step.ends_turn is not None

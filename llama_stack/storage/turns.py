@@ -8,7 +8,7 @@ after its turn was taken, can no longer write (https://martin.kleppmann.com/2016
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -65,37 +65,50 @@ class OpenTurn:
 
     async def append_step(self, step: Step) -> None:
         """Store a finished step and the usage it adds. Call it before anything the step led to is done or shown."""
-        usage = self._turn.usage
-        if isinstance(step, InferenceStep) and step.usage is not None:
-            usage = usage.plus(step.usage)
-        row = {
-            "turn_id": self._turn.turn_id,
-            "sequence": len(self._turn.steps),
-            "owner": self._caller.owner,
-            "step_id": step.step_id,
-            "body": as_json(step),
-            "created_at": now(),
-        }
+        usage = self._usage_with([step])
+        values = {"usage": as_json(usage), "held_until": now() + LEASE}
         try:
-            await self._write({"usage": as_json(usage), "held_until": now() + LEASE}, step_row=row)
+            await self._write(values, step_rows=self._rows_of([step]))
         except IntegrityError as error:
             raise Conflict(f"turn {self._turn.turn_id} has a step {step.step_id} already", param="step_id") from error
         self._turn.steps.append(step)
         self._turn.usage = usage
+
+    def _usage_with(self, more: Sequence[Step]) -> Usage:
+        usage = self._turn.usage
+        for step in more:
+            if isinstance(step, InferenceStep) and step.usage is not None:
+                usage = usage.plus(step.usage)
+        return usage
+
+    def _rows_of(self, more: Sequence[Step]) -> list[dict[str, Any]]:
+        return [
+            {
+                "turn_id": self._turn.turn_id,
+                "sequence": len(self._turn.steps) + number,
+                "owner": self._caller.owner,
+                "step_id": step.step_id,
+                "body": as_json(step),
+                "created_at": now(),
+            }
+            for number, step in enumerate(more)
+        ]
 
     async def await_results(self) -> None:
         """Put the turn aside until the caller brings results of its own tools; nobody holds it then."""
         await self._write({"state": TurnState.AWAITING, "holder": None, "held_until": None})
         self._is_open = False
 
-    async def complete(self, turn: Turn) -> None:
-        """End the turn with the output, reason, usage and time of `turn`. Its steps must be stored already.
+    async def complete(self, turn: Turn, last_steps: Sequence[Step] = ()) -> None:
+        """End the turn with the output, reason, usage and time of `turn`. Its steps must be stored already, but for
+        `last_steps`, which are stored together with the end.
 
         Raises InvalidRequest when `turn` is another one, has no end reason or has a step that was never stored.
         """
+        stored = [*self._turn.steps, *last_steps]
         if turn.turn_id != self._turn.turn_id or turn.end_reason is None:
             raise InvalidRequest(f"turn {self._turn.turn_id} can only be completed by itself with an end reason")
-        if [step.step_id for step in turn.steps] != [step.step_id for step in self._turn.steps]:
+        if [step.step_id for step in turn.steps] != [step.step_id for step in stored]:
             raise InvalidRequest(f"the steps of turn {turn.turn_id} are not those that were stored", param="steps")
         completed_at = turn.completed_at or now()
         await self._write(
@@ -107,9 +120,10 @@ class OpenTurn:
                 "end_reason": turn.end_reason,
                 "usage": as_json(turn.usage),
                 "completed_at": completed_at,
-            }
+            },
+            step_rows=self._rows_of(last_steps),
         )
-        self._turn = turn.model_copy(update={"steps": self._turn.steps, "completed_at": completed_at})
+        self._turn = turn.model_copy(update={"steps": stored, "completed_at": completed_at})
         self._is_open = False
 
     async def renew(self) -> None:
@@ -132,12 +146,12 @@ class OpenTurn:
             turns.c.state == TurnState.RUNNING,
         )
 
-    async def _write(self, values: dict[str, Any], step_row: dict[str, Any] | None = None) -> None:
+    async def _write(self, values: dict[str, Any], step_rows: Sequence[dict[str, Any]] = ()) -> None:
         def work(connection: Connection) -> None:
             if connection.execute(update(turns).where(self._is_held()).values(values)).rowcount == 0:
                 raise Conflict(f"turn {self._turn.turn_id} is not held any more: it was deleted, ended or taken over")
-            if step_row is not None:
-                connection.execute(insert(steps).values(step_row))
+            for row in step_rows:
+                connection.execute(insert(steps).values(row))
 
         await self._database.writing(work)
 
