@@ -244,7 +244,7 @@ def _own_searches(rules: Iterable[Rule], rule_set: str | None, settings: Config)
 
 def _finds_shape(shape: SecretShape) -> Callable[[_Written, float], Span | None]:
     def find(written: _Written, deadline: float) -> Span | None:
-        span = shape.find(written.plain.text)
+        span = shape.find(written.plain.text, deadline)
         return None if span is None else written.plain.span(*span)
 
     return find

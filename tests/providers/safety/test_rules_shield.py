@@ -146,6 +146,15 @@ async def test_a_secret_is_found_and_never_repeated(kind: str) -> None:
     assert secret not in violation.model_dump_json()
 
 
+@pytest.mark.parametrize("before", [65_500, 65_520, 65_535, 65_536, 131_060])
+async def test_a_secret_is_found_whole_wherever_a_long_text_is_cut(before: int) -> None:
+    for kind, secret in SECRETS.items():
+        text = "x" * (before - 1) + " " + AROUND.get(kind, "{}").format(secret) + " y" * 40_000
+        violation = await judged(text, rule_sets={}, actions={other: "allow" for other in SECRETS if other != kind})
+        assert violation is not None, kind
+        assert text[violation.metadata["start"] : violation.metadata["end"]] == secret
+
+
 @pytest.mark.parametrize("card", ["5555555555554444", "378282246310005", "3782 822463 10005", "6011-1111-1111-1117"])
 async def test_cards_of_other_schemes(card: str) -> None:
     violation = await judged(f"pay with {card}, code 123")

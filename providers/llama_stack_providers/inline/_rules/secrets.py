@@ -6,9 +6,16 @@ that Python's engine needs time linear in the text.
 
 import math
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
+from llama_stack_providers.inline._rules.linear import OutOfTime
+
+LONGEST_CHARS = 16_384
+"""No shape matches more."""
+_PIECE_CHARS = 65_536
 
 MIN_ENTROPY_BITS = 3.0
 """Per character, of a value that its name calls a secret; words are around 2.5, random letters and digits above 3.5."""
@@ -25,12 +32,16 @@ class SecretShape:
     expression: re.Pattern[str]
     holds: Callable[[str], bool] = _always
 
-    def find(self, text: str) -> tuple[int, int] | None:
-        """The first one in the text."""
+    def find(self, text: str, deadline: float | None = None) -> tuple[int, int] | None:
+        """The first one in the text. deadline: of time.monotonic(); raises OutOfTime when it passes."""
         group = "secret" if "secret" in self.expression.groupindex else 0
-        for match in self.expression.finditer(text):
-            if self.holds(match[group]):
-                return match.span(group)
+        # Python's engine lets nobody else run while it searches: a long text is searched in pieces.
+        for start in range(0, len(text), _PIECE_CHARS):
+            if deadline is not None and time.monotonic() > deadline:
+                raise OutOfTime
+            for match in self.expression.finditer(text, start, start + _PIECE_CHARS + LONGEST_CHARS):
+                if match.start() < start + _PIECE_CHARS and self.holds(match[group]):
+                    return match.span(group)
         return None
 
 
