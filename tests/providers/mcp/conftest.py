@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 
 import pytest
 import uvicorn
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from llama_stack.api.common import Caller
 from llama_stack.api.inference import Inference
@@ -87,20 +87,6 @@ def _nothing() -> Any:
     from contextlib import nullcontext
 
     return nullcontext()
-
-
-def before_2026(app: ASGIApp) -> ASGIApp:
-    """The same server for clients of the protocol's handshake era only."""
-
-    async def older(scope: Scope, receive: Receive, send: Send) -> None:
-        versions = [value for name, value in scope.get("headers", []) if name == b"mcp-protocol-version"]
-        if versions and versions[0] >= b"2026":
-            await send({"type": "http.response.start", "status": 400, "headers": []})
-            await send({"type": "http.response.body", "body": b"unknown version"})
-            return
-        await app(scope, receive, send)
-
-    return older
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]], within_s: float = 5.0) -> None:

@@ -14,8 +14,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from llama_stack.errors import ProviderFailed, ProviderTimeout, ProviderUnavailable, RateLimited
 from tests.providers.mcp.conftest import (
     ALICE,
+    WORKSHOP,
     Open,
-    before_2026,
     eventually,
     group_at,
     group_named,
@@ -23,7 +23,7 @@ from tests.providers.mcp.conftest import (
     stdio_server,
     with_headers,
 )
-from tests.providers.mcp.workshop import workshop
+from tests.providers.mcp.workshop import before_2026, workshop
 from tests.providers.remote.upstream import CUT, HANG, Reply, json_reply, running
 
 
@@ -123,14 +123,14 @@ async def test_a_program_that_speaks_something_else_is_given_up(open_tools: Open
     assert not [child for child in psutil.Process().children() if "time.sleep(60)" in child.cmdline()]
 
 
-@pytest.mark.parametrize("is_legacy", [False, True])
+@pytest.mark.parametrize("era", ["newer", "older"])
 async def test_a_server_that_is_killed_in_a_call_is_an_error_and_the_next_call_finds_its_successor(
-    is_legacy: bool, open_tools: Open
+    era: str, open_tools: Open
 ) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}/mcp"
     async with open_tools() as tools, asyncio.timeout(60):
-        with _workshop_process(port, is_legacy) as process:
+        with _workshop_process(port, era) as process:
             await _until_up(tools, url)
             call = asyncio.create_task(tools.invoke_tool(group_at(url), "meet", {"parties": 2}, ALICE))
             await eventually(lambda: _has_waiting(tools, url))
@@ -139,19 +139,13 @@ async def test_a_server_that_is_killed_in_a_call_is_an_error_and_the_next_call_f
                 await call
         with pytest.raises(ProviderUnavailable, match="cannot be reached"):
             await tools.invoke_tool(group_at(url), "add", {"left": 1, "right": 1}, ALICE)
-        with _workshop_process(port, is_legacy):
+        with _workshop_process(port, era):
             await _until_up(tools, url)
             assert (await tools.invoke_tool(group_at(url), "add", {"left": 1, "right": 1}, ALICE)).content == "2"
 
 
-def _workshop_process(port: int, is_legacy: bool) -> "subprocess.Popen[bytes]":
-    program = (
-        "import uvicorn; from tests.providers.mcp.conftest import before_2026;"
-        "from tests.providers.mcp.workshop import workshop;"
-        f"app = workshop().streamable_http_app(); app = before_2026(app) if {is_legacy} else app;"
-        f"uvicorn.run(app, port={port}, log_level='critical')"
-    )
-    return _Killed([sys.executable, "-c", program])
+def _workshop_process(port: int, era: str) -> "subprocess.Popen[bytes]":
+    return _Killed([sys.executable, str(WORKSHOP), "http", str(port), era])
 
 
 class _Killed(subprocess.Popen[bytes]):

@@ -11,14 +11,13 @@ from llama_stack.errors import InvalidRequest, NotFound
 from tests.providers.mcp.conftest import (
     ALICE,
     Open,
-    before_2026,
     eventually,
     group_at,
     group_named,
     serving,
     stdio_server,
 )
-from tests.providers.mcp.workshop import PIXEL, Workshop, workshop
+from tests.providers.mcp.workshop import PIXEL, Workshop, before_2026, workshop
 
 Serve = Callable[[Workshop], AbstractAsyncContextManager[str]]
 

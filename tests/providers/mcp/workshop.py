@@ -1,6 +1,6 @@
 """A server built with the SDK's own server class: a tool of every kind. Run as a program, it speaks over stdio.
 
-With the argument `wordy-end` the program fails at its start, with a word on stderr.
+Arguments: `wordy-end` to fail at the start with a word on stderr, `http PORT newer|older` to serve streamable HTTP.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ from mcp_types import (
     Tool,
 )
 from pydantic import BaseModel, Field
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 SECRET_HEADER = "x-workshop-key"
@@ -168,7 +169,28 @@ def workshop() -> Workshop:
     return server
 
 
+def before_2026(app: ASGIApp) -> ASGIApp:
+    """The same server for clients of the protocol's handshake era only."""
+
+    async def older(scope: Scope, receive: Receive, send: Send) -> None:
+        versions = [value for name, value in scope.get("headers", []) if name == b"mcp-protocol-version"]
+        if versions and versions[0] >= b"2026":
+            await send({"type": "http.response.start", "status": 400, "headers": []})
+            await send({"type": "http.response.body", "body": b"unknown version"})
+            return
+        await app(scope, receive, send)
+
+    return older
+
+
 if __name__ == "__main__":
-    if "wordy-end" in sys.argv:
-        sys.exit("the workshop is closed: token hunter2-hunter2 is stale")
-    workshop().run()
+    match sys.argv[1:]:
+        case ["wordy-end"]:
+            sys.exit("the workshop is closed: token hunter2-hunter2 is stale")
+        case ["http", port, era]:
+            import uvicorn
+
+            app = workshop().streamable_http_app()
+            uvicorn.run(before_2026(app) if era == "older" else app, port=int(port), log_level="critical")
+        case _:
+            workshop().run()
