@@ -13,6 +13,7 @@ from llama_stack.api.agents import (
     AgentEvent,
     ApprovalStep,
     StepStarted,
+    ToolCallStarted,
     Turn,
     TurnAwaitingInput,
     TurnCompleted,
@@ -113,7 +114,7 @@ class Making:
         if raises:
             _, ready = self._prepared
             self._ready = replace(ready, setup=replace(ready.setup, whole=True))
-        is_begun = is_over = False
+        is_begun = is_over = has_run = False
         try:
             if self.failure is not None:
                 raise self.failure
@@ -123,6 +124,7 @@ class Making:
                     if isinstance(event, TurnAwaitingInput | TurnCompleted):
                         await self.finish()
                         is_over = True
+                    has_run = has_run or isinstance(event, ToolCallStarted)
                     is_begun = is_begun or not isinstance(event, TurnStarted | StepStarted)
                     while is_begun and waiting:
                         yield waiting.pop(0)
@@ -133,7 +135,7 @@ class Making:
                 raise
             failure = self.failed(error)
             await self.finish()
-            if raises:
+            if raises and not has_run:
                 raise
             for late in failure:
                 yield late

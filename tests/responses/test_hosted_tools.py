@@ -66,6 +66,19 @@ async def test_a_tool_that_fails_is_a_failed_call_and_the_model_goes_on(start: S
     assert call.error.content == [{"type": "text", "text": "no such table"}]
 
 
+async def test_a_failure_after_a_tool_has_run_is_no_reason_to_run_it_again(start: Start) -> None:
+    crm = FixedTools(find=lambda: ToolResult(content="x"))
+    async with start(calls(("find", "{}")), [ProviderUnavailable("gone")], tools={"crm": crm}) as running:
+        response = await running.openai.with_options(max_retries=2).responses.create(
+            model="scripted", input="?", tools=[CRM]
+        )
+    assert response.status == "failed"
+    assert response.error is not None
+    assert response.error.message == "gone"
+    assert [item.type for item in response.output] == ["mcp_list_tools", "mcp_call"]
+    assert crm.calls == [("find", {})]
+
+
 async def test_only_the_allowed_tools_are_offered(start: Start) -> None:
     crm = FixedTools(find=lambda: ToolResult(content="x"), drop=lambda: ToolResult(content="gone"))
     async with start(calls(("drop", "{}")), says("No."), tools={"crm": crm}) as running:
