@@ -42,6 +42,10 @@ DB = {
 MCP = {
     "serve": Lazy("llama_stack.cli.mcp_serve:serve", "Offer a distribution's tools and agents over stdio."),
 }
+AGENT = {
+    "chat": Lazy("llama_stack.cli.agent_chat:chat", "Talk with an agent in the terminal."),
+    "sessions": Lazy("llama_stack.cli.agent_sessions:sessions", "List your chats, oldest first."),
+}
 
 
 @click.group(cls=LazyGroup, table=STACK, context_settings=CONTEXT)
@@ -94,10 +98,23 @@ def mcp() -> None:
     """
 
 
+@click.group(cls=LazyGroup, table=AGENT, context_settings=CONTEXT)
+def agent() -> None:
+    """Talk with agents.
+
+    \b
+    Examples:
+      llama agent chat
+      llama agent chat --continue
+      llama agent sessions
+    """
+
+
 VERBS = {
     "stack": Lazy("llama_stack.cli.main:stack", "Run, build and inspect distributions."),
     "model": Lazy("llama_stack.cli.main:model", "Find, fetch and understand models."),
     "mcp": Lazy("llama_stack.cli.main:mcp", "Offer a stack to MCP hosts."),
+    "agent": Lazy("llama_stack.cli.main:agent", "Talk with agents."),
     "db": Lazy("llama_stack.cli.main:db", "Look after the database that holds a stack's state."),
 }
 

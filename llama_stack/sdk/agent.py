@@ -101,6 +101,11 @@ class Agent:
     def name(self) -> str | None:
         return self._config.name
 
+    @property
+    def config(self) -> AgentConfig:
+        """What it is, without what only this process knows. The model is empty where the stack chooses it."""
+        return self._config
+
     async def run(self, question: Question) -> AgentResult:
         """Work through one question, in a session of its own."""
         return await self.session().run(question)

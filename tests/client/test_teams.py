@@ -184,7 +184,8 @@ async def test_the_turn_keeps_its_budget_over_a_hand_off() -> None:
 )
 async def test_agents_that_hand_over_need_names_of_their_own(names: list[str], message: str) -> None:
     async with in_process(ScriptedInference()) as stack:
-        first, second = (Agent(stack, **({"name": name} if name else {})) for name in names)  # type: ignore[misc]
+        options: list[Any] = [{"name": name} if name else {} for name in names]
+        first, second = (Agent(stack, **one) for one in options)
         first.handoffs.append(second)
         with pytest.raises(errors.InvalidRequest, match=message):
             await first.run("?")

@@ -1,0 +1,160 @@
+"""What a person sees of a turn: the answer as it is made, and one line for everything the agent does on the way."""
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Sequence
+
+import click
+
+from llama_stack.api.agents import (
+    AgentEvent,
+    InferenceStep,
+    MemoryRetrievalStep,
+    ShieldCallStep,
+    StepCompleted,
+    StepProgress,
+    ToolCallFinished,
+    ToolCallStarted,
+    Turn,
+    TurnCompleted,
+    TurnEndReason,
+)
+from llama_stack.api.inference import ReasoningDelta, RefusalDelta, TextDelta
+from llama_stack.api.messages import Content, TextPart, ToolCall, text_of
+from llama_stack.cli.printing import styled
+
+RESULT_LINES = 6
+MAX_VALUE_CHARS = 60
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_ENDS: dict[TurnEndReason, str] = {
+    "max_infer_iters": "the limit of model calls was reached",
+    "max_tool_calls": "the limit of tool calls was reached",
+    "max_tokens": "the limit of tokens was reached",
+    "max_seconds": "the time was up",
+    "interrupted": "it was stopped",
+}
+
+
+class ChatScreen:
+    """Writes a turn to stdout. Text goes out as it comes; every note about it stands on a line of its own."""
+
+    def __init__(self) -> None:
+        self._in_line = False
+        self._said = ""
+        self._started: dict[str, float] = {}
+
+    def show(self, event: AgentEvent) -> None:
+        match event:
+            case StepProgress(event=TextDelta(text=text) | RefusalDelta(text=text)):
+                self._said += text
+                self._write(text)
+            case StepProgress(event=ReasoningDelta(text=text)):
+                self._write(text, dim=True)
+            case ToolCallStarted():
+                self._started[event.tool_call.id] = time.monotonic()
+                self.note(shown_call(event.tool_call), mark="*", fg="cyan")
+            case ToolCallFinished():
+                self._result(event)
+            case StepCompleted(step=ShieldCallStep(violation=violation) as step) if violation is not None:
+                self.note(f"{step.shield}: {violation.user_message or violation.level.value}", mark="!", fg="yellow")
+            case StepCompleted(step=MemoryRetrievalStep() as step):
+                self.note(f"found {len(step.chunks)} passages in {', '.join(step.memory_banks)}", mark="*", fg="cyan")
+            case StepCompleted(step=InferenceStep(messages_left_out=count)) if count:
+                self.note(f"left out {count} of the oldest messages: the model's window is full", mark="!", dim=True)
+            case TurnCompleted():
+                self._end(event.turn)
+            case _:
+                pass
+
+    def note(self, text: str, *, mark: str, **style: object) -> None:
+        """A line beside the conversation; `mark` says what kind it is, with or without colours."""
+        self.end_line()
+        click.echo(styled(f"  {mark} {fitted(text)}", **style))
+
+    def end_line(self) -> None:
+        if self._in_line:
+            click.echo()
+        self._in_line = False
+
+    def _write(self, text: str, **style: object) -> None:
+        if text := printable(text):
+            click.echo(styled(text, **style) if style else text, nl=False)
+            self._in_line = not text.endswith("\n")
+
+    def _result(self, event: ToolCallFinished) -> None:
+        started = self._started.pop(event.result.tool_call_id, None)
+        took = f"  ({time.monotonic() - started:.1f} s)" if started is not None else ""
+        name = f"{event.result.name}: " if self._started else ""  # several run side by side
+        lines = _lines(event.result.content)
+        colour = "red" if event.is_error else None
+        self.note(f"{name}{lines[0]}{took}", mark="=", fg=colour, dim=not event.is_error)
+        for line in lines[1:RESULT_LINES]:
+            click.echo(styled(f"    {fitted(line)}", fg=colour, dim=not event.is_error))
+        if len(lines) > RESULT_LINES:
+            click.echo(styled(f"    ... {len(lines) - RESULT_LINES} more lines", dim=True))
+
+    def _end(self, turn: Turn) -> None:
+        text = "" if turn.output is None else text_of(turn.output.content)
+        if text and not self._said.endswith(text):
+            # What a shield says, or the loop itself, was not streamed by any model.
+            self.end_line()
+            self._write(text)
+        self.end_line()
+        self._said = ""
+        if turn.end_reason in _ENDS:
+            self.note(f"The answer ends here: {_ENDS[turn.end_reason]}.", mark="!", fg="yellow")
+
+
+def shown_call(call: ToolCall) -> str:
+    """A call as a person writes it: name(key="value", ...)."""
+    try:
+        arguments = json.loads(call.arguments or "{}")
+    except ValueError:
+        return f"{call.name}({call.arguments})"
+    if not isinstance(arguments, dict):
+        return f"{call.name}({call.arguments})"
+    return f"{call.name}({', '.join(f'{name}={_shortened(value)}' for name, value in arguments.items())})"
+
+
+def shown_history(turns: Sequence[Turn]) -> list[str]:
+    """A session as lines: who said what, and which tools were called."""
+    lines: list[str] = []
+    for turn in turns:
+        said = " ".join(text_of(message.content) for message in turn.input if message.role == "user")
+        lines.append(styled(f"> {fitted(' '.join(said.split()))}", bold=True))
+        for step in turn.steps:
+            if isinstance(step, InferenceStep):
+                lines += [styled(f"  * {fitted(shown_call(call))}", fg="cyan") for call in step.message.tool_calls]
+        if turn.output is not None:
+            lines.append(printable(text_of(turn.output.content)))
+        elif turn.end_reason is None:
+            lines.append(styled("  ! (not finished)", fg="yellow"))
+    return lines
+
+
+def _shortened(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= MAX_VALUE_CHARS else f"{text[: MAX_VALUE_CHARS - 4]}...{text[-1]}"
+
+
+def printable(text: str) -> str:
+    """Without the control characters by which a model or a tool could move the cursor or recolour the screen."""
+    return _CONTROL.sub("", text)
+
+
+def fitted(line: str) -> str:
+    """The line cut to the terminal's width, room left for the mark before it."""
+    line = printable(line)
+    room = max(40, shutil.get_terminal_size().columns - 5)
+    return line if len(line) <= room else f"{line[: room - 3]}..."
+
+
+def _lines(content: Content) -> list[str]:
+    if isinstance(content, str):
+        text = content
+    else:
+        parts = [part.text if isinstance(part, TextPart) else f"[{part.type}]" for part in content]
+        text = "\n".join(parts)
+    return [line for line in text.splitlines() if line.strip()] or ["(nothing)"]
