@@ -21,8 +21,13 @@ DRIVERS: dict[str, Callable[[Config, Path], Driver]] = {
     "unsafe_subprocess": UnsafeSubprocessDriver,
 }
 
+TESTED_SETTINGS = {
+    "memory_mb", "processes", "disk_mb", "python", "pyodide", "container_engine", "container_image", "container_runtime"
+}  # fmt: skip
+"""Settings on which it depends whether a sandbox holds."""
+
 _passed: set[str] = set()
-"""Settings whose self-test this process has seen pass."""
+"""Drivers with such settings whose self-test this process has seen pass."""
 
 
 async def choose_driver(config: Config, home: Path) -> Driver:
@@ -44,7 +49,7 @@ async def choose_driver(config: Config, home: Path) -> Driver:
 
 async def _ready(driver: Driver, config: Config) -> None:
     await driver.check()
-    key = f"{driver.name} {config.model_dump_json(exclude={'driver', 'driver_order'})}"
+    key = f"{driver.name} {config.model_dump_json(include=TESTED_SETTINGS)}"
     if driver.name == "unsafe_subprocess":
         logger.warning("the code interpreter runs code without isolation, as its settings say")
     elif key not in _passed:
