@@ -1,5 +1,5 @@
 """An agent that answers questions about a CSV file by writing Python, run in a sandbox; its plots are saved here.
-It wants a model that can write Python (../your_model.yaml says which), and pandas and matplotlib for the sandbox.
+It wants a model that can write Python (stack.yaml says which), and pandas and matplotlib for the sandbox.
 
     python examples/data_analyst/analyst.py examples/data_analyst/sales.csv "Which region grew most? Draw it."
 """
@@ -42,7 +42,7 @@ def code_in(arguments: str) -> str:
 
 async def main(name: str, text: str, question: str) -> None:
     beginning = "\n".join(text.splitlines()[:4])
-    async with LlamaStack.open(str(HERE.parent / "your_model.yaml")) as stack:
+    async with LlamaStack.open(str(HERE / "stack.yaml")) as stack:
         agent = Agent(
             stack,
             instructions=f"Answer by running Python. pandas can read the file {name}, which begins:\n{beginning}",
