@@ -73,6 +73,8 @@ def chat(
             _greet(url or name_or_path, wanted.get("model") or stack.default_model(), session)
         with remembered(_history_file()):
             loop.run()
+        if loop.is_terminal and loop.has_session:
+            print_note("This chat is kept: llama agent chat --continue")
     if loop.has_failed and not loop.is_terminal:
         raise SystemExit(1)
 

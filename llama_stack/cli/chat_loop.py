@@ -40,12 +40,16 @@ class ChatLoop:
         self._tools = tools
         self._session = session
         self._input = ChatInput()
-        self._screen = ChatScreen()
+        self._screen = ChatScreen(wraps=self._input.is_terminal)
         self.has_failed = False
 
     @property
     def is_terminal(self) -> bool:
         return self._input.is_terminal
+
+    @property
+    def has_session(self) -> bool:
+        return self._session is not None
 
     def run(self) -> None:
         """Until /quit or the end of the input; Ctrl-C stops an answer, and at an empty line it leaves."""

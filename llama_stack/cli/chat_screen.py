@@ -40,7 +40,9 @@ _ENDS: dict[TurnEndReason, str] = {
 class ChatScreen:
     """Writes a turn to stdout. Text goes out as it comes; every note about it stands on a line of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, wraps: bool = False) -> None:
+        """wraps: lines break between words at the terminal's edge, which a word waits for; a pipe gets them whole."""
+        self._flow = Flow(shutil.get_terminal_size().columns if wraps else None)
         self._in_line = False
         self._said = ""
         self._started: dict[str, float] = {}
@@ -75,13 +77,14 @@ class ChatScreen:
 
     def end_line(self) -> None:
         if self._in_line:
-            click.echo()
+            click.echo(self._flow.end())
         self._in_line = False
 
     def _write(self, text: str, **style: object) -> None:
         if text := printable(text):
-            click.echo(styled(text, **style) if style else text, nl=False)
             self._in_line = not text.endswith("\n")
+            text = self._flow.feed(text)
+            click.echo(styled(text, **style) if style else text, nl=False)
 
     def _result(self, event: ToolCallFinished) -> None:
         started = self._started.pop(event.result.tool_call_id, None)
@@ -105,6 +108,48 @@ class ChatScreen:
         self._said = ""
         if turn.end_reason in _ENDS:
             self.note(f"The answer ends here: {_ENDS[turn.end_reason]}.", mark="!", fg="yellow")
+
+
+class Flow:
+    """Text in lines of at most `width` characters, broken between words; None leaves it as it is."""
+
+    def __init__(self, width: int | None) -> None:
+        self._width = width
+        self._column = 0
+        self._gap = ""
+        self._word = ""
+
+    def feed(self, text: str) -> str:
+        if self._width is None:
+            return text
+        out = ""
+        for character in text:
+            if not character.isspace():
+                self._word += character
+                continue
+            out += self._placed()
+            if character == "\n":
+                out += "\n"
+                self._column, self._gap = 0, ""
+            else:
+                self._gap += character
+        return out
+
+    def end(self) -> str:
+        """The word that was waited with; the line ends after it."""
+        rest = self._placed()
+        self._column, self._gap = 0, ""
+        return rest
+
+    def _placed(self) -> str:
+        if not self._word:
+            return ""
+        piece = self._gap + self._word
+        breaks = self._width is not None and self._column > 0 and self._column + len(piece) > self._width
+        piece = self._word if breaks else piece
+        self._column = len(piece) if breaks else self._column + len(piece)
+        self._gap = self._word = ""
+        return f"\n{piece}" if breaks else piece
 
 
 def shown_call(call: ToolCall) -> str:

@@ -12,6 +12,7 @@ import pytest
 
 from llama_stack.api.common import Caller
 from llama_stack.api.tools import ToolDefinition, ToolGroup, ToolResult
+from llama_stack.cli.chat_screen import Flow
 from llama_stack.sdk.loop_thread import LoopThread
 from llama_stack.server.app import create_app
 from llama_stack.server.serve import serving
@@ -152,6 +153,21 @@ def test_the_starter_model_chats(stack_home: Path, llama: Llama) -> None:
     assert '"model": "llama-micro"' in listed
 
 
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+def test_words_are_not_broken_at_the_edge_of_the_terminal(size: int) -> None:
+    text = "The quick brown fox jumps over\n    it = again  and\nincomprehensibilities stay whole"
+    flow = Flow(16)
+    shown = "".join(flow.feed(text[start : start + size]) for start in range(0, len(text), size)) + flow.end()
+    assert shown.split("\n") == [
+        "The quick brown",
+        "fox jumps over",
+        "    it = again",
+        "and",
+        "incomprehensibilities",
+        "stay whole",
+    ]
+
+
 # --- a terminal ----------------------------------------------------------------------------------------------------
 
 
@@ -171,5 +187,6 @@ class TestAtATerminal:
         assert '? The agent wants to call get_weather(city="Lisbon")' in shown
         assert "  Allow it? yes, no, or why not: " in shown
         assert "It is clear.\n" in shown
+        assert shown.endswith("This chat is kept: llama agent chat --continue\n")
         assert "Traceback" not in shown
         assert (stack_home / "chat_history").read_text(encoding="utf-8").startswith("Weather in Lisbon?\n")
