@@ -25,6 +25,7 @@ from llama_stack.server.routes import (
     mcp,
     models,
     responses,
+    responses_websocket,
     safety,
     stored_completions,
     system,
@@ -82,6 +83,7 @@ def create_app(stack: ServedStack, options: ServerOptions | None = None) -> Fast
         safety.moderation_routes(stack, options),
         anthropic.routes(stack, options),
     )
+    app.router.routes.append(responses_websocket.route(stack, options))
     for family in families:
         # Flat, not nested as include_router may do it: the list of routes is read for hints and by /v1/inspect/routes.
         app.router.routes.extend(family.routes)

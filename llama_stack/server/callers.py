@@ -1,7 +1,7 @@
 """Who a request is for. The one door through which identity and the caller's own provider keys come in."""
 
 import orjson
-from starlette.requests import Request
+from starlette.requests import HTTPConnection
 
 from llama_stack.api.common import Caller
 from llama_stack.errors import InvalidRequest
@@ -12,7 +12,7 @@ LOCAL_OWNER = "local"
 _LOCAL_CALLER = Caller(owner=LOCAL_OWNER)
 
 
-def caller_of(request: Request) -> Caller:
+def caller_of(request: HTTPConnection) -> Caller:
     """The caller, with the credentials of the provider-data header (a JSON object of names to values).
 
     Raises InvalidRequest, without repeating the value, when the header holds anything else.

@@ -17,6 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from llama_stack.server.listening import listen
+from llama_stack.server.websockets import websocket_protocol
 
 T = TypeVar("T")
 
@@ -76,7 +77,7 @@ def _server(app: FastAPI) -> "_Server":
         app,
         loop="none",
         http="httptools",
-        ws="none",
+        ws=websocket_protocol() or "none",  # type: ignore[arg-type]  # called like a class, imports on the first call
         lifespan="off",
         access_log=False,
         log_config=None,
