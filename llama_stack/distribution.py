@@ -310,11 +310,22 @@ def _step_into(node: Any, step: str, key: str, where: str) -> tuple[Any, str | i
 
 
 def _swap_embedded_model(tree: dict[str, Any], origins: dict[Path, Origin], model: str, where: str) -> None:
-    """Let the embedded engine serve `model` in place of its language models; embedding models stay."""
+    """Let the embedded engine serve `model` in place of its language models; embedding models stay, and so do the
+    models that shields ask.
+    """
     entries = tree.get("providers", {}).get("inference", [])
+    guards = {
+        shield.get("provider_resource_id", shield.get("identifier"))
+        for entry in tree.get("providers", {}).get("safety", [])
+        for shield in entry.get("shields", [])
+    }
     for position, entry in enumerate(entries):
         if isinstance(entry, dict) and entry.get("provider_type") == EMBEDDED_ENGINE:
-            kept = [old for old in entry.get("models", []) if old.get("model_type", "llm") != "llm"]
+            kept = [
+                old
+                for old in entry.get("models", [])
+                if old.get("model_type", "llm") != "llm" or old.get("identifier") in guards
+            ]
             entry["models"] = [{"identifier": model_name(model), "provider_resource_id": model}, *kept]
             path = ("providers", "inference", position, "models")
             for old_path in [other for other in origins if other[: len(path)] == path]:

@@ -1,5 +1,6 @@
 """The toolbox of a turn: tools of the stack's groups, and those that the caller runs."""
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -16,6 +17,9 @@ from llama_stack.errors import InvalidRequest
 
 _RESERVED = {STATE, HANDED_TO}
 """What only the agent's own functions may say of a session; a tool server that says it is not believed."""
+
+MAX_NAME_CHARS = 64
+_NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 
 
 async def toolbox_for(
@@ -43,12 +47,19 @@ async def _tools_of(use: ToolGroupUse, tools: ToolRunner, caller: Caller, sessio
     given = {**group.args, **use.args}
     return [
         tool_from_schema(
-            without_parameters(listed[name], given),
+            without_parameters(listed[name], given).model_copy(update={"name": offered_name(name)}),
             partial(_invoke, tools, group, name, given, caller, session_id),
             needs_approval=needs_approval(use, name),
         )
         for name in wanted
     ]
+
+
+def offered_name(name: str) -> str:
+    """The tool's name as a model may be offered it. MCP allows more characters, and longer names, than the chat
+    formats do (OpenAI API reference, "function.name": 64 of letters, digits, _ and -).
+    """
+    return _NOT_IN_A_NAME.sub("_", name)[:MAX_NAME_CHARS]
 
 
 def needs_approval(use: ToolGroupUse, tool: str) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from llama_stack.agents import form
 from llama_stack.agents.gathering import gathered
 from llama_stack.agents.setup import AgentSetup
-from llama_stack.agents.toolboxes import needs_approval, toolbox_for
+from llama_stack.agents.toolboxes import needs_approval, offered_name, toolbox_for
 from llama_stack.agents.tools import Tool, Toolbox
 from llama_stack.api.agents import AgentConfig, Budget, ToolGroupUse
 from llama_stack.api.common import Caller, JsonObject
@@ -192,7 +192,9 @@ def _known(request: ResponseRequest, groups: list[_Group]) -> dict[str, KnownToo
     for group in groups:
         for definition in group.listed:
             label = group.tool.server_label if isinstance(group.tool, McpTool) else ""
-            known[definition.name] = KnownTool(group.tool.type, label, needs_approval(group.use, definition.name))
+            known[offered_name(definition.name)] = KnownTool(
+                group.tool.type, label, needs_approval(group.use, definition.name)
+            )
     return known
 
 

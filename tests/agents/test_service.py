@@ -289,3 +289,30 @@ async def test_a_second_turn_waits_for_the_first(tmp_path: Path) -> None:
         await finished(agents.create_turn(*place, asks("c"), ALICE))
         reasons = [turn.end_reason for turn in (await agents.session(*place, ALICE)).turns]
         assert reasons == ["interrupted", "completed"]
+
+
+class Dotted:
+    """Tools with names that no chat format takes."""
+
+    async def list_tools(self, tool_group: ToolGroup, caller: Caller) -> list[ToolDefinition]:
+        return [ToolDefinition(name="files/read.v2"), ToolDefinition(name="x" * 80)]
+
+    async def invoke_tool(
+        self, tool_group: ToolGroup, name: str, arguments: dict[str, Any], caller: Caller
+    ) -> ToolResult:
+        return ToolResult(content=f"ran {name}")
+
+
+async def test_a_tool_is_offered_under_a_name_that_chat_formats_take_and_run_under_its_own(tmp_path: Path) -> None:
+    script = ScriptedInference(calls(("files_read_v2", "{}")), says("done"))
+    async with open_scripted_stack(inference=script, tools={"files": Dotted()}, home=tmp_path) as stack:
+        agents = await stack.agents()
+        config = AgentConfig.model_validate({"model": "scripted", "tool_groups": ["files"]})
+        agent = await agents.create_agent(config, ALICE)
+        session = await agents.create_session(agent.agent_id, "s", ALICE)
+        turn = await finished(agents.create_turn(agent.agent_id, session.session_id, asks("?"), ALICE))
+
+    assert [tool.name for tool in script.requests[0].tools] == ["files_read_v2", "x" * 64]  # type: ignore[union-attr]
+    step = turn.steps[1]
+    assert isinstance(step, ToolExecutionStep)
+    assert text_of(step.results[0].content) == "ran files/read.v2"

@@ -76,6 +76,12 @@ def test_model_swaps_the_language_model_and_keeps_the_embedding_model(small: str
     ]
 
 
+def test_model_keeps_the_model_that_a_shield_asks() -> None:
+    distribution = load_distribution("starter", env={}, model="hf:owner/repo/Llama-3.2-1B-Q4.gguf")
+    models = [model.identifier for model in distribution.providers.inference[0].models]
+    assert models == ["Llama-3.2-1B-Q4", "llama-micro", "all-minilm-l6-v2"]
+
+
 def test_a_provider_whose_id_comes_out_empty_is_kept_out(tmp_path: Path) -> None:
     text = SMALL.replace("provider_id: engine", "provider_id: ${env.NOT_SET:+engine}")
     assert load_distribution(written(tmp_path, text), env={}).providers.inference[0].provider_id is None
