@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -208,10 +209,12 @@ class DatabaseDoor:
 
     async def open(self) -> "Database":
         """The database, its schema up to date. Raises ConfigError when it cannot be used."""
-        from llama_stack.storage import default_url, open_database
-
         async with self._lock:
             if self._database is None:
+                # Half a second in which the event loop need not stand still; whoever has a database has it loaded.
+                await asyncio.to_thread(import_module, "llama_stack.storage")
+                from llama_stack.storage import default_url, open_database
+
                 url = self._url or default_url(self._home)
                 self._database = await self._exits.enter_async_context(open_database(url))
             return self._database
@@ -284,30 +287,35 @@ class LocalStack:
 
     async def agents(self) -> "AgentService":
         """The agents' service over the stack's database. Raises ConfigError when that cannot be used."""
+        database = await self.database()
         from llama_stack.agents.service import AgentService
         from llama_stack.storage import AgentStore
 
-        return AgentService(self, AgentStore(await self.database()))
+        return AgentService(self, AgentStore(database))
 
     async def responses(self) -> "ResponseService":
         """The responses' service, which works in the background while the stack is open."""
-        from llama_stack.responses.service import open_responses
-
         async with self._opening:
             if self._responses is None:
-                self._responses = await self.services.enter_async_context(open_responses(self, await self.database()))
+                database = await self.database()
+                await asyncio.to_thread(import_module, "llama_stack.responses.service")
+                from llama_stack.responses.service import open_responses
+
+                self._responses = await self.services.enter_async_context(open_responses(self, database))
             return self._responses
 
     async def conversations(self) -> "ConversationService":
+        database = await self.database()
         from llama_stack.responses.conversations import ConversationService
         from llama_stack.storage.conversations import ConversationStore
 
-        return ConversationService(ConversationStore(await self.database()))
+        return ConversationService(ConversationStore(database))
 
     async def stored_completions(self) -> "CompletionStore":
+        database = await self.database()
         from llama_stack.storage.completions import CompletionStore
 
-        return CompletionStore(await self.database())
+        return CompletionStore(database)
 
     async def list_models(self, caller: Caller) -> list[Model]:
         """The distribution's and what providers list; then what the caller has registered, once anything is stored."""

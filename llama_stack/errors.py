@@ -35,6 +35,8 @@ class StackError(Exception):
     code: str = "internal_error"
 
     def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        # It may repeat what somebody else said or what a file is called; it must always be fit to be sent.
+        message = message.encode(errors="replace").decode()
         super().__init__(message)
         self.message = message
         self.param = param

@@ -105,14 +105,17 @@ class ResourceRegistry:
             raise await self._not_found(kind, identifier, caller) from None
 
     async def _store(self) -> "ResourceStore":
-        # A stack that keeps nothing does not load a database's driver.
+        database = await self._database()
+        # A stack that keeps nothing does not load a database's driver; opening one has loaded it, in a thread.
         from llama_stack.storage import ResourceStore
 
-        return ResourceStore(await self._database())
+        return ResourceStore(database)
 
     async def _not_found(self, kind: type[ResourceT], identifier: str, caller: Caller) -> NotFound:
         names = [resource.identifier for resource in await self.resources(kind, caller)]
         nearest = get_close_matches(identifier, names, n=1)
         hint = f"did you mean {nearest[0]!r}?" if nearest else f"there are: {', '.join(sorted(names)[:20]) or 'none'}"
         name = NAMES[kind]
-        return NotFound(f"there is no {name} {identifier!r}; {hint}", code=f"{name.replace(' ', '_')}_not_found")
+        word = name.replace(" ", "_")
+        param = "model" if word == "model" else f"{word}_id"
+        return NotFound(f"there is no {name} {identifier!r}; {hint}", param=param, code=f"{word}_not_found")

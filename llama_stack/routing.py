@@ -100,9 +100,9 @@ class Routes(Generic[ResourceT, ImplementationT]):
         nearest = get_close_matches(identifier, self.resources, n=1)
         names = ", ".join(sorted(self.resources)[:20]) or "none"
         hint = f" Did you mean {nearest[0]!r}?" if nearest else f" There are: {names}."
-        code = f"{self.kind.replace(' ', '_')}_not_found"
-        param = "model" if self.kind == "model" else None
-        return NotFound(f"There is no {self.kind} {identifier!r}.{hint}", param=param, code=code)
+        word = self.kind.replace(" ", "_")
+        param = "model" if self.kind == "model" else f"{word}_id"
+        return NotFound(f"There is no {self.kind} {identifier!r}.{hint}", param=param, code=f"{word}_not_found")
 
 
 class RoutedInference:

@@ -6,13 +6,19 @@ a model's arguments are refused only for a fault that can be named.
 """
 
 import json
-import re
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
+
+from pydantic_core import SchemaError, SchemaValidator, ValidationError, core_schema
 
 from llama_stack.api.common import JsonObject
 
 _MAX_DEPTH = 64
+_MAX_PARTS = 10_000
+"""Parts of a schema that one check looks at. References to itself can make a small schema endless."""
+_MAX_SHOWN = 20
 _PYTHON_TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
     "boolean": (bool,),
@@ -24,24 +30,35 @@ _PYTHON_TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
+@dataclass
+class _Document:
+    """The whole schema, and how many of its parts may still be looked at."""
+
+    root: JsonObject
+    parts_left: int = _MAX_PARTS
+
+
 def schema_faults(value: Any, schema: JsonObject) -> list[str]:
     """What is wrong with the value, each fault with the path of the place; empty when nothing is."""
-    return list(_faults(value, schema, schema, "", 0))
+    return list(_faults(value, schema, _Document(schema), "", 0))
 
 
-def _faults(value: Any, schema: Any, root: JsonObject, path: str, depth: int) -> Iterator[str]:
-    if not isinstance(schema, dict) or depth > _MAX_DEPTH:
+def _faults(value: Any, schema: Any, root: _Document, path: str, depth: int) -> Iterator[str]:
+    if not isinstance(schema, dict) or depth > _MAX_DEPTH or root.parts_left <= 0:
         return
+    root.parts_left -= 1
     if "$ref" in schema:
-        yield from _faults(value, _resolve(schema["$ref"], root), root, path, depth + 1)
+        yield from _faults(value, _resolve(schema["$ref"], root.root), root, path, depth + 1)
     place = path or "the arguments"
     wanted = schema.get("type")
     if wanted is not None and not _has_type(value, wanted):
-        names = " or ".join(wanted) if isinstance(wanted, list) else wanted
+        names = " or ".join(map(str, wanted)) if isinstance(wanted, list) else wanted
         yield f"{place} must be of type {names}, not {_shown(value)}"
         return
     if isinstance(schema.get("enum"), list) and not any(_same(value, option) for option in schema["enum"]):
-        yield f"{place} must be one of {', '.join(map(_shown, schema['enum']))}, not {_shown(value)}"
+        options = schema["enum"]
+        more = ", ..." if len(options) > _MAX_SHOWN else ""
+        yield f"{place} must be one of {', '.join(map(_shown, options[:_MAX_SHOWN]))}{more}, not {_shown(value)}"
     if "const" in schema and not _same(value, schema["const"]):
         yield f"{place} must be {_shown(schema['const'])}, not {_shown(value)}"
     yield from _combination_faults(value, schema, root, path, depth)
@@ -58,8 +75,8 @@ def _faults(value: Any, schema: Any, root: JsonObject, path: str, depth: int) ->
         yield from _bound_faults(value, schema, "minimum", "maximum", f"{place} must be", "")
 
 
-def _combination_faults(value: Any, schema: JsonObject, root: JsonObject, path: str, depth: int) -> Iterator[str]:
-    for part in schema.get("allOf") or []:
+def _combination_faults(value: Any, schema: JsonObject, root: _Document, path: str, depth: int) -> Iterator[str]:
+    for part in _list_of(schema.get("allOf")):
         yield from _faults(value, part, root, path, depth + 1)
     for keyword in ("anyOf", "oneOf"):
         options = schema.get(keyword)
@@ -70,11 +87,11 @@ def _combination_faults(value: Any, schema: JsonObject, root: JsonObject, path: 
             yield min(tried, key=len)[0] if len(options) == 1 else " or ".join(dict.fromkeys(part[0] for part in tried))
 
 
-def _object_faults(value: JsonObject, schema: JsonObject, root: JsonObject, path: str, depth: int) -> Iterator[str]:
+def _object_faults(value: JsonObject, schema: JsonObject, root: _Document, path: str, depth: int) -> Iterator[str]:
     properties = schema.get("properties")
     known: JsonObject = properties if isinstance(properties, dict) else {}
-    for name in schema.get("required") or []:
-        if name not in value:
+    for name in _list_of(schema.get("required")):
+        if isinstance(name, str) and name not in value:
             yield f"{_below(path, name)} is required"
     for name, item in value.items():
         if name in known:
@@ -96,15 +113,26 @@ def _bound_faults(
 
 
 def _pattern_faults(value: str, pattern: Any, place: str) -> Iterator[str]:
-    if not isinstance(pattern, str):
-        return
+    if isinstance(pattern, str) and (matcher := _matcher(pattern)) is not None:
+        try:
+            matcher.validate_python(value)
+        except ValidationError:
+            yield f"{place} must match {pattern}"
+
+
+@lru_cache(maxsize=256)
+def _matcher(pattern: str) -> SchemaValidator | None:
+    """Searches in time that grows with the text alone; the standard library can be kept busy for ever by a pattern
+    such as `(a+)+$`. None for what it cannot read: look-arounds and the like are the schema's matter, not the model's.
+    """
     try:
-        matches = re.search(pattern, value) is not None
-    except re.error:
-        # ECMA 262 expressions that Python cannot read are the schema's matter, not the model's.
-        return
-    if not matches:
-        yield f"{place} must match {pattern}"
+        return SchemaValidator(core_schema.str_schema(pattern=pattern, regex_engine="rust-regex"))
+    except SchemaError:
+        return None
+
+
+def _list_of(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _resolve(reference: Any, root: JsonObject) -> Any:

@@ -93,7 +93,8 @@ class Toolbox:
         """The call's result, bounded in size. Raises nothing but cancellation."""
         prepared = self._prepare(call)
         if isinstance(prepared, ToolResult):
-            return prepared
+            # It may tell a schema of any size.
+            return bounded(prepared, self.max_result_chars)
         tool, arguments = prepared
         if tool.run is None:
             return error_result(f"{call.name} is run by the caller and was not answered.")

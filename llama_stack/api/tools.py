@@ -2,8 +2,10 @@
 
 from typing import Any, Literal, Protocol
 
+from pydantic import TypeAdapter, field_validator
+
 from llama_stack.api.common import Caller, JsonObject, Word
-from llama_stack.api.messages import Content
+from llama_stack.api.messages import Content, TextPart
 
 BUILTIN_TOOL_NAMES = frozenset({"brave_search", "wolfram_alpha", "photogen", "code_interpreter"})
 """Tools Llama 3.1 and later were trained to call by `name.call(query="...")` (code for the interpreter)."""
@@ -52,11 +54,54 @@ class ToolResult(Word):
 
     content: what the model reads. is_error: the tool failed; content then says why, in words the model can use.
     metadata: for the caller (sources, timings), never shown to the model.
+
+    A tool may have read bytes that are no text: what is no Unicode becomes U+FFFD, and what is no JSON in the metadata
+    becomes text, so that every result can be stored and sent.
     """
 
     content: Content
     is_error: bool = False
     metadata: JsonObject = {}
+
+    @field_validator("content")
+    @classmethod
+    def _in_unicode(cls, content: Content) -> Content:
+        if isinstance(content, str):
+            return _unicode(content)
+        return [TextPart(text=_unicode(part.text)) if isinstance(part, TextPart) else part for part in content]
+
+    @field_validator("metadata")
+    @classmethod
+    def _in_json(cls, metadata: JsonObject) -> JsonObject:
+        try:
+            _JSON.dump_json(metadata)
+        except ValueError:
+            plain: JsonObject = _plain(metadata)
+            return plain
+        return metadata
+
+
+def _unicode(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    """The value as JSON, as far as it is any."""
+    if isinstance(value, bool | int | float) or value is None:
+        return value
+    if isinstance(value, dict) and depth < _MAX_DEPTH:
+        return {_unicode(str(name)): _plain(one, depth + 1) for name, one in value.items()}
+    if isinstance(value, list | tuple) and depth < _MAX_DEPTH:
+        return [_plain(one, depth + 1) for one in value]
+    return _unicode(str(value))
+
+
+_MAX_DEPTH = 50
+_JSON: TypeAdapter[JsonObject] = TypeAdapter(JsonObject)
 
 
 class Tools(Protocol):
