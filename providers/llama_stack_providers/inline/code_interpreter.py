@@ -47,6 +47,8 @@ class CodeInterpreter:
     had is looked for again at a later call, because installing what it lacks needs no restart.
     """
 
+    keeps_sessions = True
+
     def __init__(self, config: Config, home: Path, stack: AsyncExitStack) -> None:
         self.config = config
         self._home = home
