@@ -85,7 +85,7 @@ class CodeInterpreter:
     async def list_tools(self, tool_group: ToolGroup, caller: Caller) -> list[ToolDefinition]:
         """Raises DriverUnavailable when there is no sandbox to run code in."""
         await self.sessions()
-        return [TOOL]
+        return [TOOL.model_copy(deep=True)]
 
     async def invoke_tool(
         self, tool_group: ToolGroup, name: str, arguments: dict[str, Any], caller: Caller
