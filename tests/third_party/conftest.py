@@ -31,6 +31,14 @@ class Served:
         return [request for request in self.inference.requests if isinstance(request, ChatRequest)]
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the environment of the one who runs the tests asks for: no client reports to its maker."""
+    monkeypatch.setenv("LANGSMITH_TRACING", "false")
+    monkeypatch.setenv("LANGCHAIN_TRACING_V2", "false")
+    monkeypatch.setenv("OPENAI_AGENTS_DISABLE_TRACING", "1")
+
+
 Serve = Callable[..., AbstractAsyncContextManager[Served]]
 
 

@@ -1,7 +1,7 @@
 """The unmodified `langchain-openai` package: bound tools, structured output in its three ways, streams, embeddings."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import openai
@@ -18,7 +18,7 @@ from llama_stack.api.inference import JsonObjectFormat
 from llama_stack.api.tools import NamedToolChoice
 from llama_stack.testing.scripted import calls, says
 from tests.third_party.conftest import Serve
-from tests.third_party.suite import ClientSuite, Contact, Exchange, get_weather
+from tests.third_party.suite import ClientSuite, Contact, Exchange, get_weather, results, spoken
 
 ADA = '{"name": "Ada", "city": "Bergen"}'
 WEATHER = tool(get_weather)
@@ -34,11 +34,15 @@ async def chat_model(url: str, model: str = "scripted", **options: Any) -> Async
         )
 
 
+def responses_model(url: str, model: str = "scripted", **options: Any) -> AbstractAsyncContextManager[ChatOpenAI]:
+    return chat_model(url, model, use_responses_api=True, **options)
+
+
 class TestChatModel(ClientSuite):
     not_found = ModelNotFoundError
     refused = openai.BadRequestError
-    broken = openai.APIError
-    opened = staticmethod(chat_model)
+    broken: type[Exception] = openai.APIError
+    opened: Callable[..., AbstractAsyncContextManager[ChatOpenAI]] = staticmethod(chat_model)
 
     @asynccontextmanager
     async def bound(self, url: str, model: str, with_tool: bool) -> AsyncIterator[Runnable[Any, AIMessage]]:
@@ -80,6 +84,23 @@ class TestChatModel(ClientSuite):
             answer = await reached.with_structured_output(Contact).ainvoke(question)
         assert isinstance(answer, Contact)
         return answer
+
+
+class TestResponsesModel(TestChatModel):
+    broken = ValueError
+    opened = staticmethod(responses_model)
+
+    async def test_the_server_keeps_the_conversation(self, serve: Serve) -> None:
+        script = [calls(("get_weather", '{"city": "Oslo"}')), says("Snow."), says("Oslo.")]
+        messages: list[BaseMessage] = [HumanMessage("Weather in Oslo?")]
+        async with serve(*script) as served, self.opened(served.url, use_previous_response_id=True) as reached:
+            bound = reached.bind_tools([WEATHER])
+            message = await bound.ainvoke(messages)
+            messages += [message, *[await answer_to(call) for call in message.tool_calls]]
+            messages += [await bound.ainvoke(messages), HumanMessage("Which city?")]
+            assert (await bound.ainvoke(messages)).text == "Oslo."
+        assert [text for text in spoken(served.chats[2]) if text] == ["Weather in Oslo?", "Snow.", "Which city?"]
+        assert results(served.chats[2]) == [("call_0", "snow")]
 
 
 def added(chunks: Sequence[AIMessage]) -> AIMessageChunk:
@@ -153,9 +174,10 @@ async def test_embeddings(serve: Serve) -> None:
 
 
 @pytest.mark.engine
-async def test_the_embedded_model_calls_a_tool_and_answers_from_it(starter_url: str) -> None:
+@pytest.mark.parametrize("opened", [chat_model, responses_model])
+async def test_the_embedded_model_calls_a_tool_and_answers_from_it(starter_url: str, opened: Any) -> None:
     messages: list[BaseMessage] = [HumanMessage("What is the weather in Oslo?")]
-    async with chat_model(starter_url, "llama-micro") as reached:
+    async with opened(starter_url, "llama-micro") as reached:
         bound = reached.bind_tools([WEATHER])
         first = await bound.ainvoke(messages)
         messages += [first, *[await answer_to(call) for call in first.tool_calls]]

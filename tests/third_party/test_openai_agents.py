@@ -1,6 +1,6 @@
 """The unmodified `openai-agents` package: tools, hand-offs, streams, structured output, sessions."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -11,6 +11,7 @@ from agents import (
     Agent,
     Model,
     OpenAIChatCompletionsModel,
+    OpenAIResponsesModel,
     RunConfig,
     RunContextWrapper,
     Runner,
@@ -30,10 +31,9 @@ QUIET = RunConfig(tracing_disabled=True)
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_traced() -> Iterator[None]:
+def nobody_sends_traces() -> None:
     """By default the package sends its traces to OpenAI: without a processor there is nobody who could."""
     set_trace_processors([])
-    yield
 
 
 @asynccontextmanager
@@ -50,10 +50,16 @@ def told(context: RunContextWrapper[Any], error: Exception) -> str:
 WEATHER = function_tool(get_weather, failure_error_function=told)
 
 
+@asynccontextmanager
+async def responses_model(url: str, model: str = "scripted") -> AsyncIterator[Model]:
+    async with AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+        yield OpenAIResponsesModel(model, client)
+
+
 class TestChatModel(ClientSuite):
     not_found = openai.NotFoundError
     refused = openai.BadRequestError
-    broken = openai.APIError
+    broken: type[Exception] = openai.APIError
     opened = staticmethod(chat_model)
 
     async def ask(
@@ -129,9 +135,26 @@ class TestChatModel(ClientSuite):
         assert len(served.chats) == 3
 
 
+class TestResponsesModel(TestChatModel):
+    broken = agents.ModelBehaviorError
+    opened = staticmethod(responses_model)
+
+    async def test_the_server_keeps_the_conversation(self, serve: Serve) -> None:
+        script = [calls(("get_weather", '{"city": "Oslo"}')), says("Snow."), says("Oslo.")]
+        async with serve(*script) as served, self.opened(served.url) as at:
+            agent = Agent(name="weather", model=at, tools=[WEATHER])
+            first = await Runner.run(agent, "Weather in Oslo?", run_config=QUIET)
+            last = first.last_response_id
+            answer = await Runner.run(agent, "Which city?", previous_response_id=last, run_config=QUIET)
+        assert answer.final_output == "Oslo."
+        assert [text for text in spoken(served.chats[2]) if text] == ["Weather in Oslo?", "Snow.", "Which city?"]
+        assert results(served.chats[2]) == [("call_0", "snow")]
+
+
 @pytest.mark.engine
-async def test_the_embedded_model_calls_a_tool_and_answers_from_it(starter_url: str) -> None:
-    async with chat_model(starter_url, "llama-micro") as reached:
+@pytest.mark.parametrize("opened", [chat_model, responses_model])
+async def test_the_embedded_model_calls_a_tool_and_answers_from_it(starter_url: str, opened: Any) -> None:
+    async with opened(starter_url, "llama-micro") as reached:
         agent = Agent(name="weather", model=reached, tools=[WEATHER])
         answer = await Runner.run(agent, "What is the weather in Oslo?", run_config=QUIET)
     assert "snow" in answer.final_output

@@ -12,7 +12,7 @@ from openai import AsyncOpenAI
 from llama_stack.errors import RateLimited
 from llama_stack.testing.scripted import calls, says
 from tests.third_party.conftest import Serve
-from tests.third_party.suite import ClientSuite, Contact, Exchange, get_weather
+from tests.third_party.suite import ClientSuite, Contact, Exchange, get_weather, results, spoken
 
 HELLO: Any = [{"role": "user", "content": "hello"}]
 WEATHER_TOOL: Any = {
@@ -29,12 +29,17 @@ WEATHER_TOOL: Any = {
         "strict": True,
     },
 }
+RESPONSES_TOOL: Any = {"type": "function", **WEATHER_TOOL["function"]}
 
 
 @asynccontextmanager
 async def client_of(url: str, max_retries: int = 0) -> AsyncIterator[AsyncOpenAI]:
     async with AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=max_retries) as client:
         yield client
+
+
+class AnswerFailed(Exception):
+    """The stream told that the response failed; the package leaves it to its user to look."""
 
 
 class TestChat(ClientSuite):
@@ -85,6 +90,80 @@ class TestChat(ClientSuite):
             )
         assert answer.choices[0].message.parsed is not None
         return answer.choices[0].message.parsed
+
+
+class TestResponses(ClientSuite):
+    not_found = openai.NotFoundError
+    refused = openai.BadRequestError
+    broken = (openai.APIError, AnswerFailed)
+
+    async def ask(
+        self,
+        url: str,
+        question: str,
+        *,
+        model: str = "scripted",
+        history: Sequence[Exchange] = (),
+        with_tool: bool = False,
+        image: str | None = None,
+    ) -> str:
+        items: list[Any] = []
+        for asked, answered in history:
+            items += [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
+        picture = [{"type": "input_image", "image_url": image, "detail": "auto"}] if image else []
+        items.append({"role": "user", "content": [{"type": "input_text", "text": question}, *picture]})
+        tools = [RESPONSES_TOOL] if with_tool else openai.omit
+        async with client_of(url) as client:
+            while True:
+                answer = await client.responses.create(model=model, input=items, tools=tools, store=False)
+                if not (called := [item for item in answer.output if item.type == "function_call"]):
+                    return answer.output_text
+                items += [*answer.output, *[output_of(call) for call in called]]
+
+    async def stream(self, url: str, question: str, *, with_tool: bool = False) -> list[str]:
+        items: list[Any] = [{"role": "user", "content": question}]
+        tools = [RESPONSES_TOOL] if with_tool else openai.omit
+        async with client_of(url) as client:
+            while True:
+                pieces: list[str] = []
+                async with client.responses.stream(model="scripted", input=items, tools=tools) as stream:
+                    async for event in stream:
+                        if event.type == "response.output_text.delta":
+                            pieces.append(event.delta)
+                        elif event.type == "response.failed":
+                            raise AnswerFailed(event.response.error)
+                    answer = await stream.get_final_response()
+                if not (called := [item for item in answer.output if item.type == "function_call"]):
+                    return pieces
+                items += [*answer.output, *[output_of(call) for call in called]]
+
+    async def contact(self, url: str, question: str) -> Contact:
+        async with client_of(url) as client:
+            answer = await client.responses.parse(model="scripted", input=question, text_format=Contact)
+        assert answer.output_parsed is not None
+        return answer.output_parsed
+
+    async def test_a_chain_of_responses(self, serve: Serve) -> None:
+        script = [calls(("get_weather", '{"city": "Oslo"}')), says("Snow."), says("Oslo.")]
+        async with serve(*script) as served, client_of(served.url) as client:
+            first = await client.responses.create(model="scripted", input="Weather in Oslo?", tools=[RESPONSES_TOOL])
+            outputs: Any = [output_of(item) for item in first.output if item.type == "function_call"]
+            second = await client.responses.create(model="scripted", input=outputs, previous_response_id=first.id)
+            third = await client.responses.create(model="scripted", input="Which?", previous_response_id=second.id)
+            read = [item.type async for item in client.responses.input_items.list(third.id, order="asc")]
+        assert third.output_text == "Oslo."
+        assert [text for text in spoken(served.chats[2]) if text] == ["Weather in Oslo?", "Snow.", "Which?"]
+        assert results(served.chats[2]) == [("call_0", "snow")]
+        assert read == ["message"]
+
+
+def output_of(call: Any) -> Any:
+    """Runs a call of a response; an error is told as text."""
+    try:
+        text = get_weather(**json.loads(call.arguments))
+    except ValueError as error:
+        text = f"error: {error}"
+    return {"type": "function_call_output", "call_id": call.call_id, "output": text}
 
 
 def answers_to(message: Any) -> list[Any]:

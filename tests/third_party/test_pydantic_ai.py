@@ -23,13 +23,13 @@ from pydantic_ai import (
 )
 from pydantic_ai.exceptions import ModelAPIError, ModelNotFoundError
 from pydantic_ai.models import Model
-from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel, OpenAIResponsesModelSettings
 from pydantic_ai.providers.openai import OpenAIProvider
 
 from llama_stack.api.inference import JsonObjectFormat, JsonSchemaFormat
 from llama_stack.testing.scripted import calls, says
 from tests.third_party.conftest import Serve
-from tests.third_party.suite import ClientSuite, Contact, Exchange, results
+from tests.third_party.suite import ClientSuite, Contact, Exchange, results, spoken
 from tests.third_party.suite import get_weather as weather_of
 
 ADA = '{"name": "Ada", "city": "Bergen"}'
@@ -51,6 +51,12 @@ def get_weather(city: str) -> str:
 async def chat_model(url: str, model: str = "scripted") -> AsyncIterator[Model[Any]]:
     async with AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
         yield OpenAIChatModel(model, provider=OpenAIProvider(openai_client=client))
+
+
+@asynccontextmanager
+async def responses_model(url: str, model: str = "scripted") -> AsyncIterator[Model[Any]]:
+    async with AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+        yield OpenAIResponsesModel(model, provider=OpenAIProvider(openai_client=client))
 
 
 class TestChatModel(ClientSuite):
@@ -89,6 +95,21 @@ class TestChatModel(ClientSuite):
         async with self.opened(url) as reached:
             answer = await Agent(reached, output_type=NativeOutput(Contact)).run(question)
         return answer.output
+
+
+class TestResponsesModel(TestChatModel):
+    opened = staticmethod(responses_model)
+
+    async def test_the_server_keeps_the_conversation(self, serve: Serve) -> None:
+        script = [calls(("get_weather", '{"city": "Oslo"}')), says("Snow."), says("Oslo.")]
+        chained = OpenAIResponsesModelSettings(openai_previous_response_id="auto")
+        async with serve(*script) as served, self.opened(served.url) as reached:
+            agent = Agent(reached, tools=[get_weather], model_settings=chained)
+            first = await agent.run("Weather in Oslo?")
+            answer = await agent.run("Which city?", message_history=first.all_messages())
+        assert answer.output == "Oslo."
+        assert [text for text in spoken(served.chats[2]) if text] == ["Weather in Oslo?", "Snow.", "Which city?"]
+        assert results(served.chats[2]) == [("call_0", "snow")]
 
 
 async def test_structured_output_as_a_tool_after_other_tools(serve: Serve) -> None:
@@ -135,7 +156,8 @@ async def test_structured_output_streamed(serve: Serve) -> None:
 
 
 @pytest.mark.engine
-async def test_the_embedded_model_calls_a_tool_and_answers_from_it(starter_url: str) -> None:
-    async with chat_model(starter_url, "llama-micro") as reached:
+@pytest.mark.parametrize("opened", [chat_model, responses_model])
+async def test_the_embedded_model_calls_a_tool_and_answers_from_it(starter_url: str, opened: Any) -> None:
+    async with opened(starter_url, "llama-micro") as reached:
         answer = await Agent(reached, tools=[get_weather]).run("What is the weather in Oslo?")
     assert "snow" in answer.output
