@@ -79,14 +79,31 @@ class Background:
         return True
 
     async def _look_for_abandoned(self) -> None:
+        suspects: set[str] = set()
         while True:
             try:
-                for record in await self._store.abandoned():
-                    if record.response_id not in self._tasks and len(self._tasks) < MAX_WAITING:
-                        self.start(record, Caller(owner=record.owner))
+                suspects = await self.take_care_of_abandoned(suspects)
             except ProviderUnavailable as error:
                 logger.warning("cannot look for abandoned responses: %s", error.message)
             await asyncio.sleep(LOOK_FOR_ABANDONED.total_seconds())
+
+    async def take_care_of_abandoned(self, suspects: set[str]) -> set[str]:
+        """Make the background ones, and end others, which nobody waits for any more; gives those to look at again.
+
+        suspects: found before. A response whose turn is over is let go a moment before it is stored as ended, so one
+        is believed to be abandoned only when it is found twice.
+        """
+        found: set[str] = set()
+        for record in await self._store.abandoned():
+            caller = Caller(owner=record.owner)
+            if record.request.background:
+                if record.response_id not in self._tasks and len(self._tasks) < MAX_WAITING:
+                    self.start(record, caller)
+            elif record.response_id in suspects:
+                await self._make(record, caller, 0).end_as_abandoned()
+            else:
+                found.add(record.response_id)
+        return found
 
     # --- the work --------------------------------------------------------------------------------------------------
 

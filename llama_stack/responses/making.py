@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -28,8 +28,9 @@ from llama_stack.responses.preparing import Ready, make_ready
 from llama_stack.storage import AgentStore, OpenTurn
 from llama_stack.storage.conversations import ConversationStore
 from llama_stack.storage.responses import ResponseStore, StoredResponse
+from llama_stack.wire.openai_responses.manner import Manner
 from llama_stack.wire.openai_responses.objects import Status, new_response
-from llama_stack.wire.openai_responses.stream import Manner, ResponseEncoder, replayed
+from llama_stack.wire.openai_responses.stream import ResponseEncoder, replayed
 from llama_stack.wire.openai_responses.telling import Told, tell
 
 logger = logging.getLogger(__name__)
@@ -203,6 +204,17 @@ class Making:
 
     def cancelled(self) -> list[JsonObject]:
         return self.encoder.cancelled(_now_s())
+
+    async def end_as_abandoned(self) -> None:
+        """Keep a response whose process died with what its turn holds, as failed."""
+        with suppress(StackError):
+            # Without them, calls are not told apart by the tools they belong to; what was said stays.
+            await self.prepare()
+        turn = await self._stores.responses.turn(self.record, self._caller)
+        for event in replayed(turn.steps if turn is not None else []):
+            self.encoder.feed(event)
+        self.failed(StackError("the server was stopped while it made this response; ask again"))
+        await self.finish()
 
     async def finish(self) -> None:
         """Keep the response as it is now, and add its items to its conversation."""

@@ -27,7 +27,7 @@ from llama_stack.api.responses import (
 from llama_stack.api.stack import ServedStack
 from llama_stack.api.tools import NamedToolChoice, ToolChoice, ToolDefinition
 from llama_stack.errors import InvalidRequest, NotFound, StackError, UnsupportedParameter
-from llama_stack.wire.openai_responses.stream import KnownTool, Manner, McpListing
+from llama_stack.wire.openai_responses.manner import KnownTool, Manner, McpListing
 
 WEB_SEARCH_GROUP = "builtin::websearch"
 CODE_INTERPRETER_GROUP = "builtin::code_interpreter"

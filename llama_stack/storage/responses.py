@@ -196,9 +196,9 @@ class ResponseStore:
             await delete_unused_session(connection, record.session_id)
 
     async def abandoned(self, limit: int = 100) -> list[StoredResponse]:
-        """Background responses of every owner that nobody works on, oldest first."""
+        """Unfinished responses of every owner that nobody works on, oldest first."""
         moment = now()
-        unfinished = responses.c.status.in_(UNFINISHED) & responses.c.is_background
+        unfinished = responses.c.status.in_(UNFINISHED)
         async with self._database.read() as connection:
             if (await connection.execute(select(responses.c.response_id).where(unfinished).limit(1))).first() is None:
                 return []

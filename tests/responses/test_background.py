@@ -133,7 +133,8 @@ async def main() -> None:
     async with open_scripted_stack(calls(("find", "{}")), [asyncio.Event()], tools={"crm": crm}, home=home) as stack:
         responses = await stack.responses()
         tool = {"type": "mcp", "server_label": "crm", "require_approval": "never"}
-        request, _ = decode_response_request({"model": "scripted", "input": "?", "tools": [tool], "background": True})
+        asked = {"model": "scripted", "input": "?", "tools": [tool], "background": sys.argv[2] == "background"}
+        request, _ = decode_response_request(asked)
         async for event in responses.stream(request, Caller(owner="local")):
             if event["type"] == "response.mcp_call.completed":
                 print(event["sequence_number"], flush=True)
@@ -145,12 +146,14 @@ asyncio.run(main())
 """
 
 
-async def test_it_is_taken_up_after_its_last_step_when_its_process_was_killed(start: Start, tmp_path: Path) -> None:
+async def killed_after_a_call(home: Path, manner: str) -> tuple[str, int]:
+    """Kill a process that makes a response, once its tool has run; its id and the number of its last event."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
         DYING,
-        str(tmp_path),
+        str(home),
+        manner,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
@@ -159,11 +162,16 @@ async def test_it_is_taken_up_after_its_last_step_when_its_process_was_killed(st
         output, errors = await process.communicate()
     assert process.returncode == -signal.SIGKILL, errors.decode()
     response_id, last_number = output.decode().split()
+    return response_id, int(last_number)
+
+
+async def test_it_is_taken_up_after_its_last_step_when_its_process_was_killed(start: Start, tmp_path: Path) -> None:
+    response_id, last_number = await killed_after_a_call(tmp_path, "background")
     crm = FixedTools(find=lambda: ToolResult(content="found again"))
     async with start(says("Done."), tools={"crm": crm}) as running:
         await running.stack.responses()
         response = await ended(running, response_id)
-        since = await running.openai.responses.retrieve(response_id, stream=True, starting_after=int(last_number))
+        since = await running.openai.responses.retrieve(response_id, stream=True, starting_after=last_number)
         numbers = [event.sequence_number async for event in since]
     assert response.status == "completed"
     assert response.output_text == "Done."
@@ -173,7 +181,7 @@ async def test_it_is_taken_up_after_its_last_step_when_its_process_was_killed(st
     assert [item.type for item in response.output] == ["mcp_list_tools", "mcp_call", "message"]
     # The log began again, with numbers after all that were given out.
     assert numbers == list(range(numbers[0], numbers[-1] + 1))
-    assert numbers[0] > int(last_number)
+    assert numbers[0] > last_number
 
 
 async def test_a_stopping_server_leaves_it_to_the_next(start: Start) -> None:
@@ -191,3 +199,19 @@ async def test_a_stopping_server_leaves_it_to_the_next(start: Start) -> None:
         assert (await running.openai.responses.retrieve(queued.id)).status == "in_progress"
         assert (await ended(running, queued.id)).output_text == "Done."
     assert len(crm.calls) == 1
+
+
+async def test_one_whose_caller_waited_ends_as_failed_when_its_process_was_killed(start: Start, tmp_path: Path) -> None:
+    response_id, _ = await killed_after_a_call(tmp_path, "foreground")
+    crm = FixedTools(find=lambda: ToolResult(content="found again"))
+    async with start(says("Never."), tools={"crm": crm}) as running:
+        assert (await running.openai.responses.retrieve(response_id)).status == "in_progress"
+        background = (await running.stack.responses()).background
+        # Found once it may be about to end; found twice nobody works on it.
+        await background.take_care_of_abandoned(await background.take_care_of_abandoned(set()))
+        response = await running.openai.responses.retrieve(response_id)
+    assert response.status == "failed"
+    assert response.error is not None
+    assert "ask again" in response.error.message
+    assert [item.type for item in response.output] == ["mcp_call"]
+    assert (crm.calls, running.inference.requests) == ([], [])
