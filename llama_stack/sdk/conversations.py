@@ -1,6 +1,7 @@
 """Where a session's turns are run and kept: in this object, or by the agents' service of a stack."""
 
-from collections.abc import AsyncGenerator, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Protocol
@@ -21,7 +22,10 @@ from llama_stack.api.agents import (
 )
 from llama_stack.api.common import Caller
 from llama_stack.api.messages import ToolMessage, UserMessage
-from llama_stack.errors import InvalidRequest
+from llama_stack.errors import Conflict, InvalidRequest
+
+PATIENCE_S = 5.0
+PAUSE_S = 0.05
 
 
 class Conversation(Protocol):
@@ -55,8 +59,8 @@ class MemoryConversation:
         self._agent = agent
 
     async def begin(self, messages: list[UserMessage | ToolMessage]) -> AsyncGenerator[AgentEvent, None]:
-        give_up_waiting(self.turns)
         setup = await self._agent.setup(self.session_id, self.turns)
+        give_up_waiting(self.turns)
         turn = Turn(turn_id="", session_id=self.session_id, input=messages, started_at=datetime.now(UTC))
         events = run_turn(setup, history_of(self.turns), messages, session_id=self.session_id)
         async with aclosing(self._kept(turn, events)) as kept:
@@ -111,10 +115,12 @@ class StoredConversation:
         self._agents = agents
         self._place = session.agent_id, session.session_id
         self._caller = caller
+        self._was_left = False
 
     async def begin(self, messages: list[UserMessage | ToolMessage]) -> AsyncGenerator[AgentEvent, None]:
         turn = Turn(turn_id="", session_id=self.session_id, input=messages, started_at=datetime.now(UTC))
-        async with aclosing(self._agents.create_turn(*self._place, messages, self._caller)) as events:
+        begun = self._once_free(lambda: self._agents.create_turn(*self._place, messages, self._caller))
+        async with aclosing(begun) as events:
             async for event in events:
                 if isinstance(event, TurnStarted):
                     give_up_waiting(self.turns)
@@ -127,13 +133,36 @@ class StoredConversation:
         self, results: Sequence[ToolMessage], decisions: Sequence[ApprovalDecision]
     ) -> AsyncGenerator[AgentEvent, None]:
         turn_id = unfinished(self.turns).turn_id
-        resumed = self._agents.resume_turn(
-            *self._place, turn_id, self._caller, results=list(results), decisions=list(decisions)
+        resumed = self._once_free(
+            lambda: self._agents.resume_turn(
+                *self._place, turn_id, self._caller, results=list(results), decisions=list(decisions)
+            )
         )
         async with aclosing(resumed) as events:
             async for event in events:
                 self._follow(event)
                 yield event
+
+    async def _once_free(
+        self, work: Callable[[], AsyncGenerator[AgentEvent, None]]
+    ) -> AsyncGenerator[AgentEvent, None]:
+        """The events of the work. A server hears of it a moment later when a turn is left: until then, wait for it."""
+        patient_until = asyncio.get_running_loop().time() + (PATIENCE_S if self._was_left else 0)
+        self._was_left = True
+        while True:
+            async with aclosing(work()) as events:
+                try:
+                    event = await anext(events)
+                except Conflict:
+                    if asyncio.get_running_loop().time() >= patient_until:
+                        raise
+                    await asyncio.sleep(PAUSE_S)
+                    continue
+                yield event
+                async for event in events:
+                    yield event
+                self._was_left = False
+                return
 
     def _follow(self, event: AgentEvent) -> None:
         match event:

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from llama_stack import ApprovalDecision, ToolContext, ToolDefinition, ToolMessage, UserMessage, errors, tool
-from llama_stack.api.agents import ToolCallFinished, TurnAwaitingInput, TurnCompleted
+from llama_stack.api.agents import StepProgress, ToolCallFinished, TurnAwaitingInput, TurnCompleted
 from llama_stack.api.common import Caller
-from llama_stack.api.inference import ChatRequest
+from llama_stack.api.inference import ChatRequest, TextDelta
 from llama_stack.api.messages import text_of
 from llama_stack.api.tools import ToolGroup, ToolResult
-from llama_stack.testing.scripted import ScriptedInference, calls, says
+from llama_stack.testing.scripted import Script, ScriptedInference, calls, says
 from tests.client.kept import Way
 
 WAYS = [(face, place) for face in ("async", "sync") for place in ("in-process", "http")]
@@ -160,6 +160,16 @@ async def test_a_turn_that_was_left_is_taken_up_after_its_last_step(way: Way) ->
         assert (await session.run()).text == "42."
         assert [turn.end_reason for turn in session.turns] == ["completed"]
     assert [text for role, text in said_to(inference) if role == "tool"] == ["42"]
+
+
+async def test_the_next_question_may_follow_at_once_after_a_turn_was_left(way: Way) -> None:
+    thinking: Script = [TextDelta(text="I "), asyncio.Event()]
+    async with way.open(thinking, thinking, thinking, says("Yes.")) as bench:
+        session = await bench.open_session()
+        for _ in range(3):
+            await session.stream("Think.", until=StepProgress)
+        assert (await session.run("Are you there?")).text == "Yes."
+        assert [turn.end_reason for turn in session.turns] == ["interrupted"] * 3 + ["completed"]
 
 
 async def test_a_new_question_ends_a_turn_that_was_left(way: Way) -> None:
