@@ -94,6 +94,19 @@ async def test_output_that_is_no_text_is_shown_as_far_as_it_goes(stack_home: Pat
 
 
 @needs_bubblewrap
+async def test_odd_text_and_names_break_nothing(stack_home: Path) -> None:
+    async with open_desk(stack_home, settings("bubblewrap")) as desk:
+        await desk.call("kept = 1")
+        assert "ValueError: a?" in await desk.says("raise ValueError('a\\ud800')")
+        result = await desk.call("import os; open(os.fsencode('x') + bytes([255]), 'w').close()")
+        assert [file["name"] for file in result.metadata["files"]] == ["x\ufffd"]
+        assert "Odd" in await desk.says("class Odd(Exception):\n    def __str__(self): 1/0\nraise Odd")
+        assert "SystemExit" in await desk.says("raise SystemExit('x' * 1_000_000)")
+        assert "UnicodeEncodeError" in await desk.says("'\ud800'")
+        assert printed(await desk.says("kept")) == "1"
+
+
+@needs_bubblewrap
 async def test_usual_programs_end_as_they_should(stack_home: Path) -> None:
     async with open_desk(stack_home, settings("bubblewrap")) as desk:
         assert await desk.says("print('x'); import sys; sys.exit(0)") == "completed\n[stdout]x[/stdout]"

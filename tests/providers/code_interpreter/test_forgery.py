@@ -119,6 +119,8 @@ def test_a_line_off_the_words_is_refused(line: bytes) -> None:
         {"figures": [base64.b64encode(b"no image").decode()]},
         {"figures": [base64.b64encode(png(1, 1)).decode()] * 33},
         {"files": [{"name": "", "size": 1, "content": None}]},
+        {"files": [{"name": "../a", "size": 1, "content": None}]},
+        {"files": [{"name": "/etc/a", "size": 1, "content": None}]},
         {"files": [{"name": "a", "size": -1, "content": None}]},
         {"error": "x" * 100_000},
         {"limit": "patience"},

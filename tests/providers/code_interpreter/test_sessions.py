@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sys
 from pathlib import Path
 
 import psutil
@@ -204,3 +205,37 @@ async def until_at_work(desk: Desk) -> None:
 
 def children() -> set[int]:
     return {child.pid for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE}
+
+
+SERVER = """
+import asyncio, sys
+from pathlib import Path
+from tests.providers.code_interpreter.conftest import open_desk, settings
+
+async def main():
+    async with open_desk(Path(sys.argv[1]), settings(sys.argv[2])) as desk:
+        await desk.call("x = 1", session="idle")
+        calling = asyncio.create_task(desk.call("while True: pass", session="busy"))
+        while not any(session.at_work for session in desk.interpreter._sessions._by_key.values()):
+            await asyncio.sleep(0.01)
+        print("ready", flush=True)
+        await calling
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("driver", [*(name for name in SANDBOXES if name != "container"), "unsafe_subprocess"])
+async def test_a_killed_server_leaves_nothing_behind(stack_home: Path, driver: str) -> None:
+    root = Path(__file__).parents[3]
+    server = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", SERVER, str(stack_home), driver, stdout=asyncio.subprocess.PIPE, cwd=root
+    )
+    assert server.stdout is not None
+    async with asyncio.timeout(60):
+        assert await server.stdout.readline() == b"ready\n"
+    inside = psutil.Process(server.pid).children(recursive=True)
+    assert inside
+    server.kill()
+    await server.communicate()
+    await until(lambda: not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in inside))

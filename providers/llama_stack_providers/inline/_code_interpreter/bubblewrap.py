@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import random
+import secrets
 import shutil
 import sys
 from collections.abc import Iterator
@@ -179,7 +180,11 @@ class BubblewrapSandbox(ProcessSandbox):
         if cgroups is not None and processes is not None:
             # the supervisor and bubblewrap's own process are counted too
             self._cgroup = await asyncio.to_thread(
-                cgroups.make, f"llama-stack-{self.first_pid}", self.memory_bytes, processes + 4, self.first_pid
+                cgroups.make,
+                f"llama-stack-{self.first_pid}-{secrets.token_hex(4)}",
+                self.memory_bytes,
+                processes + 4,
+                self.first_pid,
             )
         else:
             self._watch = asyncio.create_task(self._watch_memory(), name=f"watch sandbox {self.first_pid}")

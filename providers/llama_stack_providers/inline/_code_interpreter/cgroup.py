@@ -103,10 +103,21 @@ def _try(cgroups: Cgroups) -> None:
             (cgroups.parents[0] / "cgroup.subtree_control").write_text("+memory +pids", encoding="ascii")
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as waiting:  # noqa: S607
         try:
-            group = cgroups.make(f"llama-stack-try-{waiting.pid}", 64 << 20, 4, waiting.pid)
+            group = cgroups.make(f"llama-stack-{waiting.pid}-try", 64 << 20, 4, waiting.pid)
         finally:
             waiting.kill()
     group.remove()
+    for parent in cgroups.parents:
+        _remove_stale(parent)
+
+
+def _remove_stale(parent: Path) -> None:
+    """Remove the empty groups of servers that were killed; the first process of each is in its name."""
+    for folder in parent.glob("llama-stack-*-*"):
+        pid = folder.name.split("-")[2]
+        if pid.isdigit() and not Path("/proc", pid).exists():
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def _limit_v2(folder: Path, memory_bytes: int, processes: int) -> None:

@@ -7,6 +7,7 @@ words below, has another nonce, or comes when nothing was asked, is refused, and
 import base64
 import binascii
 import struct
+from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -55,10 +56,17 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
 
-class MadeFile(_Strict):
-    """A new or changed file; content is None where it was too large to take."""
+def _stays_inside(name: str) -> str:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
+        raise ValueError("a name that leads out of its folder")
+    return name
 
-    name: str = Field(min_length=1, max_length=512)
+
+class MadeFile(_Strict):
+    """A new or changed file; content is None where it was too large to take. A caller may keep it under its name."""
+
+    name: Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_stays_inside)]
     size: int = Field(ge=0)
     content: Base64 | None
 

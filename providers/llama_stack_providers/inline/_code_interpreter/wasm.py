@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import sys
 from contextlib import suppress
@@ -28,6 +29,13 @@ ENGINE_MB = 512
 """What Deno and V8 themselves may take beside the memory of Python."""
 
 WATCH_EVERY_S = 0.1
+
+END_WITH_PARENT = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 9)
+if os.getppid() == int(sys.argv[1]): os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""PR_SET_PDEATHSIG: the kernel kills Deno when the server is gone, also one that is busy and reads no more."""
 
 
 class WasmDriver:
@@ -71,6 +79,8 @@ class WasmDriver:
         environment = {"DENO_NO_UPDATE_CHECK": "1", "NO_COLOR": "1", "DENO_DIR": str(folder / ".deno")}
         if sys.platform == "win32":
             environment["SYSTEMROOT"] = "C:\\Windows"  # without it no process starts there
+        if sys.platform == "linux":
+            command = [sys.executable, "-I", "-S", "-c", END_WITH_PARENT, str(os.getpid()), *command]
         process = await spawn(command, environment, self.config.reply_limit)
         return WasmSandbox(process, (self.config.memory_mb + ENGINE_MB) * MB)
 

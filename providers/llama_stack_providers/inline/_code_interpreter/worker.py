@@ -171,9 +171,13 @@ class Supervisor:
         poll = select.poll()
         for fd in (*self.streams, self.replies):
             poll.register(fd, select.POLLIN)
+        poll.register(0, 0)  # tells only of its end: then the host is gone
         reply = bytearray()
         while b"\n" not in reply[-CHUNK:] and len(reply) <= self.reply_limit:
             for fd, event in poll.poll(50):
+                if fd == 0:
+                    os.kill(self.executor, signal.SIGKILL)
+                    os._exit(1)
                 if fd == self.replies:
                     reply += self.read(fd)
                 elif event & select.POLLIN:
@@ -280,7 +284,7 @@ def perform(request: dict[str, Any], variables: dict[str, Any], name: str, order
         before = seen_files(folder)
         run(request["code"], variables, name)
     except SystemExit as end:
-        reply["error"] = None if end.code in (None, 0) else f"SystemExit: {end.code}"
+        reply["error"] = None if end.code in (None, 0) else describe(end)
     except BaseException as error:  # the model's code may raise anything; it is told what
         reply["error"], reply["limit"] = describe(error), limit_of(error)
     if os.getpid() != own_pid:
@@ -318,6 +322,7 @@ def describe(error: BaseException) -> str:
         text = "".join(traceback.format_exception(type(error), error, trace))
     except Exception:  # its __str__ is the model's code
         text = type(error).__name__
+    text = text.encode("utf-8", "replace").decode()
     half = ERROR_CHARACTERS // 2
     return text if len(text) <= ERROR_CHARACTERS else f"{text[:half]}\n...\n{text[-half:]}"
 
@@ -325,7 +330,7 @@ def describe(error: BaseException) -> str:
 def limit_of(error: BaseException) -> str | None:
     if isinstance(error, MemoryError):
         return "memory"
-    if isinstance(error, BlockingIOError) or "can't start new thread" in str(error):
+    if isinstance(error, BlockingIOError) or (type(error) is RuntimeError and "start new thread" in str(error)):
         return "processes"
     if isinstance(error, OSError) and error.errno in (errno.EFBIG, errno.ENOSPC):
         return "disk"
@@ -383,7 +388,8 @@ def take_files(folder: Path, before: dict[str, tuple[int, int]], most: int, budg
             read = (folder / name).read_bytes()[:budget]
             budget -= len(read)
             content = base64.b64encode(read).decode()
-        taken.append({"name": name, "size": size, "content": content})
+        shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        taken.append({"name": shown, "size": size, "content": content})
     return taken
 
 
