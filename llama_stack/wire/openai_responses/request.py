@@ -14,7 +14,7 @@ from llama_stack.api.inference import (
 )
 from llama_stack.api.responses import ResponseRequest
 from llama_stack.errors import InvalidRequest, UnsupportedParameter
-from llama_stack.wire.openai_body import refuse_unsupported
+from llama_stack.wire.openai_body import JsonObjectFormatBody, TextFormatBody, refuse_unsupported
 from llama_stack.wire.openai_responses.items import read_items
 from llama_stack.wire.openai_responses.tools import read_tool_choice, read_tools
 from llama_stack.wire.validation import Body, OpenBody, invalid_request
@@ -51,15 +51,9 @@ Includable = Literal[
 ]
 
 
-class TextFormatBody(Body):
-    type: Literal["text"]
-
-
-class JsonObjectFormatBody(Body):
-    type: Literal["json_object"]
-
-
 class JsonSchemaFormatBody(Body):
+    """As in chat completions, but without the object around the schema."""
+
     type: Literal["json_schema"]
     name: str = Field(min_length=1)
     schema_: JsonObject = Field(alias="schema")
