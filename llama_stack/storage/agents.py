@@ -144,11 +144,15 @@ class AgentStore:
         if turn.steps or turn.end_reason is not None:
             raise InvalidRequest(f"turn {turn.turn_id} is not new: it has steps or an end reason", param="turn")
         holder = new_holder()
-        try:
-            await self._database.writing(lambda connection: _insert_turn(connection, turn, caller, holder))
-        except IntegrityError as error:
-            raise Conflict(f"there is a turn {turn.turn_id} already", param="turn_id") from error
-        async with held(self._database, turn.model_copy(update={"steps": []}), caller, holder) as open_turn:
+
+        def work(connection: Connection) -> Turn:
+            try:
+                _insert_turn(connection, turn, caller, holder)
+            except IntegrityError as error:
+                raise Conflict(f"there is a turn {turn.turn_id} already", param="turn_id") from error
+            return turn.model_copy(update={"steps": []})
+
+        async with held(self._database, turn.turn_id, caller, holder, work) as open_turn:
             yield open_turn
 
     @asynccontextmanager
@@ -174,8 +178,7 @@ class AgentStore:
                 raise Conflict(f"turn {turn_id} is being worked on; wait for it to end", param="turn_id")
             return turn
 
-        turn = await self._database.writing(work)
-        async with held(self._database, turn, caller, holder) as open_turn:
+        async with held(self._database, turn_id, caller, holder, work) as open_turn:
             yield open_turn
 
 

@@ -75,13 +75,19 @@ class Database:
             return await self._threads.read(work)
 
     async def writing(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` as one transaction that writes; committed when it returns. As `reading` otherwise."""
+        """Run `work` as one transaction that writes; committed when it returns. As `reading` otherwise.
+
+        Once it has begun it is finished: whoever is cancelled meanwhile is so after it, and may undo what was done.
+        """
         if self._threads is None:
-            async with self.write() as connection:
-                return await connection.run_sync(work)
+            return await _finished(asyncio.ensure_future(self._write(work)))
         with _database_errors(self._location):
             async with self._write_turn:
-                return await self._threads.write(work)
+                return await _finished(self._threads.write(work))
+
+    async def _write(self, work: Callable[[Connection], T]) -> T:
+        async with self.write() as connection:
+            return await connection.run_sync(work)
 
 
 class Threads:
@@ -96,8 +102,8 @@ class Threads:
     async def read(self, work: Callable[[Connection], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
 
-    async def write(self, work: Callable[[Connection], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._writer, self._write, work)
+    def write(self, work: Callable[[Connection], T]) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._writer, self._write, work)
 
     def _read(self, work: Callable[[Connection], T]) -> T:
         with self._engine.connect() as connection:
@@ -112,6 +118,18 @@ class Threads:
         self._readers.shutdown()
         self._writer.shutdown()
         self._engine.dispose()
+
+
+async def _finished(work: asyncio.Future[T]) -> T:
+    """The result; where the caller is cancelled, the work is at its end when the caller hears of it."""
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        if not work.done():
+            await asyncio.wait([work])
+        if not work.cancelled():
+            work.exception()  # what it failed with concerns nobody any more
+        raise
 
 
 @contextmanager

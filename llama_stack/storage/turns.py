@@ -8,7 +8,7 @@ after its turn was taken, can no longer write (https://martin.kleppmann.com/2016
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -135,16 +135,10 @@ class OpenTurn:
         if not self._is_open:
             return
         self._is_open = False
-        statement = update(turns).where(self._is_held()).values(holder=None, held_until=None)
-        await self._database.writing(lambda connection: connection.execute(statement))
+        await _release(self._database, self._turn.turn_id, self._caller, self._holder)
 
     def _is_held(self) -> ColumnElement[bool]:
-        return and_(
-            turns.c.turn_id == self._turn.turn_id,
-            turns.c.owner == self._caller.owner,
-            turns.c.holder == self._holder,
-            turns.c.state == TurnState.RUNNING,
-        )
+        return _is_held(self._turn.turn_id, self._caller, self._holder)
 
     async def _write(self, values: dict[str, Any], step_rows: Sequence[dict[str, Any]] = ()) -> None:
         def work(connection: Connection) -> None:
@@ -157,8 +151,20 @@ class OpenTurn:
 
 
 @asynccontextmanager
-async def held(database: Database, turn: Turn, caller: Caller, holder: str) -> AsyncIterator[OpenTurn]:
-    """Keep the lease while the block runs, and let the turn go when the block is left, however it is left."""
+async def held(
+    database: Database, turn_id: str, caller: Caller, holder: str, take: Callable[[Connection], Turn]
+) -> AsyncIterator[OpenTurn]:
+    """Keep the lease while the block runs, and let the turn go when the block is left, however it is left.
+
+    take: makes the turn this holder's, and gives it as it is then.
+    """
+    try:
+        turn = await database.writing(take)
+    except asyncio.CancelledError:
+        # It may be ours already, and nobody else would let it go before the lease runs out.
+        with suppress(ProviderUnavailable):
+            await _release(database, turn_id, caller, holder)
+        raise
     open_turn = OpenTurn(database, turn, caller, holder)
     renewing = asyncio.create_task(_keep_renewing(open_turn))
     try:
@@ -169,6 +175,20 @@ async def held(database: Database, turn: Turn, caller: Caller, holder: str) -> A
         # Where the database is away, the lease runs out by itself.
         with suppress(ProviderUnavailable):
             await open_turn.release()
+
+
+async def _release(database: Database, turn_id: str, caller: Caller, holder: str) -> None:
+    statement = update(turns).where(_is_held(turn_id, caller, holder)).values(holder=None, held_until=None)
+    await database.writing(lambda connection: connection.execute(statement))
+
+
+def _is_held(turn_id: str, caller: Caller, holder: str) -> ColumnElement[bool]:
+    return and_(
+        turns.c.turn_id == turn_id,
+        turns.c.owner == caller.owner,
+        turns.c.holder == holder,
+        turns.c.state == TurnState.RUNNING,
+    )
 
 
 async def _keep_renewing(open_turn: OpenTurn) -> None:
