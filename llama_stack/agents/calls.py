@@ -2,10 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 
 from llama_stack.agents.context import ToolContext, serving
-from llama_stack.agents.tools import Toolbox, error_result, meaning_of
-from llama_stack.api.agents import ToolCallFinished, ToolCallStarted
+from llama_stack.agents.handoff import HANDED_TO
+from llama_stack.agents.setup import new_id
+from llama_stack.agents.tools import Toolbox, bounded, error_result, meaning_of
+from llama_stack.api.agents import ToolCallFinished, ToolCallStarted, ToolExecutionStep, ToolOutcome
 from llama_stack.api.messages import Content, TextPart, ToolCall, ToolMessage
 from llama_stack.api.tools import ToolResult
 
@@ -57,6 +60,37 @@ async def run_calls(
                 group.create_task(answer(position, call))
     finally:
         events.put_nowait(None)
+
+
+def brought_step(
+    calls: Sequence[ToolCall], results: Sequence[ToolMessage], outcomes: Sequence[ToolOutcome], limit: int
+) -> ToolExecutionStep:
+    """The step of calls that their caller ran. limit: characters of a result that are kept."""
+    given = {result.tool_call_id: result for result in results}
+    told = {outcome.tool_call_id: outcome for outcome in outcomes if outcome.tool_call_id in given}
+    answers = [
+        ToolMessage(
+            tool_call_id=call.id,
+            name=call.name,
+            content=bounded(ToolResult(content=given[call.id].content), limit).content,
+        )
+        for call in calls
+    ]
+    moment = datetime.now(UTC)
+    return ToolExecutionStep(
+        step_id=new_id("step"),
+        tool_calls=list(calls),
+        results=answers,
+        failed=[call_id for call_id, outcome in told.items() if outcome.is_error],
+        # Only tools of this process hand a conversation over.
+        metadata={
+            call_id: {key: value for key, value in outcome.metadata.items() if key != HANDED_TO}
+            for call_id, outcome in told.items()
+            if outcome.metadata
+        },
+        started_at=moment,
+        completed_at=moment,
+    )
 
 
 _NO_CALLS_LEFT = "The call was not made: this turn may make no more tool calls."

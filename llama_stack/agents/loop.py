@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 
 from llama_stack.agents import form
 from llama_stack.agents.budget import Allowance
-from llama_stack.agents.calls import ToolCallEvent, run_calls
+from llama_stack.agents.calls import ToolCallEvent, brought_step, run_calls
 from llama_stack.agents.context import STATE, ToolContext
 from llama_stack.agents.gathering import owned
 from llama_stack.agents.handoff import MAX_HANDOFFS, handed_over, handoffs_in
@@ -26,7 +26,7 @@ from llama_stack.agents.inferring import Inferring
 from llama_stack.agents.retrieval import retrieve
 from llama_stack.agents.setup import AgentSetup, new_id
 from llama_stack.agents.shielding import Verdict, forbidding, judge, refused
-from llama_stack.agents.tools import bounded, denial
+from llama_stack.agents.tools import denial
 from llama_stack.agents.transcript import (
     calls_made,
     decisions_made,
@@ -47,6 +47,7 @@ from llama_stack.api.agents import (
     ToolCallFinished,
     ToolCallStarted,
     ToolExecutionStep,
+    ToolOutcome,
     Turn,
     TurnAwaitingInput,
     TurnCompleted,
@@ -55,7 +56,6 @@ from llama_stack.api.agents import (
     TurnStarted,
 )
 from llama_stack.api.messages import AssistantMessage, Message, ToolCall, ToolMessage, UserMessage, text_of
-from llama_stack.api.tools import ToolResult
 from llama_stack.errors import Conflict, InvalidRequest
 
 
@@ -113,17 +113,19 @@ async def resume_turn(
     turn: Turn,
     results: Sequence[ToolMessage] = (),
     decisions: Sequence[ApprovalDecision] = (),
+    outcomes: Sequence[ToolOutcome] = (),
 ) -> AsyncGenerator[AgentEvent, None]:
     """Take up a turn that awaits its caller, or one that was cut off between two steps.
 
     results, decisions: for some or all of the awaited calls; while any is missing, the turn goes on waiting.
+    outcomes: more on some of the results.
     Raises Conflict when the turn has ended, InvalidRequest for a result or decision that no call awaits.
     """
     if turn.end_reason is not None:
         raise Conflict(f"turn {turn.turn_id} has ended ({turn.end_reason}); begin a new turn")
     under_way = _TurnUnderWay(setup, history, turn)
     await under_way.hand_over()
-    for step in under_way.accept(results, decisions):
+    for step in under_way.accept(results, decisions, outcomes):
         yield StepStarted(step_id=step.step_id, step_type=StepType(step.type))
         yield StepCompleted(step=step)
     async with aclosing(under_way.go_on()) as events:
@@ -191,27 +193,17 @@ class _TurnUnderWay:
             return None
         return self._inferring.step()
 
-    def accept(self, results: Sequence[ToolMessage], decisions: Sequence[ApprovalDecision]) -> list[Step]:
+    def accept(
+        self,
+        results: Sequence[ToolMessage],
+        decisions: Sequence[ApprovalDecision],
+        outcomes: Sequence[ToolOutcome] = (),
+    ) -> list[Step]:
         """Add to the turn what its caller brings, as steps."""
         steps: list[Step] = []
         if results:
             calls = self._matched(self._awaited(), [result.tool_call_id for result in results], "result")
-            given = {result.tool_call_id: result for result in results}
-            limit = self._setup.toolbox.max_result_chars
-            answers = [
-                ToolMessage(
-                    tool_call_id=call.id,
-                    name=call.name,
-                    content=bounded(ToolResult(content=given[call.id].content), limit).content,
-                )
-                for call in calls
-            ]
-            moment = datetime.now(UTC)
-            steps.append(
-                ToolExecutionStep(
-                    step_id=new_id("step"), tool_calls=calls, results=answers, started_at=moment, completed_at=moment
-                )
-            )
+            steps.append(brought_step(calls, results, outcomes, self._setup.toolbox.max_result_chars))
         if decisions:
             self._matched(self._unapproved(), [decision.tool_call_id for decision in decisions], "decision")
             steps.append(

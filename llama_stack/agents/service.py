@@ -20,6 +20,7 @@ from llama_stack.api.agents import (
     InferenceStep,
     Session,
     StepCompleted,
+    ToolOutcome,
     Turn,
     TurnAwaitingInput,
     TurnCompleted,
@@ -133,6 +134,7 @@ class AgentService:
         *,
         results: list[ToolMessage] | None = None,
         decisions: list[ApprovalDecision] | None = None,
+        outcomes: list[ToolOutcome] | None = None,
     ) -> AsyncGenerator[AgentEvent, None]:
         record, session = await self._store.agent_and_session(agent_id, session_id, caller)
         async with AsyncExitStack() as exits:
@@ -140,7 +142,7 @@ class AgentService:
             turn = held.turn
             earlier = [other for other in session.turns if other.turn_id != turn_id]
             setup = await self.setup(record.config, turn.settings, caller, session_id, earlier, turn)
-            events = resume_turn(setup, history_of(earlier), turn, results or (), decisions or ())
+            events = resume_turn(setup, history_of(earlier), turn, results or (), decisions or (), outcomes or ())
             async with aclosing(kept(events, held)) as stored:
                 async for event in stored:
                     yield event

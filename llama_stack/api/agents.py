@@ -180,6 +180,14 @@ class MemoryRetrievalStep(Word):
     completed_at: datetime | None = None
 
 
+class ToolOutcome(Word):
+    """What a caller says of the result it brings for one call, beyond what the model reads; see ToolExecutionStep."""
+
+    tool_call_id: str
+    is_error: bool = False
+    metadata: JsonObject = {}
+
+
 class ApprovalDecision(Word):
     """A person's word on one call that waits for it. `reason` is told to the model when the call is denied."""
 
@@ -377,10 +385,12 @@ class Agents(Protocol):
         *,
         results: list[ToolMessage] | None = None,
         decisions: list[ApprovalDecision] | None = None,
+        outcomes: list[ToolOutcome] | None = None,
     ) -> AsyncGenerator[AgentEvent, None]:
         """Go on with a turn that awaits its caller, or one that was cut off.
 
         results, decisions: for some or all of what the turn awaits; while any is missing, it goes on waiting.
+        outcomes: more on some of the results.
         Raises Conflict for a turn that has ended or that somebody works on, InvalidRequest for a call id that
         nothing awaits.
         """

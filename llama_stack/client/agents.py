@@ -11,6 +11,7 @@ from llama_stack.api.agents import (
     AgentRecord,
     ApprovalDecision,
     Session,
+    ToolOutcome,
     Turn,
     TurnSettings,
 )
@@ -91,10 +92,12 @@ class RemoteAgents:
         *,
         results: list[ToolMessage] | None = None,
         decisions: list[ApprovalDecision] | None = None,
+        outcomes: list[ToolOutcome] | None = None,
     ) -> AsyncGenerator[AgentEvent, None]:
         body: JsonObject = {
             "results": [_json(result) for result in results or ()],
             "decisions": [_json(decision) for decision in decisions or ()],
+            "outcomes": [_json(outcome) for outcome in outcomes or ()],
         }
         return self._events(_path(agent_id, "session", session_id, "turn", turn_id, "resume"), body, caller)
 

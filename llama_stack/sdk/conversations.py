@@ -15,6 +15,7 @@ from llama_stack.api.agents import (
     ApprovalDecision,
     Session,
     StepCompleted,
+    ToolOutcome,
     Turn,
     TurnAwaitingInput,
     TurnCompleted,
@@ -130,12 +131,20 @@ class StoredConversation:
                 yield event
 
     async def go_on(
-        self, results: Sequence[ToolMessage], decisions: Sequence[ApprovalDecision]
+        self,
+        results: Sequence[ToolMessage],
+        decisions: Sequence[ApprovalDecision],
+        outcomes: Sequence[ToolOutcome] = (),
     ) -> AsyncGenerator[AgentEvent, None]:
         turn_id = unfinished(self.turns).turn_id
         resumed = self._once_free(
             lambda: self._agents.resume_turn(
-                *self._place, turn_id, self._caller, results=list(results), decisions=list(decisions)
+                *self._place,
+                turn_id,
+                self._caller,
+                results=list(results),
+                decisions=list(decisions),
+                outcomes=list(outcomes),
             )
         )
         async with aclosing(resumed) as events:

@@ -14,6 +14,7 @@ from llama_stack.api.agents import (
     AgentEvent,
     ApprovalDecision,
     ToolCallFinished,
+    ToolOutcome,
     Turn,
     TurnAwaitingInput,
 )
@@ -25,8 +26,7 @@ from llama_stack.sdk.conversations import StoredConversation, unfinished
 class ConnectedConversation:
     """A stored conversation whose agent has functions here.
 
-    A call that was being run when this process died is made again when the turn is taken up. The session's state is
-    kept here, not far away: it lasts as long as this object.
+    A call that was being run when this process died is made again when the turn is taken up.
     """
 
     def __init__(self, stored: StoredConversation, functions: Sequence[Tool], caller: Caller) -> None:
@@ -59,7 +59,8 @@ class ConnectedConversation:
         ]
         self._approved.update(one.tool_call_id for one in decisions if one.tool_call_id in own and one.approve)
         others = [one for one in decisions if one.tool_call_id not in own]
-        return self._with_own_calls(self._stored.go_on([*results, *denied], others))
+        outcomes = [ToolOutcome(tool_call_id=result.tool_call_id, is_error=True) for result in denied]
+        return self._with_own_calls(self._stored.go_on([*results, *denied], others, outcomes))
 
     async def _with_own_calls(self, events: AsyncGenerator[AgentEvent, None]) -> AsyncGenerator[AgentEvent, None]:
         """The turn's events, with the calls of functions run whenever it pauses for them."""
@@ -81,14 +82,14 @@ class ConnectedConversation:
                 approvals = [*paused.approvals, *undecided]
                 yield TurnAwaitingInput(turn=paused.turn, tool_calls=theirs, approvals=approvals)
                 return
-            results: list[ToolMessage] = []
+            finished: list[ToolCallFinished] = []
             async with aclosing(self._run(paused.turn, ready)) as calls:
                 async for call_event in calls:
                     if isinstance(call_event, ToolCallFinished):
-                        results.append(call_event.result)
+                        finished.append(call_event)
                     yield call_event
             self._approved.clear()
-            events = self._stored.go_on(results, [])
+            events = self._stored.go_on([one.result for one in finished], [], [_outcome(one) for one in finished])
 
     async def _run(self, turn: Turn, calls: Sequence[ToolCall]) -> AsyncGenerator[ToolCallEvent, None]:
         def context(call: ToolCall) -> ToolContext:
@@ -110,3 +111,9 @@ class ConnectedConversation:
             while (event := await events.get()) is not None:
                 yield event
             await task
+
+
+def _outcome(finished: ToolCallFinished) -> ToolOutcome:
+    return ToolOutcome(
+        tool_call_id=finished.result.tool_call_id, is_error=finished.is_error, metadata=finished.metadata
+    )

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from llama_stack.api.agents import (
     AgentEvent,
     ApprovalDecision,
+    ToolOutcome,
     TurnAwaitingInput,
     TurnCompleted,
     TurnSettings,
@@ -46,6 +47,7 @@ class ResumeBody(Word):
 
     results: list[ToolMessage] = []
     decisions: list[ApprovalDecision] = []
+    outcomes: list[ToolOutcome] = []
 
 
 def decode_word(word: type[WordT], body: Any) -> WordT:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from llama_stack import ApprovalDecision, ToolContext, ToolDefinition, ToolMessage, UserMessage, errors, tool
-from llama_stack.api.agents import StepProgress, ToolCallFinished, TurnAwaitingInput, TurnCompleted
+from llama_stack.api.agents import StepProgress, ToolCallFinished, ToolExecutionStep, TurnAwaitingInput, TurnCompleted
 from llama_stack.api.common import Caller
 from llama_stack.api.inference import ChatRequest, TextDelta
 from llama_stack.api.messages import text_of
@@ -234,13 +234,31 @@ def count_up(context: ToolContext) -> int:
     return int(context.state["calls"])
 
 
-async def test_functions_share_the_sessions_state(way: Way) -> None:
-    inference = ScriptedInference(calls(("count_up", "{}")), says("1."), calls(("count_up", "{}")), says("2."))
-    async with way.open(inference=inference, tools=[count_up]) as bench:
-        session = await bench.open_session()
-        await session.run("Count.")
+async def test_functions_share_the_sessions_state_over_a_restart(way: Way) -> None:
+    async with way.open(calls(("count_up", "{}")), says("1."), tools=[count_up], name="counter") as bench:
+        await (await bench.open_session("s")).run("Count.")
+
+    inference = ScriptedInference(calls(("count_up", "{}")), calls(("count_up", "{}")), says("3."))
+    async with way.open(inference=inference, tools=[count_up], name="counter") as bench:
+        session = await bench.open_session("s")
         await session.run("Again.")
-    assert [text for role, text in said_to(inference) if role == "tool"][-1] == "2"
+        step = session.turns[-1].steps[3]
+    assert [text for role, text in said_to(inference) if role == "tool"][-1].startswith("3")
+    assert isinstance(step, ToolExecutionStep)
+    assert step.metadata["call_0"] == {"session_state": {"calls": 3}}
+
+
+def fail() -> str:
+    raise ValueError("no such thing")
+
+
+async def test_a_function_that_fails_is_marked_as_failed(way: Way) -> None:
+    async with way.open(calls(("fail", "{}")), says("Sorry."), tools=[fail]) as bench:
+        result = await (await bench.open_session()).run("Try.")
+    step = result.steps[1]
+    assert isinstance(step, ToolExecutionStep)
+    assert step.failed == ["call_0"]
+    assert text_of(step.results[0].content) == "Error: ValueError: no such thing"
 
 
 async def test_a_second_turn_is_refused_while_one_runs_elsewhere(way: Way) -> None:

@@ -123,6 +123,7 @@ def _add_turns(router: APIRouter, stack: ServedStack, options: ServerOptions) ->
             caller_of(request),
             results=body.results,
             decisions=body.decisions,
+            outcomes=body.outcomes,
         )
         return EventStream[AgentEvent](events, event_frame)
 
