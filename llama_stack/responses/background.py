@@ -16,7 +16,7 @@ from llama_stack.api.common import Caller, JsonObject
 from llama_stack.errors import Conflict, InvalidRequest, NotFound, ProviderUnavailable, RateLimited
 from llama_stack.responses.making import Making
 from llama_stack.storage.responses import ResponseStore, StoredResponse
-from llama_stack.wire.openai_responses.objects import ENDED
+from llama_stack.wire.openai_responses.objects import ENDED, shown_response
 
 logger = logging.getLogger(__name__)
 
@@ -172,7 +172,8 @@ class Background:
                     return
             if is_ended:
                 # Its maker died between storing the response and logging its last event.
-                yield {"type": _last_type(record.status), "sequence_number": following, "response": record.body}
+                last = shown_response(record.body or {"output": []}, record.request.include)
+                yield {"type": _last_type(record.status), "sequence_number": following, "response": last}
                 return
             await _heard(news)
             record = await self._store.response(response_id, caller)
