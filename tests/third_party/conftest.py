@@ -1,6 +1,6 @@
 """A real server on loopback for other people's clients: over a scripted model, or over the embedded one."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from llama_stack.api.inference import Capabilities, ChatRequest
+from llama_stack.api.tools import Tools
 from llama_stack.compose import open_stack
 from llama_stack.distribution import load_distribution
 from llama_stack.sdk.loop_thread import LoopThread
@@ -44,13 +45,18 @@ Serve = Callable[..., AbstractAsyncContextManager[Served]]
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Serve:
-    """`serve(*scripts)`: a server whose model follows the scripts. vision: whether that model reads images."""
+    """`serve(*scripts)`: a server whose model follows the scripts.
+
+    vision: whether that model reads images. tools: tool groups of the server by id, each with what runs its tools.
+    """
 
     @asynccontextmanager
-    async def started(*scripts: Script, vision: bool = True) -> AsyncIterator[Served]:
+    async def started(
+        *scripts: Script, vision: bool = True, tools: Mapping[str, Tools] | None = None
+    ) -> AsyncIterator[Served]:
         inference = ScriptedInference(*scripts, capabilities=Capabilities(embedding=True, vision=vision))
         async with (
-            open_scripted_stack(inference=inference, home=tmp_path / "served") as stack,
+            open_scripted_stack(inference=inference, tools=tools, home=tmp_path / "served") as stack,
             serving(create_app(stack)) as url,
         ):
             yield Served(url, inference)
