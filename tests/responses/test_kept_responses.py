@@ -124,3 +124,18 @@ async def test_the_stream_helper_of_the_package_reads_a_form_as_it_comes(start: 
         final = await stream.get_final_response()
     assert deltas == ['{"city": "Rome",', ' "degrees": 30}']
     assert final.output_parsed == Weather(city="Rome", degrees=30)
+
+
+async def test_a_conversation_over_the_window_is_shortened_only_where_that_was_asked_for(start: Start) -> None:
+    async with start(says("A"), says("B"), context_length=400) as running:
+        first = await running.openai.responses.create(model="scripted", input="word " * 200)
+        second = await running.openai.responses.create(
+            model="scripted",
+            input="And now?",
+            previous_response_id=first.id,
+            truncation="auto",
+            instructions="Be kind.",
+        )
+    assert [message.content for message in told(running)] == ["Be kind.", "And now?"]
+    assert second.output_text == "B"
+    assert second.to_dict()["messages_left_out"] == 2

@@ -143,6 +143,9 @@ class ResponseEncoder:
             self._abandon()
             self._step = AnswerUnderWay(self, step.step_id)
         self._step.end(step)
+        if step.messages_left_out:
+            # Ours: OpenAI's object has no word for what `truncation: auto` has left out.
+            self.response["messages_left_out"] = step.messages_left_out
         self._calls = {call_id: item for call_id, item in self._step.calls.items() if not item.is_done}
         self._step = None
         self._keep_output()
