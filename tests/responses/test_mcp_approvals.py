@@ -139,3 +139,45 @@ async def test_what_nobody_approved_was_not_made(start: Start) -> None:
                 model="scripted", tools=[ASKING], previous_response_id=first.id, input=[decision("mcpr_x", True)]
             )
     assert crm.calls == []
+
+
+async def test_decisions_one_by_one_in_a_conversation(start: Start) -> None:
+    crm = FixedTools(drop=drop)
+    async with start(THREE, says("Done."), tools={"crm": crm}) as running:
+        conversation = await running.openai.conversations.create()
+        first = await running.openai.responses.create(
+            model="scripted", conversation=conversation.id, input="Drop a, b, c", tools=[ASKING]
+        )
+        ids = [item.id or "" for item in first.output if item.type == "mcp_approval_request"]
+        for request_id, approve in ((ids[1], True), (ids[2], False), (ids[0], True)):
+            last = await running.openai.responses.create(
+                model="scripted", conversation=conversation.id, input=[decision(request_id, approve)], tools=[ASKING]
+            )
+        items = [item async for item in running.openai.conversations.items.list(conversation.id, order="asc")]
+    assert last.output_text == "Done."
+    assert crm.calls == [("drop", {"name": "b"}), ("drop", {"name": "a"})]
+    answer, *results = told(running)[1:]
+    assert [call.arguments for call in answer.tool_calls] == ['{"name": "a"}', '{"name":  "b"}', '{"name": "c"}']
+    assert [result.tool_call_id for result in results] == [call.id for call in answer.tool_calls]
+    assert [item.type for item in items].count("mcp_approval_request") == 3
+
+
+async def test_a_function_of_the_callers_and_an_approval_together(start: Start) -> None:
+    crm = FixedTools(drop=drop)
+    mine: Any = {"type": "function", "name": "mine", "parameters": None, "strict": False}
+    script = calls(("mine", "{}"), ("drop", '{"name": "a"}'))
+    async with start(script, says("Done."), tools={"crm": crm}) as running:
+        first = await running.openai.responses.create(model="scripted", input="?", tools=[ASKING, mine])
+        assert [item.type for item in first.output[1:]] == ["function_call", "mcp_approval_request"]
+        output: Any = {"type": "function_call_output", "call_id": "call_0", "output": "42"}
+        agreed = decision(first.output[-1].id or "", True)
+        with pytest.raises(BadRequestError, match="the call 'call_0' of mine has no output yet"):
+            await running.openai.responses.create(
+                model="scripted", previous_response_id=first.id, input=[agreed], tools=[ASKING, mine]
+            )
+        assert crm.calls == []
+        last = await running.openai.responses.create(
+            model="scripted", previous_response_id=first.id, input=[agreed, output], tools=[ASKING, mine]
+        )
+    assert last.output_text == "Done."
+    assert [message.content for message in told(running)[2:]] == ["42", "dropped a"]
