@@ -161,4 +161,6 @@ provider = ToolsProvider(
     summary="Python in a sandbox: variables, figures and files, without network",
     config=Config,
     open=open_code_interpreter,
+    # The sandbox runs without them; models write code that imports them.
+    requires=("matplotlib>=3.9", "numpy>=2.0", "pandas>=2.2"),
 )

@@ -17,7 +17,7 @@ SALES = "month,sales\njan,3\nfeb,5\nmar,10\n"
 async def test_a_table_is_read_summed_and_drawn(stack_home: Path) -> None:
     pytest.importorskip("pandas")
     pytest.importorskip("matplotlib")
-    async with open_desk(stack_home, settings("bubblewrap")) as desk:
+    async with open_desk(stack_home, settings("bubblewrap", timeout_s=60)) as desk:
         code = "import pandas as pd\ntable = pd.read_csv('sales.csv')\nint(table.sales.sum())"
         assert printed(await desk.says(code, files={"sales.csv": SALES})) == "18"
         result = await desk.call(

@@ -98,7 +98,7 @@ async def test_memory_of_many_processes_is_bounded_together(stack_home: Path, bo
     """Each child stays below the limit of a process; their sum would be several times that of the session."""
     fill = f"{FORK_EACH}\ndef fill():\n    held = b'x' * (80 << 20)\n    time.sleep(30)\n"
     code = f"{fill}for _ in range(20):\n    try: fork(fill)\n    except OSError: break\ntime.sleep(30)"
-    async with open_desk(stack_home, settings("bubblewrap", **{**TIGHT, "timeout_s": 1.0})) as desk:
+    async with open_desk(stack_home, settings("bubblewrap", **{**TIGHT, "timeout_s": 1.5})) as desk:
         await desk.call("kept = 1")
         pids, peak = pids_of(desk), 0
         calling = asyncio.create_task(desk.call(code))

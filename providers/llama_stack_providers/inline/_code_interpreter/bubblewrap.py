@@ -111,7 +111,8 @@ class BubblewrapDriver:
             told[1].close()
             sandbox = BubblewrapSandbox(process, self.config.memory_mb * MB)
             try:
-                told_text = await until(lambda: asyncio.to_thread(_read_object, told[0]), 5.0, "bubblewrap's start")
+                reading = asyncio.to_thread(_read_object, told[0])
+                told_text = await until(lambda: reading, self.start_timeout_s, "bubblewrap's start")
                 await sandbox.found(told_text, processes if self._cgroups else None)
                 held[1].write(b"1")
             except (OSError, ValueError, KeyError) as error:
