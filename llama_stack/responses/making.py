@@ -109,7 +109,8 @@ class Making:
         """The response's events. What fails before anything was said is raised and leaves nothing behind.
 
         raises: the answer is read as a whole: what fails later is raised, too, once it is stored; else it is told by
-        the last event.
+        the last event. Once a tool has run nothing is raised: clients repeat requests that failed, and the tool would
+        run again.
         """
         waiting = [*self.encoder.created(), *self.encoder.in_progress(), *self.listed()]
         if raises:

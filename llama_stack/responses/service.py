@@ -17,7 +17,7 @@ from llama_stack.storage.conversations import ConversationStore
 from llama_stack.storage.pages import check_limit
 from llama_stack.storage.responses import ResponseStore, StoredResponse
 from llama_stack.wire.openai_responses.items import shown
-from llama_stack.wire.openai_responses.objects import ENDED, new_response, shown_response
+from llama_stack.wire.openai_responses.objects import ENDED, Status, new_response, shown_response
 from llama_stack.wire.openai_responses.telling import tell
 
 
@@ -111,11 +111,8 @@ class ResponseService:
     def _as_is(self, record: StoredResponse, include: list[str]) -> JsonObject:
         body = record.body
         if body is None:
-            status = "queued" if record.status == "queued" else "in_progress"
-            moment = int(record.created_at.timestamp())
-            body = new_response(
-                record.request, record.response_id, moment, "queued" if status == "queued" else "in_progress"
-            )
+            status: Status = "queued" if record.status == "queued" else "in_progress"
+            body = new_response(record.request, record.response_id, int(record.created_at.timestamp()), status)
         return shown_response(body, include)
 
     async def watch(
