@@ -13,6 +13,7 @@ import subprocess
 import sys
 import venv
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ def python_with_llama_index() -> Path:
 
 
 def make_environment(folder: Path) -> None:
+    if find_spec("pip") is None:
+        pytest.skip(f"{REQUIREMENT} cannot be installed: this environment has no pip")
     venv.create(folder, with_pip=False, clear=True)
     pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install", "--quiet"]
     done = subprocess.run(

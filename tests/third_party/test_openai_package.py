@@ -12,7 +12,7 @@ from openai import AsyncOpenAI
 from llama_stack.errors import RateLimited
 from llama_stack.testing.scripted import calls, says
 from tests.third_party.conftest import Serve
-from tests.third_party.suite import ClientSuite, Contact, Exchange, get_weather, results, spoken
+from tests.third_party.suite import PIXEL, ClientSuite, Contact, Exchange, get_weather, results, spoken
 
 HELLO: Any = [{"role": "user", "content": "hello"}]
 WEATHER_TOOL: Any = {
@@ -227,6 +227,26 @@ async def test_models(serve: Serve) -> None:
     async with serve() as served, client_of(served.url) as client:
         assert [model.id async for model in client.models.list()] == ["scripted"]
         assert (await client.models.retrieve("scripted")).object == "model"
+
+
+FILE = {"filename": "a.txt", "file_data": "data:text/plain;base64,T3dscyBmbHk="}
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image_url", "image_url": {"url": PIXEL}},
+        {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}},
+        {"type": "file", "file": FILE},
+    ],
+    ids=["image", "audio", "file"],
+)
+async def test_what_the_embedded_model_cannot_read_is_refused(starter_url: str, part: Any) -> None:
+    messages: Any = [{"role": "user", "content": [{"type": "text", "text": "What is this?"}, part]}]
+    async with client_of(starter_url) as client:
+        with pytest.raises(openai.BadRequestError, match="cannot read"):
+            await client.chat.completions.create(model="llama-micro", messages=messages)
 
 
 @pytest.mark.engine
