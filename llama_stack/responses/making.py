@@ -159,7 +159,9 @@ class Making:
                 turn = new.model_copy(update={"steps": start.steps})
                 events = resume_turn(ready.setup, start.history, turn, decisions=start.decisions)
             else:
-                held = await exits.enter_async_context(self._stores.agents.open_turn(new, self._caller))
+                # One in the background was stored when it was queued.
+                first = None if record.request.background else self._stores.responses.inserting(record, self._caller)
+                held = await exits.enter_async_context(self._stores.agents.open_turn(new, self._caller, first=first))
                 events = await self._held_events(held)
             async with aclosing(events):
                 async for event in events:

@@ -62,8 +62,6 @@ class ResponseService:
         record = await self._record(request, caller, "in_progress")
         making = Making(self._stack, self._stores, record, caller)
         await making.prepare()
-        if request.store:
-            await self._stores.responses.create(record, caller)
         return making
 
     async def _queue(self, request: ResponseRequest, caller: Caller) -> StoredResponse:

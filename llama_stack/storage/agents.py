@@ -1,7 +1,7 @@
 """Agents and their sessions, with the turns and steps in them, in the order in which they happened."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -133,9 +133,12 @@ class AgentStore:
         return await self._database.reading(lambda connection: _one_turn(connection, session_id, turn_id, caller))
 
     @asynccontextmanager
-    async def open_turn(self, turn: Turn, caller: Caller) -> AsyncIterator[OpenTurn]:
+    async def open_turn(
+        self, turn: Turn, caller: Caller, *, first: Callable[[Connection], None] | None = None
+    ) -> AsyncIterator[OpenTurn]:
         """Store a new turn and hold it while the block runs.
 
+        first: what is stored before it, in the same transaction, such as its session.
         A block left before the turn was completed or put aside lets it go: it can be reopened, until the session's
         next turn begins and ends it as interrupted. The same happens to a turn that awaits results.
         Raises NotFound for a session the caller has not, Conflict while another turn of the session is worked on,
@@ -146,6 +149,8 @@ class AgentStore:
         holder = new_holder()
 
         def work(connection: Connection) -> Turn:
+            if first is not None:
+                first(connection)
             try:
                 _insert_turn(connection, turn, caller, holder)
             except IntegrityError as error:

@@ -6,7 +6,7 @@ has ended, the whole response object. The sessions hang under one agent of kind 
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -60,7 +60,10 @@ class ResponseStore:
         self._database = database
 
     async def create(self, record: StoredResponse, caller: Caller) -> None:
-        """Keep a new response, with a session for it unless it belongs to a conversation's."""
+        await self._database.writing(self.inserting(record, caller))
+
+    def inserting(self, record: StoredResponse, caller: Caller) -> Callable[[Connection], None]:
+        """Keeps a new response, with a session for it unless it belongs to a conversation's."""
         request = record.request
         row = {
             "response_id": record.response_id,
@@ -82,7 +85,7 @@ class ResponseStore:
                 insert_session(self._database, connection, record.session_id, record.created_at, caller)
             connection.execute(insert(responses).values(row))
 
-        await self._database.writing(work)
+        return work
 
     async def response(self, response_id: str, caller: Caller, *, param: str = "response_id") -> StoredResponse:
         """Raises NotFound. param: the request's field that named it."""
