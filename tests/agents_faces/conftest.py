@@ -10,6 +10,9 @@ import pytest
 from llama_stack.testing.scripted import Script, ScriptedInference
 from llama_stack.testing.scripted_stack import open_scripted_stack
 from tests.agents_faces.doors import Running, Start, running_on
+from tests.storage.conftest import create_postgres_database
+
+__all__ = ["create_postgres_database", "start"]
 
 
 @pytest.fixture
