@@ -319,14 +319,15 @@ def _swap_embedded_model(tree: dict[str, Any], origins: dict[Path, Origin], mode
         for entry in tree.get("providers", {}).get("safety", [])
         for shield in entry.get("shields", [])
     }
+    name = model_name(model)
     for position, entry in enumerate(entries):
         if isinstance(entry, dict) and entry.get("provider_type") == EMBEDDED_ENGINE:
             kept = [
                 old
                 for old in entry.get("models", [])
-                if old.get("model_type", "llm") != "llm" or old.get("identifier") in guards
+                if old.get("model_type", "llm") != "llm" or old.get("identifier") in guards - {name}
             ]
-            entry["models"] = [{"identifier": model_name(model), "provider_resource_id": model}, *kept]
+            entry["models"] = [{"identifier": name, "provider_resource_id": model}, *kept]
             path = ("providers", "inference", position, "models")
             for old_path in [other for other in origins if other[: len(path)] == path]:
                 del origins[old_path]
