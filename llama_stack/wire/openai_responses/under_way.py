@@ -1,5 +1,6 @@
 """One output item while it is being made: its events, in OpenAI's order, and what it looks like in the end."""
 
+import re
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -288,14 +289,28 @@ class CodeItem(CallItem):
         self.emit("code_interpreter_call.interpreting")
 
     def finish(self, result: ToolMessage, is_error: bool, metadata: JsonObject) -> None:
-        logs = text_of(result.content)
+        read = text_of(result.content)
+        logs = _logs_in(read)
         outputs: list[JsonObject] = [{"type": "logs", "logs": logs}] if logs else []
+        figures = [one for one in metadata.get("figures") or () if isinstance(one, dict) and "url" in one]
+        outputs.extend({"type": "image", "url": figure["url"]} for figure in figures)
         if not isinstance(result.content, str):
             images = [part for part in result.content if isinstance(part, ImagePart)]
             outputs.extend({"type": "image", "url": image.url} for image in images)
-        self.body.update(status="failed" if is_error else "completed", outputs=outputs, _output=logs)
+        self.body.update(status="failed" if is_error else "completed", outputs=outputs, _output=read)
         self.emit("code_interpreter_call.completed")
         self.end()
+
+
+_STREAM = re.compile(r"\[(stdout|stderr)\](.*?)\[/\1\]", re.DOTALL)
+
+
+def _logs_in(text: str) -> str:
+    """What the code printed, without the marks around it that Llama models know; any other text as it is."""
+    printed = [match.group(2) for match in _STREAM.finditer(text)]
+    if printed:
+        return "\n".join(printed)
+    return "" if text.strip() == "completed" else text
 
 
 class _TextArgument:
