@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from llama_stack.errors import InvalidRequest, NotFound, RateLimited
+from llama_stack_providers.inline._code_interpreter.bubblewrap import BubblewrapDriver
 from llama_stack_providers.inline._code_interpreter.sessions import Sessions
 from tests.providers.code_interpreter.conftest import (
     ALICE,
@@ -205,6 +206,42 @@ async def until_at_work(desk: Desk) -> None:
 
 def children() -> set[int]:
     return {child.pid for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE}
+
+
+ODD_DISK_MB = 13  # by which a sandbox of these tests is known among others on the machine
+
+
+@needs_bubblewrap
+async def test_a_start_that_is_cancelled_anywhere_leaves_nothing(stack_home: Path) -> None:
+    """bubblewrap forks before it tells of its child; a child without it would wait for ever."""
+    driver = BubblewrapDriver(settings("bubblewrap", disk_mb=ODD_DISK_MB), stack_home)
+    await driver.check()
+    for step in range(25):
+        starting = asyncio.create_task(driver.start())
+        await asyncio.sleep(step * 0.001)
+        starting.cancel()
+        await asyncio.wait([starting])
+        if not starting.cancelled():
+            await starting.result().kill()
+    await until(lambda: not odd_sandboxes())
+
+
+@needs_bubblewrap
+async def test_bubblewrap_that_has_not_told_of_its_child_takes_it_along(stack_home: Path) -> None:
+    driver = BubblewrapDriver(settings("bubblewrap", disk_mb=ODD_DISK_MB), stack_home)
+    await driver.check()
+    for _ in range(5):
+        sandbox = await driver.start()
+        assert odd_sandboxes()
+        sandbox.first_pid = None
+        await sandbox.kill()
+    await until(lambda: not odd_sandboxes())
+
+
+def odd_sandboxes() -> set[int]:
+    """Processes of bubblewrap that these tests started, orphans too."""
+    size = str(ODD_DISK_MB << 20)
+    return {process.pid for process in psutil.process_iter(["cmdline"]) if size in (process.info["cmdline"] or [])}
 
 
 SERVER = """

@@ -7,7 +7,9 @@ import platform
 import random
 import secrets
 import shutil
+import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from io import FileIO
@@ -27,7 +29,7 @@ from llama_stack_providers.inline._code_interpreter.driver import (
     worker_orders,
 )
 from llama_stack_providers.inline._code_interpreter.interpreter import Interpreter, find_interpreter
-from llama_stack_providers.inline._code_interpreter.processes import memory_of, tree_of
+from llama_stack_providers.inline._code_interpreter.processes import memory_of, state_of, tree_of
 from llama_stack_providers.inline._code_interpreter.seccomp import ARCHITECTURES, filter_program
 from llama_stack_providers.inline._code_interpreter.settings import Config
 
@@ -82,6 +84,17 @@ class BubblewrapDriver:
         self._cgroups = await asyncio.to_thread(lambda: find_cgroups() is not None)
 
     async def start(self) -> "BubblewrapSandbox":
+        """Cancelling waits until the start has come so far that it can be taken back whole, which is a moment."""
+        starting = asyncio.create_task(self._start(), name="start bubblewrap")
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            await asyncio.wait([starting])
+            if not starting.cancelled() and starting.exception() is None:
+                await starting.result().kill()
+            raise
+
+    async def _start(self) -> "BubblewrapSandbox":
         uid = random.randint(FIRST_UID, LAST_UID) if self.as_root else None  # noqa: S311  # a free one, not a secret
         processes = self.config.processes if self._cgroups else min(self.config.processes, PROCESSES_WITHOUT_CGROUP)
         share = 1 if self._cgroups else 2
@@ -202,13 +215,13 @@ class BubblewrapSandbox(ProcessSandbox):
         return self._over
 
     async def _end(self) -> None:
-        # The first process of a process id namespace takes all others with it, and bubblewrap waits for it.
-        if self.first_pid is not None and self.process.returncode is None:
-            with suppress(ProcessLookupError):
-                os.kill(self.first_pid, 9)
-        else:
-            with suppress(ProcessLookupError):
-                self.process.kill()
+        if self.process.returncode is None:
+            # The first process of a process id namespace takes all others with it, and bubblewrap waits for it.
+            if self.first_pid is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(self.first_pid, signal.SIGKILL)
+            else:
+                await asyncio.to_thread(_kill_half_started, self.process.pid)
         await self.process.wait()
 
     async def kill(self) -> None:
@@ -238,3 +251,16 @@ def _read_object(pipe: FileIO) -> bytes:
     while not text.rstrip().endswith(b"}") and (chunk := pipe.read(4096)):
         text += chunk
     return text
+
+
+def _kill_half_started(pid: int) -> None:
+    """End bubblewrap before it has told of its child, which would wait for it for ever."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGSTOP)
+        for _ in range(100):
+            if state_of(pid) not in ("R", "S", "D"):
+                break
+            time.sleep(0.005)
+        for child in reversed(tree_of(pid)):
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)

@@ -19,6 +19,13 @@ def tree_of(pid: int) -> list[int]:
     return found
 
 
+def state_of(pid: int) -> str:
+    """The letter that says what the process does, such as R, S or T; "" for one that is gone."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
+    return ""
+
+
 def memory_of(pid: int) -> int:
     """Bytes of memory that the process and all below it use, with what they share counted once."""
     return sum(_memory(process) for process in tree_of(pid))
