@@ -111,7 +111,7 @@ class LlamaStack:
     def served(self) -> ServedStack | None:
         """The stack with its tools, shields and memory, which it has in the process it runs in and nowhere else."""
         stack: Any = self._stack
-        return stack if hasattr(type(stack), "registry") or hasattr(stack, "registry") else None
+        return stack if "registry" in dir(stack) else None
 
     async def agents(self) -> Agents:
         """The agents' service of the stack. Raises ConfigError when its database cannot be used."""
