@@ -8,7 +8,7 @@ from openai import APIStatusError, BadRequestError
 
 from llama_stack.api.common import Caller
 from llama_stack.api.messages import AssistantMessage, ImagePart, TextPart, ToolMessage
-from llama_stack.api.tools import ToolDefinition, ToolGroup, ToolResult
+from llama_stack.api.tools import NamedToolChoice, ToolDefinition, ToolGroup, ToolResult
 from llama_stack.errors import ProviderUnavailable
 from llama_stack.testing.scripted import ScriptedInference, calls, says
 from tests.responses.conftest import FixedTools, Start, streamed, told
@@ -235,3 +235,45 @@ async def test_the_loop_ends_and_says_why(start: Start) -> None:
     assert response.incomplete_details.reason == "max_messages"
     assert response.output_text.startswith("I had to stop")
     assert [item.type for item in response.output].count("mcp_call") == 2
+
+
+async def test_a_choice_among_tools_reaches_the_model_by_their_names(start: Start) -> None:
+    crm = FixedTools(find=lambda: ToolResult(content="x"), drop=lambda: ToolResult(content="x"))
+    web = FixedTools(web_search=a_page)
+    mine: Any = {"type": "function", "name": "mine", "parameters": None, "strict": False}
+    choices: list[tuple[Any, Any]] = [
+        ("auto", "auto"),
+        ("none", "none"),
+        ({"type": "function", "name": "mine"}, NamedToolChoice(names=["mine"])),
+        ({"type": "mcp", "server_label": "crm"}, NamedToolChoice(names=["find", "drop"])),
+        ({"type": "mcp", "server_label": "crm", "name": "drop"}, NamedToolChoice(names=["drop"])),
+        ({"type": "web_search_preview"}, NamedToolChoice(names=["web_search"])),
+        (
+            {
+                "type": "allowed_tools",
+                "mode": "auto",
+                "tools": [{"type": "function", "name": "mine"}, {"type": "mcp", "server_label": "crm"}],
+            },
+            NamedToolChoice(names=["mine", "find", "drop"], mode="auto"),
+        ),
+    ]
+    groups = {"crm": crm, "builtin::websearch": web}
+    for choice, wanted in choices:
+        # The model makes a call that the choice allows; the group's tools are then run until it has said enough.
+        called = wanted.names[0] if isinstance(wanted, NamedToolChoice) else "mine"
+        arguments = '{"query": "owls"}' if called == "web_search" else "{}"
+        async with start(calls((called, arguments)), says("Done."), tools=groups) as running:
+            await running.openai.responses.create(
+                model="scripted", input="?", tools=[CRM, {"type": "web_search"}, mine], tool_choice=choice, store=False
+            )
+            assert running.inference.requests[0].tool_choice == wanted  # type: ignore[union-attr]
+
+
+async def test_only_so_many_calls_are_made(start: Start) -> None:
+    crm = FixedTools(find=lambda: ToolResult(content="again"))
+    async with start(calls(("find", "{}")), says("Once is enough."), tools={"crm": crm}) as running:
+        response = await running.openai.responses.create(model="scripted", input="?", tools=[CRM], max_tool_calls=1)
+        last = running.inference.requests[-1]
+    assert (response.status, response.output_text) == ("completed", "Once is enough.")
+    assert last.tool_choice == "none"  # type: ignore[union-attr]
+    assert len(crm.calls) == 1
