@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, func, insert, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from llama_stack.api.agents import AgentConfig, Turn
@@ -29,6 +29,20 @@ AGENT_KIND = "responses"
 MAX_CHAIN = 1000
 """Responses that one may continue, all of which are read for the next."""
 UNFINISHED = ("queued", "in_progress")
+
+# Made once: putting a statement together costs more than running it.
+_AGENT_CONFIG = as_json(AgentConfig(model="as each response says"))
+_INSERT_SESSION = insert(sessions)
+_INSERT_RESPONSE = insert(responses)
+_FINISH = (
+    update(responses)
+    .where(
+        responses.c.response_id == bindparam("of_response"),
+        responses.c.owner == bindparam("of_owner"),
+        responses.c.status.in_(UNFINISHED),
+    )
+    .values(status=bindparam("new_status"), body=bindparam("new_body"))
+)
 
 
 @dataclass(frozen=True)
@@ -83,7 +97,7 @@ class ResponseStore:
         def work(connection: Connection) -> None:
             if request.conversation is None:
                 insert_session(self._database, connection, record.session_id, record.created_at, caller)
-            connection.execute(insert(responses).values(row))
+            connection.execute(_INSERT_RESPONSE, row)
 
         return work
 
@@ -155,10 +169,13 @@ class ResponseStore:
 
     async def finish(self, response_id: str, body: JsonObject, caller: Caller) -> bool:
         """Keep the response as it ended; False for one that had ended already or was deleted."""
-        unfinished = _own(response_id, caller) & responses.c.status.in_(UNFINISHED)
-        values = {"status": body["status"], "body": json.dumps(body)}
-        statement = update(responses).where(unfinished).values(values)
-        return await self._database.writing(lambda connection: connection.execute(statement).rowcount == 1)
+        values = {
+            "of_response": response_id,
+            "of_owner": caller.owner,
+            "new_status": body["status"],
+            "new_body": json.dumps(body),
+        }
+        return await self._database.writing(lambda connection: connection.execute(_FINISH, values).rowcount == 1)
 
     async def take_away(self, record: StoredResponse, caller: Caller) -> None:
         """End the response's turn, whoever works on it: they are told at their next write."""
@@ -259,11 +276,11 @@ def insert_session(
     agent = {
         "agent_id": agent_id,
         "owner": caller.owner,
-        "config": as_json(AgentConfig(model="as each response says")),
+        "config": _AGENT_CONFIG,
         "created_at": moment,
         "kind": AGENT_KIND,
     }
-    connection.execute(database.insert(agents).values(agent).on_conflict_do_nothing(index_elements=["agent_id"]))
+    connection.execute(database.insert(agents).on_conflict_do_nothing(index_elements=["agent_id"]), agent)
     session = {
         "session_id": session_id,
         "owner": caller.owner,
@@ -271,7 +288,7 @@ def insert_session(
         "name": AGENT_KIND,
         "started_at": moment,
     }
-    connection.execute(insert(sessions).values(session))
+    connection.execute(_INSERT_SESSION, session)
 
 
 async def delete_unused_session(connection: AsyncConnection, session_id: str) -> None:
