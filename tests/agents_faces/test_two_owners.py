@@ -1,0 +1,274 @@
+"""What one owner has, another neither finds nor changes: one test for every route, made from the server's own list.
+
+A new route is covered as soon as it exists; one with a parameter or a body this file does not know fails until it is
+told. Identity comes in by one door, `caller_of`; here a header says whose request it is.
+"""
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from starlette.requests import Request
+
+from llama_stack.api.common import Caller
+from llama_stack.api.stack import ServedStack
+from llama_stack.server import callers
+from llama_stack.server.app import create_app
+from llama_stack.server.routes.agents import WordsRoute
+from llama_stack.testing.scripted import ScriptedInference, calls, says
+from llama_stack.testing.scripted_stack import MODEL, open_scripted_stack
+from llama_stack.wire.words import MEDIA_TYPE
+from tests.agents_faces.doors import Handiwork, Running, running_on
+from tests.classic.conftest import Guard
+
+ALICE, BOB = {"x-owner": "alice"}, {"x-owner": "bob"}
+OF_NOBODY = {"provider_id"}
+"""Parameters that name what belongs to the stack itself."""
+USER = {"role": "user", "content": "hello"}
+ITEM = {"type": "message", "role": "user", "content": "remember"}
+
+
+@dataclass(frozen=True)
+class Route:
+    method: str
+    path: str
+    in_words: bool
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}{' (words)' if self.in_words else ''}"
+
+
+def all_routes(app: FastAPI) -> list[Route]:
+    return [
+        Route(method, route.path, isinstance(route, WordsRoute))
+        for route in app.routes
+        if isinstance(route, APIRoute)
+        for method in sorted((route.methods or set()) - {"HEAD"})
+    ]
+
+
+@pytest.fixture
+def owners_by_header(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = callers.caller_of
+
+    def caller_of(request: Request) -> Caller:
+        return Caller(owner=request.headers.get("x-owner", "nobody"))
+
+    for module in list(sys.modules.values()):
+        if getattr(module, "caller_of", None) is original:
+            monkeypatch.setattr(module, "caller_of", caller_of)
+
+
+@dataclass
+class World:
+    """Alice's things: an id for every parameter of a path."""
+
+    running: Running
+    ids: dict[str, str]
+
+    @property
+    def http(self) -> httpx.AsyncClient:
+        return self.running.http
+
+    def filled(self, route: Route) -> str:
+        kind = route.path.split("/")[2]
+        values = {**self.ids, "identifier": self.ids.get(f"identifier of {kind}", "")}
+        path = route.path.replace(":path}", "}").format_map(values)
+        assert "//" not in path, f"{route}: tell this test what its parameters name"
+        return path
+
+    async def ask(self, route: Route, owner: dict[str, str]) -> httpx.Response:
+        headers = {**owner, "accept": MEDIA_TYPE if route.in_words else "application/json"}
+        body = self.body(route) if route.method in ("POST", "PUT") else None
+        return await self.http.request(route.method, self.filled(route), headers=headers, json=body)
+
+    def body(self, route: Route) -> Any:
+        """What the owner would send there."""
+        words = {
+            "PUT /v1/agents/{agent_id}": {"model": MODEL, "client_tools": [{"name": "lookup"}]},
+            "POST /v1/agents/{agent_id}/session": {"name": "more"},
+            "POST /v1/agents/{agent_id}/session/{session_id}/turn": {"messages": [USER]},
+            "POST /v1/agents/{agent_id}/session/{session_id}/turn/{turn_id}/resume": {
+                "results": [{"role": "tool", "tool_call_id": "call_0", "content": "x"}]
+            },
+        }
+        plain = {
+            "POST /v1/agents/{agent_id}/session": {"session_name": "more"},
+            "POST /v1/agents/{agent_id}/session/{session_id}/turn": {"messages": [USER]},
+            "POST /v1/agents/{agent_id}/session/{session_id}/turn/{turn_id}/resume": {
+                "tool_responses": [{"call_id": "call_0", "tool_name": "lookup", "content": "x"}]
+            },
+            "POST /v1/responses/{response_id}/cancel": {},
+            "POST /v1/conversations/{conversation_id}": {"metadata": {"a": "b"}},
+            "POST /v1/conversations/{conversation_id}/items": {"items": [ITEM]},
+            "POST /v1/chat/completions/{completion_id}": {"metadata": {"a": "b"}},
+        }
+        return (words if route.in_words else plain)[f"{route.method} {route.path}"]
+
+
+@asynccontextmanager
+async def world_of(home: Any) -> AsyncIterator[World]:
+    inference = ScriptedInference(calls(("lookup", "{}")), says("fine"))
+    kit = Handiwork(use=lambda: "used")
+    async with (
+        open_scripted_stack(
+            inference=inference, home=home, tools={"builtin::kit": kit}, shields={"guard": Guard("bad")}
+        ) as stack,
+        running_on(stack, inference) as running,
+    ):
+        yield World(running, await _things(running.http))
+
+
+async def _things(http: httpx.AsyncClient) -> dict[str, str]:
+    async def post(path: str, body: Any) -> Any:
+        return (await http.post(path, json=body, headers=ALICE)).raise_for_status().json()
+
+    await post("/v1/toolgroups", {"toolgroup_id": "alices-kit", "provider_id": "tools-0"})
+    await post("/v1/shields", {"shield_id": "alices-guard", "provider_id": "shield-0"})
+    await post("/v1/models", {"model_id": "alices-model", "provider_id": MODEL, "provider_model_id": MODEL})
+    lookup = {"name": "lookup", "description": "", "parameters": []}
+    config = {"model": MODEL, "instructions": "", "client_tools": [lookup]}
+    agent_id = (await post("/v1/agents", {"agent_config": config}))["agent_id"]
+    session_id = (await post(f"/v1/agents/{agent_id}/session", {"session_name": "alices-session"}))["session_id"]
+    turn = await post(f"/v1/agents/{agent_id}/session/{session_id}/turn", {"messages": [USER], "stream": False})
+    conversation = await post("/v1/conversations", {"items": [ITEM]})
+    items = (await http.get(f"/v1/conversations/{conversation['id']}/items", headers=ALICE)).json()["data"]
+    response = await post("/v1/responses", {"model": MODEL, "input": "hello", "background": True})
+    # Its events end when it does.
+    await http.get(f"/v1/responses/{response['id']}?stream=true", headers=ALICE)
+    completion = await post("/v1/chat/completions", {"model": MODEL, "messages": [USER], "store": True})
+    return {
+        "agent_id": agent_id,
+        "session_id": session_id,
+        "turn_id": turn["turn_id"],
+        "step_id": turn["steps"][0]["step_id"],
+        "response_id": response["id"],
+        "conversation_id": conversation["id"],
+        "item_id": items[0]["id"],
+        "completion_id": completion["id"],
+        "identifier of toolgroups": "alices-kit",
+        "identifier of tools": "alices-kit/use",
+        "identifier of shields": "alices-guard",
+        "identifier of models": "alices-model",
+    }
+
+
+def owned(routes: list[Route]) -> list[Route]:
+    """Those that name something of an owner."""
+    return [route for route in routes if "{" in route.path and not any(f"{{{name}" in route.path for name in OF_NOBODY)]
+
+
+async def test_a_stranger_is_told_that_there_is_nothing(owners_by_header: None, tmp_path: Any) -> None:
+    async with world_of(tmp_path) as world:
+        routes = owned(all_routes(create_app(cast(ServedStack, world.running.stack))))
+        assert len(routes) > 30
+        shown = [route for route in routes if route.method == "GET"]
+        before = {str(route): (await world.ask(route, ALICE)).json() for route in shown}
+        answers = {str(route): (await world.ask(route, BOB)).status_code for route in routes}
+        after = {str(route): (await world.ask(route, ALICE)).json() for route in shown}
+    assert {route: status for route, status in answers.items() if status != 404} == {}
+    assert after == before
+
+
+async def test_the_owner_is_answered_on_every_route(owners_by_header: None, tmp_path: Any) -> None:
+    async with world_of(tmp_path) as world:
+        routes = owned(all_routes(create_app(cast(ServedStack, world.running.stack))))
+        # Whatever deletes comes last, the innermost first; one of two dialects has nothing left to delete.
+        order = {"GET": 0, "PUT": 1, "POST": 2, "DELETE": 3}
+        wrong = {}
+        deleted: set[str] = set()
+        resumed = False
+        for route in sorted(routes, key=lambda route: (order[route.method], -len(route.path))):
+            if route.path.endswith("/resume"):
+                if resumed:
+                    continue
+                resumed = True
+            if route.method == "DELETE" and route.path in deleted:
+                continue
+            answer = await world.ask(route, ALICE)
+            if answer.status_code != 200:
+                wrong[str(route)] = answer.text
+            if route.method == "DELETE":
+                deleted.add(route.path)
+    assert wrong == {}
+
+
+async def test_a_strangers_lists_show_nothing_of_it(owners_by_header: None, tmp_path: Any) -> None:
+    async with world_of(tmp_path) as world:
+        lists = [
+            route
+            for route in all_routes(create_app(cast(ServedStack, world.running.stack)))
+            if route.method == "GET" and "{" not in route.path
+        ]
+        secret = {value for value in world.ids.values() if value} | {"alices-session"}
+        told = {}
+        for route in lists:
+            own, others = await world.ask(route, ALICE), await world.ask(route, BOB)
+            assert others.status_code == 200, f"{route}: {others.text}"
+            seen = {value for value in secret if value in others.text}
+            if seen:
+                told[str(route)] = seen
+            assert own.status_code == 200
+        mine = (await world.http.get("/v1/agents", headers=ALICE)).text
+    assert len(lists) > 10
+    assert told == {}
+    assert world.ids["agent_id"] in mine
+
+
+async def test_a_stranger_cannot_name_it_inside_a_request_either(owners_by_header: None, tmp_path: Any) -> None:
+    async with world_of(tmp_path) as world:
+        ids = world.ids
+        lookup = {"model": MODEL, "instructions": ""}
+        agent_id = (await world.http.post("/v1/agents", json={"agent_config": lookup}, headers=BOB)).json()["agent_id"]
+        session = await world.http.post(f"/v1/agents/{agent_id}/session", json={"session_name": "s"}, headers=BOB)
+        mcp = {"type": "mcp", "server_label": "alices-kit", "require_approval": "never"}
+        turn_path = f"/v1/agents/{agent_id}/session/{session.json()['session_id']}/turn"
+        asked = [
+            ("/v1/responses", {"model": MODEL, "input": "x", "previous_response_id": ids["response_id"]}),
+            ("/v1/responses", {"model": MODEL, "input": "x", "conversation": ids["conversation_id"]}),
+            ("/v1/responses", {"model": "alices-model", "input": "x"}),
+            ("/v1/responses", {"model": MODEL, "input": "x", "tools": [mcp]}),
+            (
+                "/v1/responses/input_tokens",
+                {"model": MODEL, "input": "x", "previous_response_id": ids["response_id"]},
+            ),
+            ("/v1/responses/compact", {"model": MODEL, "previous_response_id": ids["response_id"]}),
+            ("/v1/agents", {"agent_config": {**lookup, "toolgroups": ["alices-kit"]}}),
+            ("/v1/agents", {"agent_config": {**lookup, "input_shields": ["alices-guard"]}}),
+            ("/v1/agents", {"agent_config": {**lookup, "model": "alices-model"}}),
+            (f"/v1/agents/{ids['agent_id']}/session", {"session_name": "s"}),
+            (turn_path, {"messages": [USER], "toolgroups": ["alices-kit"]}),
+            # An agent of his own does not open a session of hers.
+            (f"/v1/agents/{agent_id}/session/{ids['session_id']}/turn", {"messages": [USER]}),
+            ("/v1/chat/completions", {"model": "alices-model", "messages": [USER]}),
+            ("/v1/messages", {"model": "alices-model", "max_tokens": 9, "messages": [USER]}),
+            ("/v1/safety/run-shield", {"shield_id": "alices-guard", "messages": [USER], "params": {}}),
+            ("/v1/moderations", {"model": "alices-guard", "input": "x"}),
+            ("/v1/tool-runtime/invoke", {"tool_name": "alices-kit/use", "kwargs": {}}),
+        ]
+        got = []
+        for path, body in asked:
+            answer = await world.http.post(path, json=body, headers=BOB)
+            got.append((path, body, answer.status_code, answer.text))
+        listed = await world.http.get("/v1/tool-runtime/list-tools?tool_group_id=alices-kit", headers=BOB)
+        reference = [USER | {"type": "message"}, {"type": "item_reference", "id": ids["item_id"]}]
+        referred = await world.http.post("/v1/responses", json={"model": MODEL, "input": reference}, headers=BOB)
+    assert [(path, body, status, text[:200]) for path, body, status, text in got if status != 404] == []
+    assert listed.status_code == 404
+    assert referred.status_code in (400, 404), referred.text
+
+
+async def test_what_two_owners_call_alike_stays_two_things(owners_by_header: None, tmp_path: Any) -> None:
+    async with world_of(tmp_path) as world:
+        group = {"toolgroup_id": "alices-kit", "provider_id": "tools-0", "args": {"whose": "bobs"}}
+        registered = await world.http.post("/v1/toolgroups", json=group, headers=BOB)
+        removed = await world.http.delete("/v1/toolgroups/alices-kit", headers=BOB)
+        hers = await world.http.get("/v1/toolgroups/alices-kit", headers=ALICE)
+    assert (registered.status_code, removed.status_code, hers.status_code) == (200, 200, 200)
+    assert "bobs" not in hers.text
