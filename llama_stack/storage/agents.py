@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, case, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from llama_stack.api.agents import AgentConfig, AgentRecord, Session, Step, Turn, TurnSettings
@@ -187,17 +187,34 @@ class AgentStore:
             yield open_turn
 
 
+# Run for every turn, with values bound to them: building these statements costs more than running them.
+_LOCK_SESSION = (
+    select(sessions.c.session_id)
+    .where(sessions.c.session_id == bindparam("session"), sessions.c.owner == bindparam("of_owner"))
+    .with_for_update()
+)
+_TURNS_BEFORE = select(
+    func.max(turns.c.sequence),
+    func.count(case((turns.c.state != TurnState.COMPLETED, 1))),
+).where(turns.c.session_id == bindparam("session"))
+_INSERT_TURN = insert(turns)
+_SELECT_AGENT = select(agents).where(agents.c.agent_id == bindparam("agent"), agents.c.owner == bindparam("of_owner"))
+_SELECT_SESSION = select(sessions).where(
+    sessions.c.session_id == bindparam("session"),
+    sessions.c.agent_id == bindparam("agent"),
+    sessions.c.owner == bindparam("of_owner"),
+)
+
+
 def _insert_turn(connection: Connection, turn: Turn, caller: Caller, holder: str) -> None:
     # The session's row is locked, so of two turns that begin together the second sees the first.
-    own = select(sessions.c.session_id).where(_own_session(turn.session_id, caller)).with_for_update()
-    if connection.execute(own).one_or_none() is None:
+    place = {"session": turn.session_id, "of_owner": caller.owner}
+    if connection.execute(_LOCK_SESSION, place).one_or_none() is None:
         raise _no_session(turn.session_id)
     moment = now()
-    unfinished = (turns.c.session_id == turn.session_id) & (turns.c.state != TurnState.COMPLETED)
-    if connection.execute(select(turns.c.turn_id).where(unfinished)).first() is not None:
-        _leave_behind(connection, turn.session_id, unfinished)
-    last = select(func.max(turns.c.sequence)).where(turns.c.session_id == turn.session_id)
-    sequence = connection.execute(last).scalar()
+    sequence, unfinished = connection.execute(_TURNS_BEFORE, place).one()
+    if unfinished:
+        _leave_behind(connection, turn.session_id)
     row = {
         "turn_id": turn.turn_id,
         "owner": caller.owner,
@@ -211,11 +228,12 @@ def _insert_turn(connection: Connection, turn: Turn, caller: Caller, holder: str
         "usage": as_json(turn.usage),
         "started_at": turn.started_at,
     }
-    connection.execute(insert(turns).values(row))
+    connection.execute(_INSERT_TURN, row)
 
 
-def _leave_behind(connection: Connection, session_id: str, unfinished: ColumnElement[bool]) -> None:
+def _leave_behind(connection: Connection, session_id: str) -> None:
     """End the session's unfinished turn as interrupted. Raises Conflict when somebody works on it."""
+    unfinished = (turns.c.session_id == session_id) & (turns.c.state != TurnState.COMPLETED)
     free_dead(connection, unfinished)
     moment = now()
     left_behind = {"state": TurnState.COMPLETED, "end_reason": "interrupted", "holder": None, "completed_at": moment}
@@ -228,15 +246,15 @@ def _leave_behind(connection: Connection, session_id: str, unfinished: ColumnEle
 
 
 def _agent(connection: Connection, agent_id: str, caller: Caller) -> AgentRecord:
-    row = connection.execute(select(agents).where(_own_agent(agent_id, caller))).one_or_none()
+    row = connection.execute(_SELECT_AGENT, {"agent": agent_id, "of_owner": caller.owner}).one_or_none()
     if row is None:
         raise _no_agent(agent_id)
     return _read_agent(row)
 
 
 def _session(connection: Connection, agent_id: str, session_id: str, caller: Caller) -> Session:
-    query = select(sessions).where(_own_session(session_id, caller), sessions.c.agent_id == agent_id)
-    row = connection.execute(query).one_or_none()
+    place = {"session": session_id, "agent": agent_id, "of_owner": caller.owner}
+    row = connection.execute(_SELECT_SESSION, place).one_or_none()
     if row is None:
         raise _no_session(session_id)
     of_session = (turns.c.session_id == session_id) & (turns.c.owner == caller.owner)

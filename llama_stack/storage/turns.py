@@ -8,14 +8,15 @@ after its turn was taken, can no longer write (https://martin.kleppmann.com/2016
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import ColumnElement, Connection, and_, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Update, bindparam, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from llama_stack.api.agents import InferenceStep, Step, Turn, TurnSettings
@@ -137,17 +138,40 @@ class OpenTurn:
         self._is_open = False
         await _release(self._database, self._turn.turn_id, self._caller, self._holder)
 
-    def _is_held(self) -> ColumnElement[bool]:
-        return _is_held(self._turn.turn_id, self._caller, self._holder)
-
     async def _write(self, values: dict[str, Any], step_rows: Sequence[dict[str, Any]] = ()) -> None:
         def work(connection: Connection) -> None:
-            if connection.execute(update(turns).where(self._is_held()).values(values)).rowcount == 0:
+            if not _update_held(connection, self._turn.turn_id, self._caller, self._holder, values):
                 raise Conflict(f"turn {self._turn.turn_id} is not held any more: it was deleted, ended or taken over")
-            for row in step_rows:
-                connection.execute(insert(steps).values(row))
+            if step_rows:
+                connection.execute(_INSERT_STEP, list(step_rows))
 
         await self._database.writing(work)
+
+
+_INSERT_STEP = insert(steps)
+"""Written for every step of every turn, as is the update below: building a statement costs more than running it."""
+
+
+def _update_held(connection: Connection, turn_id: str, caller: Caller, holder: str, values: Mapping[str, Any]) -> bool:
+    """Change a turn's row; False when this holder does not hold it (any more)."""
+    held_by = {"held_turn": turn_id, "held_owner": caller.owner, "held_holder": holder}
+    new = {f"new_{name}": value for name, value in values.items()}
+    return connection.execute(_update_of(tuple(values)), {**held_by, **new}).rowcount == 1
+
+
+@cache
+def _update_of(names: tuple[str, ...]) -> Update:
+    """Changes these columns of a turn that is held."""
+    return (
+        update(turns)
+        .where(
+            turns.c.turn_id == bindparam("held_turn"),
+            turns.c.owner == bindparam("held_owner"),
+            turns.c.holder == bindparam("held_holder"),
+            turns.c.state == TurnState.RUNNING,
+        )
+        .values({name: bindparam(f"new_{name}") for name in names})
+    )
 
 
 @asynccontextmanager
@@ -178,17 +202,8 @@ async def held(
 
 
 async def _release(database: Database, turn_id: str, caller: Caller, holder: str) -> None:
-    statement = update(turns).where(_is_held(turn_id, caller, holder)).values(holder=None, held_until=None)
-    await database.writing(lambda connection: connection.execute(statement))
-
-
-def _is_held(turn_id: str, caller: Caller, holder: str) -> ColumnElement[bool]:
-    return and_(
-        turns.c.turn_id == turn_id,
-        turns.c.owner == caller.owner,
-        turns.c.holder == holder,
-        turns.c.state == TurnState.RUNNING,
-    )
+    values = {"holder": None, "held_until": None}
+    await database.writing(lambda connection: _update_held(connection, turn_id, caller, holder, values))
 
 
 async def _keep_renewing(open_turn: OpenTurn) -> None:

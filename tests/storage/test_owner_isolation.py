@@ -15,9 +15,14 @@ from sqlalchemy import select
 from llama_stack.api.agents import AgentConfig
 from llama_stack.api.common import Caller
 from llama_stack.api.resources import Model
+from llama_stack.api.responses import StoredCompletion
 from llama_stack.errors import InvalidRequest, NotFound
 from llama_stack.storage import AgentStore, Database, KeyValueStore, Page, ResourceStore
+from llama_stack.storage.completions import CompletionStore
+from llama_stack.storage.conversations import ConversationStore
+from llama_stack.storage.responses import ResponseStore
 from llama_stack.storage.tables import metadata
+from tests.storage.test_response_stores import kept
 from tests.storage.workers import new_turn, said
 
 STORES = (AgentStore, KeyValueStore, ResourceStore)
@@ -74,6 +79,7 @@ async def world(database: Database, alice: Caller) -> World:
     model = Model(identifier="m", provider_id="p", provider_resource_id="m")
     await ResourceStore(database).register(model, alice)
     await KeyValueStore(database).put("n", "k", 1, alice)
+    await keep_responses(database, alice)
     arguments = {
         "config": AgentConfig(model="m"),
         "agent_id": agent.agent_id,
@@ -89,6 +95,15 @@ async def world(database: Database, alice: Caller) -> World:
         "value": 2,
     }
     return World(database, arguments)
+
+
+async def keep_responses(database: Database, alice: Caller) -> None:
+    """A row in each table of responses; test_response_stores has what their stores show to whom."""
+    record = await kept(database, alice, "hello")
+    await ResponseStore(database).add_events(record.response_id, [{"sequence_number": 0}], alice)
+    await ConversationStore(database).create([{"id": f"item of {alice.owner}", "type": "message"}], {}, alice)
+    chat = StoredCompletion(completion_id=f"chat of {alice.owner}", model="m", metadata={}, messages=[], body={})
+    await CompletionStore(database).keep(chat, alice)
 
 
 @pytest.mark.parametrize(("store", "name"), METHODS)
