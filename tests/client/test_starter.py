@@ -49,8 +49,11 @@ async def test_in_process_from_sync_code_inside_a_running_loop(micro_model: Path
         assert result.text
         assert children() - processes
 
-    assert set(threading.enumerate()) == threads
-    assert children() == processes
+    # The thread that waits for the engine's process ends a moment after the process has.
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(10)
+    assert set(threading.enumerate()) <= threads
+    assert children() <= processes
 
 
 async def test_local_and_served_stack_give_the_same_answers(micro_model: Path) -> None:
