@@ -177,3 +177,21 @@ async def test_a_response_that_cannot_be_made_is_refused_before_it_begins(stream
     assert got == [row[1:] for row in wrong]
     assert listed == []
     assert after["status"] == "completed"
+
+
+async def test_a_second_response_of_a_conversation_is_refused_while_one_is_made(start: Start) -> None:
+    go_on = asyncio.Event()
+    async with start([go_on, *says("first")], says("second")) as running:
+        conversation = (await running.http.post("/v1/conversations", json={})).json()["id"]
+        first = asyncio.create_task(running.respond(input="one", conversation=conversation))
+        await running.inference.opened.wait()
+        for stream in (False, True):
+            with pytest.raises(Refused, match="is being worked on") as caught:
+                await running.respond(input="two", conversation=conversation, stream=stream)
+            assert (caught.value.status, caught.value.code) == (409, "conflict")
+        go_on.set()
+        assert (await first)["status"] == "completed"
+        after = await running.respond(input="three", conversation=conversation)
+        listed = (await running.http.get("/v1/responses")).json()["data"]
+    assert after["output"][0]["content"][0]["text"] == "second"
+    assert [response["status"] for response in listed] == ["completed", "completed"]

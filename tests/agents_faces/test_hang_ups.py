@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -237,3 +238,62 @@ async def _read(events: Any) -> None:
             pass
     finally:
         await events.aclose()
+
+
+@pytest.mark.parametrize("write", [1, 2, 3, 4, 5])
+async def test_who_leaves_while_a_response_is_written_leaves_none_in_progress(
+    write: int, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mcp = {"type": "mcp", "server_label": KIT, "require_approval": "never"}
+    tools = {KIT: Handiwork(use=lambda: "used")}
+    async with start(calls(("use", "{}")), says("first"), says("next"), tools=tools) as server:
+        conversation = (await server.http.post("/v1/conversations", json={})).json()["id"]
+        body = {"model": "scripted", "input": "go", "conversation": conversation, "tools": [mcp]}
+        await server.stack.responses()
+        disk = SlowDisk(write)
+        threads: Any = (await server.stack.database())._threads
+        monkeypatch.setattr(threads, "write", disk.slowed(threads.write))
+        before = asyncio.all_tasks()
+        asking = asyncio.create_task(server.http.post("/v1/responses", json=body))
+        async with asyncio.timeout(SOON_S):
+            await disk.reached.wait()
+            asking.cancel()
+            await asyncio.wait([asking])
+            await server.http.get("/v1/health")
+            disk.go_on()
+            assert await quiet(before | {asking}) == set()
+            statuses = [one["status"] for one in (await server.http.get("/v1/responses")).json()["data"]]
+            again = await server.http.post("/v1/responses", json={**body, "input": "again"})
+    assert again.json()["status"] == "completed", again.text
+    assert "in_progress" not in statuses
+
+
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+async def test_who_leaves_at_any_moment_leaves_a_free_session(
+    kind: str, start: Start, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    storage_url = f"sqlite:///{tmp_path / 'left.db'}"
+    if kind == "postgresql":
+        create: Callable[[], str] = request.getfixturevalue("create_postgres_database")
+        storage_url = create()
+    tools = {KIT: Handiwork(use=lambda: "used")}
+    script = [calls(("use", "{}")), says("fine")]
+    async with start(says("fine"), tools=tools, storage_url=storage_url) as server:
+        agents = await server.stack.agents()
+        agent_id, _ = await server.doors["sdk"].begin(tool_groups=[KIT])
+        for moment in range(25):
+            session_id = (await agents.create_session(agent_id, "s", LOCAL)).session_id
+            server.inference._scripts[:] = script
+            events = agents.create_turn(agent_id, session_id, [UserMessage(content="go")], LOCAL)
+            asking = asyncio.create_task(_read(events))
+            # Not a wait for something: the moment itself is what differs.
+            await asyncio.sleep(moment / 1000)
+            asking.cancel()
+            await asyncio.wait([asking])
+            server.inference._scripts[:] = [says("again")]
+            again = [
+                event async for event in agents.create_turn(agent_id, session_id, [UserMessage(content="again")], LOCAL)
+            ]
+            assert isinstance(again[-1], TurnCompleted), moment
+            reasons = [turn.end_reason for turn in (await agents.session(agent_id, session_id, LOCAL)).turns]
+            assert reasons in (["completed"], ["interrupted", "completed"], ["completed", "completed"]), moment
