@@ -65,6 +65,7 @@ async def page() -> HTMLResponse:
 
 @app.get("/ask")
 async def ask(question: str, session: str) -> StreamingResponse:
+    # Whoever knows the session's name may go on with it: an application with users asks first whose it is.
     return StreamingResponse(frames(app.state.agent, question, session), media_type="text/event-stream")
 
 

@@ -19,10 +19,10 @@ async def main(question: str) -> None:
         result = await agent.run(question)
         for step in result.steps:
             if step.type == "tool_execution":
-                for call in step.tool_calls:
+                for call, found in zip(step.tool_calls, step.results, strict=True):
                     print(f"searched  {call.arguments}")
                     if call.id in step.failed:
-                        print(f"failed    {step.results[0].content}")
+                        print(f"failed    {found.content}")
                     for source in step.metadata.get(call.id, {}).get("sources", []):
                         print(f"source    {source['title']}  {source['url']}")
         print(result.text)
