@@ -25,6 +25,8 @@ MAX_WAITING = 1000
 LOOK_FOR_ABANDONED = timedelta(seconds=10)
 POLL_S = 0.25
 """How often a log that another process writes is looked at."""
+OWN_POLL_S = 5.0
+"""The same for one of this process, which tells when there is something new."""
 LAST_EVENTS = frozenset({"response.completed", "response.failed", "response.incomplete"})
 
 
@@ -175,7 +177,7 @@ class Background:
                 last = shown_response(record.body or {"output": []}, record.request.include)
                 yield {"type": _last_type(record.status), "sequence_number": following, "response": last}
                 return
-            await _heard(news)
+            await _heard(news, OWN_POLL_S if response_id in self._tasks else POLL_S)
             record = await self._store.response(response_id, caller)
             is_ended = record.status in ENDED and response_id not in self._tasks
 
@@ -227,9 +229,9 @@ def _last_type(status: str) -> str:
     return f"response.{status}" if status in ("completed", "failed") else "response.incomplete"
 
 
-async def _heard(news: asyncio.Event) -> None:
+async def _heard(news: asyncio.Event, limit_s: float) -> None:
     try:
-        async with asyncio.timeout(POLL_S):
+        async with asyncio.timeout(limit_s):
             await news.wait()
     except TimeoutError:
         return
