@@ -146,34 +146,36 @@ SCHEMAS: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", SCHEMAS)
-async def test_a_strange_schema_neither_stops_the_server_nor_the_turn(name: str, start: Start) -> None:
+async def test_strange_schemas_neither_stop_the_server_nor_the_turn(start: Start) -> None:
     arguments = json.dumps({"a": "a" * 40 + "!"})
-    tools = {KIT: Handiwork(schema=SCHEMAS[name], use=lambda **given: "used")}
-    async with start(calls(("use", arguments)), says("noted"), says("next"), tools=tools) as running:
-        async with asyncio.timeout(10):
-            turn, ids = await turn_of(running, tool_groups=[KIT])
-        assert turn.end_reason == "completed"
-        executed = turn.steps[1]
-        assert isinstance(executed, ToolExecutionStep)
-        assert len(text_of(executed.results[0].content)) <= MAX_RESULT_CHARS + 100
-        assert await running.doors["sdk"].ask(*ids) == "next"
+    tools = {name: Handiwork(schema=schema, use=lambda **given: "used") for name, schema in SCHEMAS.items()}
+    script = [calls(("use", arguments)), says("noted"), says("next")]
+    async with start(*script * len(SCHEMAS), tools=tools) as running:
+        for name in SCHEMAS:
+            async with asyncio.timeout(10):
+                turn, ids = await turn_of(running, tool_groups=[name])
+            executed = turn.steps[1]
+            assert isinstance(executed, ToolExecutionStep), name
+            assert turn.end_reason == "completed", name
+            assert len(text_of(executed.results[0].content)) <= MAX_RESULT_CHARS + 100, name
+            assert await running.doors["sdk"].ask(*ids) == "next", name
 
 
-@pytest.mark.parametrize("name", SCHEMAS)
-async def test_a_strange_schema_of_the_callers_own_tool(name: str, start: Start) -> None:
+async def test_strange_schemas_of_the_callers_own_tools(start: Start) -> None:
     arguments = json.dumps({"a": "a" * 40 + "!"})
-    function = {"type": "function", "name": "use", "parameters": SCHEMAS[name]}
     async with start(calls(("use", arguments)), says("noted")) as running:
-        async with asyncio.timeout(10):
-            answer = await running.http.post(
-                "/v1/responses", json={"model": "scripted", "input": "go", "tools": [function]}
-            )
-            turn, _ = await turn_of(running, client_tools=[ToolDefinition(name="use", parameters=SCHEMAS[name])])
-    assert answer.status_code in (200, 400), answer.text[:300]
-    if answer.status_code == 400:
-        assert (answer.json()["error"]["param"] or "").startswith("tools.0"), answer.text[:300]
-    assert turn.end_reason in ("completed", None)
+        for name, schema in SCHEMAS.items():
+            running.inference._scripts[:] = [calls(("use", arguments)), says("noted")]
+            function = {"type": "function", "name": "use", "parameters": schema}
+            body = {"model": "scripted", "input": "go", "tools": [function]}
+            async with asyncio.timeout(10):
+                answer = await running.http.post("/v1/responses", json=body)
+                running.inference._scripts[:] = [calls(("use", arguments)), says("noted")]
+                turn, _ = await turn_of(running, client_tools=[ToolDefinition(name="use", parameters=schema)])
+            assert answer.status_code in (200, 400), f"{name}: {answer.text[:300]}"
+            if answer.status_code == 400:
+                assert (answer.json()["error"]["param"] or "").startswith("tools.0"), f"{name}: {answer.text[:300]}"
+            assert turn.end_reason in ("completed", None), name
 
 
 async def test_a_schema_ten_thousand_levels_deep_is_refused_before_it_is_read(start: Start) -> None:
@@ -214,22 +216,21 @@ ARGUMENTS: dict[str, tuple[str, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", ARGUMENTS)
-async def test_arguments_that_are_none_are_told_to_the_model(name: str, start: Start) -> None:
-    arguments, told = ARGUMENTS[name]
-    script = [calls(("use", arguments)), says("noted")]
-    async with start(*script * 3, says("next"), tools={KIT: Handiwork(use=lambda **given: "used")}) as running:
-        turn, ids = await turn_of(running, tool_groups=[KIT])
-        executed = turn.steps[1]
-        assert isinstance(executed, ToolExecutionStep)
-        assert told in text_of(executed.results[0].content)
-        assert turn.end_reason == "completed"
-        for face in ("classic", "classic-stream"):
-            door = running.doors[face]
-            classic_ids = await door.begin(tool_groups=[KIT])
-            assert await door.ask(*classic_ids) == "noted"
-            assert len(await door.see_session(*classic_ids)) == 1
-        assert await running.doors["sdk"].ask(*ids) == "next"
+async def test_arguments_that_are_none_are_told_to_the_model(start: Start) -> None:
+    async with start(tools={KIT: Handiwork(use=lambda **given: "used")}) as running:
+        for name, (arguments, told) in ARGUMENTS.items():
+            running.inference._scripts[:] = [*[calls(("use", arguments)), says("noted")] * 3, says("next")]
+            turn, ids = await turn_of(running, tool_groups=[KIT])
+            executed = turn.steps[1]
+            assert isinstance(executed, ToolExecutionStep), name
+            assert told in text_of(executed.results[0].content), name
+            assert turn.end_reason == "completed", name
+            for face in ("classic", "classic-stream"):
+                door = running.doors[face]
+                classic_ids = await door.begin(tool_groups=[KIT])
+                assert await door.ask(*classic_ids) == "noted", name
+                assert len(await door.see_session(*classic_ids)) == 1, name
+            assert await running.doors["sdk"].ask(*ids) == "next", name
 
 
 async def test_a_model_that_loops_is_told_and_ends(start: Start) -> None:

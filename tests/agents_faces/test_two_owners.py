@@ -4,6 +4,8 @@ A new route is covered as soon as it exists; one with a parameter or a body this
 told. Identity comes in by one door, `caller_of`; here a header says whose request it is.
 """
 
+import asyncio
+import json
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,8 +26,10 @@ from llama_stack.server.routes.agents import WordsRoute
 from llama_stack.testing.scripted import ScriptedInference, calls, says
 from llama_stack.testing.scripted_stack import MODEL, open_scripted_stack
 from llama_stack.wire.words import MEDIA_TYPE
-from tests.agents_faces.doors import Handiwork, Running, running_on
+from tests.agents_faces.doors import Handiwork, Running, Start, running_on
 from tests.classic.conftest import Guard
+from tests.providers.remote.upstream import running as upstream_of
+from tests.providers.remote.upstream import stream_reply, text_chunk
 
 ALICE, BOB = {"x-owner": "alice"}, {"x-owner": "bob"}
 OF_NOBODY = {"provider_id"}
@@ -272,3 +276,28 @@ async def test_what_two_owners_call_alike_stays_two_things(owners_by_header: Non
         hers = await world.http.get("/v1/toolgroups/alices-kit", headers=ALICE)
     assert (registered.status_code, removed.status_code, hers.status_code) == (200, 200, 200)
     assert "bobs" not in hers.text
+
+
+async def test_each_callers_key_goes_with_that_callers_question_only(start: Start) -> None:
+    far = {"provider_id": "up", "provider_type": "remote::openai-compatible", "models": [{"identifier": "far"}]}
+    answer = stream_reply(text_chunk("noted", "stop"))
+    async with upstream_of(answer) as upstream:
+        entry = {**far, "config": {"base_url": upstream.url}}
+        async with start(providers={"inference": [entry]}) as running:
+
+            async def ask(number: int) -> int:
+                key = {"x-llamastack-provider-data": json.dumps({"openai_compatible_api_key": f"key-{number}"})}
+                body = {"model": "far", "input": f"I am {number}.", "stream": bool(number % 2)}
+                if number % 3 == 0:
+                    body = {"model": "far", "messages": [{"role": "user", "content": f"I am {number}."}]}
+                path = "/v1/chat/completions" if number % 3 == 0 else "/v1/responses"
+                response = await running.http.post(path, json=body, headers=key)
+                return response.status_code
+
+            statuses = await asyncio.gather(*(ask(number) for number in range(60)))
+    told = {
+        received.body["messages"][-1]["content"]: received.headers.get("authorization")
+        for received in upstream.received
+    }
+    assert set(statuses) == {200}
+    assert told == {f"I am {number}.": f"Bearer key-{number}" for number in range(60)}
