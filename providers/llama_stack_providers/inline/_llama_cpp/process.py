@@ -71,15 +71,25 @@ class WorkerProcess:
 
     @classmethod
     async def _spawn(cls, model: str, orders: WorkerOrders) -> "WorkerProcess":
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",  # a file of the working folder must not pass for a module
-            "-m",
-            "llama_stack_providers.inline._llama_cpp.worker",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+        spawning = asyncio.ensure_future(
+            asyncio.create_subprocess_exec(
+                sys.executable,
+                "-P",  # a file of the working folder must not pass for a module
+                "-m",
+                "llama_stack_providers.inline._llama_cpp.worker",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+            )
         )
+        try:
+            # Cancelled halfway, asyncio's own function waits for a process that nobody ends.
+            process = await asyncio.shield(spawning)
+        except asyncio.CancelledError:
+            begun = await spawning
+            begun.kill()
+            await begun.wait()
+            raise
         assert process.stdin is not None
         process.stdin.write(orders.to_line())
         return cls(model, process, orders)
