@@ -52,6 +52,8 @@ logger = logging.getLogger(__name__)
 FIRST_RETRY_S = 1.0
 LAST_RETRY_S = 30.0
 HEALTH_TIMEOUT_S = 5.0
+DATABASE_FILE = "stack.db"
+"""In the stack's home, where no other database is configured; as `storage.default_url` says."""
 _SECRET_NAME = re.compile(r"key|token|secret|password|authorization|credential", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):[^/@\s]*@")
 
@@ -223,6 +225,11 @@ class DatabaseDoor:
     def is_open(self) -> bool:
         return self._database is not None
 
+    @property
+    def has_state(self) -> bool:
+        """Whether an earlier process may have kept something; found out without loading a driver."""
+        return self._url is not None or (self._home.expanduser() / DATABASE_FILE).exists()
+
     @asynccontextmanager
     async def ready(self) -> AsyncIterator["DatabaseDoor"]:
         """Closes the database in the end. One that a person configured is opened at once, so a wrong URL is found."""
@@ -303,6 +310,11 @@ class LocalStack:
 
                 self._responses = await self.services.enter_async_context(open_responses(self, database))
             return self._responses
+
+    async def take_up(self) -> None:
+        """Go on with what an earlier process left unfinished; does nothing where nothing was ever kept."""
+        if self._database.has_state:
+            await self.responses()
 
     async def conversations(self) -> "ConversationService":
         database = await self.database()

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import signal
+from contextlib import AsyncExitStack
 
 import click
 
@@ -17,9 +18,11 @@ from llama_stack.cli.fetching import fetch_missing_models
 from llama_stack.cli.printing import plain_columns, styled
 from llama_stack.compose import LocalStack, open_stack, stack_home
 from llama_stack.distribution import Distribution, ServerSettings
-from llama_stack.errors import ConfigError
+from llama_stack.errors import ConfigError, StackError
 from llama_stack.server.listening import listen
 from llama_stack.server.options import ServerOptions
+
+logger = logging.getLogger(__name__)
 
 LISTING_LIMIT_S = 2.0
 MOST_SHOWN = 12
@@ -86,13 +89,29 @@ async def _serve(distribution: Distribution, quiet: bool) -> None:
         app = create_app(stack, options)
         models, states = ([], []) if quiet else await _look(stack)
 
-        def ready(url: str) -> None:
-            if not quiet:
-                click.echo(banner(url, distribution, models, states))
+        async with AsyncExitStack() as beside:
 
-        await server.serve(app, distribution.server.host, distribution.server.port, on_ready=ready)
+            def ready(url: str) -> None:
+                beside.push_async_callback(_ended, asyncio.create_task(_take_up(stack)))
+                if not quiet:
+                    click.echo(banner(url, distribution, models, states))
+
+            await server.serve(app, distribution.server.host, distribution.server.port, on_ready=ready)
     if not quiet:
         click.echo("Stopped.")
+
+
+async def _take_up(stack: LocalStack) -> None:
+    """Beside the serving: a server that cannot take up old work still serves."""
+    try:
+        await stack.take_up()
+    except StackError as error:
+        logger.warning("work that was left unfinished is not taken up: %s", error)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
 
 
 def server_options(settings: ServerSettings) -> ServerOptions:

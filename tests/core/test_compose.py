@@ -32,7 +32,7 @@ from llama_stack.api.messages import UserMessage
 from llama_stack.api.resources import Model
 from llama_stack.api.tools import NamedToolChoice, ToolChoice, ToolDefinition
 from llama_stack.catalog import Catalog
-from llama_stack.compose import LocalStack, open_stack
+from llama_stack.compose import DATABASE_FILE, LocalStack, open_stack
 from llama_stack.distribution import Distribution, StorageSettings
 from llama_stack.errors import (
     ConfigError,
@@ -43,7 +43,8 @@ from llama_stack.errors import (
     UnsupportedParameter,
 )
 from llama_stack.provider import Ground, InferenceProvider, ProviderConfig
-from llama_stack.storage import KeyValueStore
+from llama_stack.storage import KeyValueStore, default_url
+from llama_stack.testing.scripted_stack import open_scripted_stack
 
 HELLO = ChatRequest(model="m", messages=[UserMessage(content="hello")])
 TOOL = ToolDefinition(name="look")
@@ -308,3 +309,16 @@ async def test_a_provider_under_another_api_is_refused(catalog: Catalog) -> None
     with pytest.raises(ConfigError, match=r"Move it to providers\.inference"):
         async with open_stack(wrong, catalog=catalog):
             pytest.fail("must not open")
+
+
+async def test_a_stack_that_never_kept_anything_opens_no_database_to_take_up_work(tmp_path: Path) -> None:
+    async with open_scripted_stack(home=tmp_path) as stack:
+        await stack.take_up()
+        assert not (tmp_path / DATABASE_FILE).exists()
+        await stack.database()
+    assert default_url(tmp_path) == f"sqlite:///{tmp_path / DATABASE_FILE}"
+    async with open_scripted_stack(home=tmp_path) as stack:
+        await stack.take_up()
+        began = [task.get_name() for task in asyncio.all_tasks()]
+        await stack.responses()
+        assert [task.get_name() for task in asyncio.all_tasks()] == began
