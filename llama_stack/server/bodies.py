@@ -16,7 +16,13 @@ async def read_json(request: Request, options: ServerOptions) -> Any:
     Raises PayloadTooLarge as soon as too much is announced or has come, InvalidRequest for anything but JSON.
     """
     _check_content_type(request)
-    body = await _read(request, options.max_body_bytes)
+    return parse_json(await _read(request, options.max_body_bytes), options)
+
+
+def parse_json(body: bytes, options: ServerOptions) -> Any:
+    """What came whole, parsed. Raises as `read_json` does."""
+    if len(body) > options.max_body_bytes:
+        raise _too_large(options.max_body_bytes)
     try:
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -8,7 +8,6 @@ lanes side by side, and their events repeat the `stream_id`.
 import asyncio
 import logging
 from contextlib import aclosing
-from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
@@ -18,6 +17,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from llama_stack.api.common import Caller, JsonObject
 from llama_stack.api.stack import ServedStack
 from llama_stack.errors import InvalidRequest, RateLimited, StackError, UnsupportedParameter
+from llama_stack.server.bodies import parse_json
 from llama_stack.server.callers import caller_of
 from llama_stack.server.options import ServerOptions
 from llama_stack.wire.openai_errors import encode_error
@@ -37,7 +37,7 @@ def route(stack: ServedStack, options: ServerOptions) -> WebSocketRoute:
             return
         caller = caller_of(socket)
         await socket.accept()
-        await _Connection(stack, socket, caller).serve()
+        await _Connection(stack, socket, caller, options).serve()
 
     return WebSocketRoute("/v1/responses", serve)
 
@@ -53,10 +53,11 @@ def _may_come_from(socket: WebSocket, options: ServerOptions) -> bool:
 class _Connection:
     """One client. Its lanes are tasks; all of them end with the connection."""
 
-    def __init__(self, stack: ServedStack, socket: WebSocket, caller: Caller) -> None:
+    def __init__(self, stack: ServedStack, socket: WebSocket, caller: Caller, options: ServerOptions) -> None:
         self._stack = stack
         self._socket = socket
         self._caller = caller
+        self._options = options
         self._lanes: dict[str | None, asyncio.Queue[JsonObject]] = {}
         self._sending = asyncio.Lock()
 
@@ -79,7 +80,7 @@ class _Connection:
     async def _take(self, text: str | bytes, lanes: list[asyncio.Task[None]]) -> None:
         stream_id: str | None = None
         try:
-            event = _parsed(text)
+            event = _parsed(text, self._options)
             if event["type"] == "response.steer":
                 await self._send(_not_steered(event))
                 return
@@ -110,7 +111,7 @@ class _Connection:
                         await self._send({**event, **lane})
             except StackError as error:
                 await self._send(_error(error, stream_id))
-            except (WebSocketDisconnect, RuntimeError):
+            except WebSocketDisconnect:
                 # The client has left while an event was sent; the reader of its messages ends all of it.
                 return
             except Exception:
@@ -118,15 +119,17 @@ class _Connection:
                 await self._send(_error(StackError("internal error; the server's log tells more"), stream_id))
 
     async def _send(self, event: JsonObject) -> None:
+        text = orjson.dumps(event).decode()
         async with self._sending:
-            await self._socket.send_text(orjson.dumps(event).decode())
+            try:
+                await self._socket.send_text(text)
+            except RuntimeError as error:
+                # What Starlette and uvicorn raise once the connection is closed.
+                raise WebSocketDisconnect from error
 
 
-def _parsed(text: str | bytes) -> JsonObject:
-    try:
-        event: Any = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise InvalidRequest(f"the event is not valid JSON: {error}", code="invalid_json") from None
+def _parsed(text: str | bytes, options: ServerOptions) -> JsonObject:
+    event = parse_json(text.encode() if isinstance(text, str) else text, options)
     if not isinstance(event, dict) or event.get("type") not in ("response.create", "response.steer"):
         raise InvalidRequest("type: must be response.create or response.steer", param="type")
     return event
