@@ -23,15 +23,8 @@ from llama_stack.api.agents import (
     Turn,
     TurnEndReason,
 )
-from llama_stack.api.inference import (
-    AnswerBuilder,
-    ChatEvent,
-    ChatRequest,
-    FinishReason,
-    Sampling,
-    TextFormat,
-    Usage,
-)
+from llama_stack.api.answers import AnswerBuilder
+from llama_stack.api.inference import ChatEvent, ChatRequest, FinishReason, Sampling, TextFormat, Usage
 from llama_stack.api.messages import AssistantMessage, Message, SystemMessage, text_of
 from llama_stack.api.tools import NamedToolChoice, ToolChoice
 from llama_stack.errors import ContextOverflow

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from llama_stack.agents.gathering import gathered
 from llama_stack.api.agents import Turn
+from llama_stack.api.answers import AnswerBuilder
 from llama_stack.api.common import Caller
-from llama_stack.api.inference import AnswerBuilder, ChatEvent, ReasoningDelta, RefusalDelta, TextDelta
+from llama_stack.api.inference import ChatEvent, ReasoningDelta, RefusalDelta, TextDelta
 from llama_stack.api.messages import AssistantMessage, Message, UserMessage
 from llama_stack.api.safety import Violation, ViolationLevel
 from llama_stack.api.stack import ShieldRunner

@@ -3,8 +3,9 @@
 from datetime import UTC, datetime
 
 from llama_stack.agents.setup import new_id
+from llama_stack.api.answers import collect
 from llama_stack.api.common import Caller, JsonObject
-from llama_stack.api.inference import ChatRequest, Sampling, Usage, collect
+from llama_stack.api.inference import ChatRequest, Sampling, Usage
 from llama_stack.api.messages import AssistantMessage, Message, SystemMessage, ToolMessage, UserMessage, text_of
 from llama_stack.api.responses import ResponseRequest
 from llama_stack.api.stack import ServedStack

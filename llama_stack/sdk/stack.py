@@ -7,8 +7,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
 from llama_stack.api.agents import Agents
+from llama_stack.api.answers import collect
 from llama_stack.api.common import Caller
-from llama_stack.api.inference import ChatAnswer, ChatEvent, EmbeddingAnswer, EmbeddingRequest, Inference, collect
+from llama_stack.api.inference import ChatAnswer, ChatEvent, EmbeddingAnswer, EmbeddingRequest, Inference
 from llama_stack.api.messages import Message
 from llama_stack.api.resources import Model, ModelType
 from llama_stack.api.stack import ProviderState, ServedStack, Stack

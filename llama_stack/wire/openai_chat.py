@@ -9,15 +9,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
+from llama_stack.api.answers import AnswerBuilder
 from llama_stack.api.common import JsonObject
-from llama_stack.api.inference import (
-    AnswerBuilder,
-    ChatAnswer,
-    ChatChoice,
-    ChatRequest,
-    ReasoningEffort,
-    ToolPromptFormat,
-)
+from llama_stack.api.inference import ChatAnswer, ChatChoice, ChatRequest, ReasoningEffort, ToolPromptFormat
 from llama_stack.api.messages import text_of
 from llama_stack.api.tools import NamedToolChoice, ToolChoice, ToolDefinition
 from llama_stack.errors import InvalidRequest, ProviderFailed

@@ -301,3 +301,21 @@ async def test_each_callers_key_goes_with_that_callers_question_only(start: Star
     }
     assert set(statuses) == {200}
     assert told == {f"I am {number}.": f"Bearer key-{number}" for number in range(60)}
+
+
+async def test_the_mcp_face_offers_a_stranger_nothing_of_it(owners_by_header: None, tmp_path: Any) -> None:
+    async with world_of(tmp_path) as world:
+        config = {"model": MODEL, "instructions": "", "name": "alices-helper"}
+        (await world.http.post("/v1/agents", json={"agent_config": config}, headers=ALICE)).raise_for_status()
+
+        async def offered(owner: dict[str, str]) -> str:
+            headers = {**owner, "accept": "application/json, text/event-stream"}
+            request = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
+            answer = await world.http.post("/mcp", json=request, headers=headers)
+            assert answer.status_code == 200, answer.text
+            return answer.text
+
+        hers, his = await offered(ALICE), await offered(BOB)
+    assert "alices-helper" in hers
+    assert "use" in his
+    assert "alice" not in his

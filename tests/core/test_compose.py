@@ -13,6 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from llama_stack import compose
+from llama_stack.api.answers import collect
 from llama_stack.api.common import Caller, HealthStatus
 from llama_stack.api.inference import (
     Capabilities,
@@ -26,7 +27,6 @@ from llama_stack.api.inference import (
     TextDelta,
     ToolCallDelta,
     ToolCallStart,
-    collect,
 )
 from llama_stack.api.messages import UserMessage
 from llama_stack.api.resources import Model

@@ -5,8 +5,8 @@ from typing import Any
 import orjson
 import pytest
 
+from llama_stack.api.answers import AnswerBuilder
 from llama_stack.api.inference import (
-    AnswerBuilder,
     ChatAnswer,
     ChatChoice,
     ChatEnd,

@@ -6,8 +6,8 @@ from typing import Any
 import orjson
 import pytest
 
+from llama_stack.api.answers import AnswerBuilder
 from llama_stack.api.inference import (
-    AnswerBuilder,
     ChatAnswer,
     ChatEnd,
     ChatEvent,

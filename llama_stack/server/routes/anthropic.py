@@ -5,8 +5,9 @@ from contextlib import aclosing
 
 from fastapi import APIRouter, Request, Response
 
+from llama_stack.api.answers import collect
 from llama_stack.api.common import Caller
-from llama_stack.api.inference import ChatEvent, ChatRequest, collect
+from llama_stack.api.inference import ChatEvent, ChatRequest
 from llama_stack.api.stack import Stack
 from llama_stack.errors import ContextOverflow
 from llama_stack.server.answers import json_response, stops_with_its_client

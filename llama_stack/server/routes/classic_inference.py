@@ -4,7 +4,8 @@ from collections.abc import AsyncGenerator
 
 from fastapi import APIRouter, Request, Response
 
-from llama_stack.api.inference import ChatAnswer, ChatEvent, collect
+from llama_stack.api.answers import collect
+from llama_stack.api.inference import ChatAnswer, ChatEvent
 from llama_stack.api.stack import Stack
 from llama_stack.server.answers import json_response, stops_with_its_client
 from llama_stack.server.bodies import read_json

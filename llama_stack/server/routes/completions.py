@@ -2,7 +2,8 @@
 
 from fastapi import APIRouter, Request, Response
 
-from llama_stack.api.inference import ChatEvent, collect
+from llama_stack.api.answers import collect
+from llama_stack.api.inference import ChatEvent
 from llama_stack.api.stack import Stack
 from llama_stack.server.answers import json_response, stops_with_its_client
 from llama_stack.server.bodies import read_json

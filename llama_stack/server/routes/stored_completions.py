@@ -5,8 +5,9 @@ from contextlib import aclosing
 
 from fastapi import APIRouter, Request, Response
 
+from llama_stack.api.answers import AnswerBuilder, collect
 from llama_stack.api.common import Caller, JsonObject
-from llama_stack.api.inference import AnswerBuilder, ChatAnswer, ChatEnd, ChatEvent, collect
+from llama_stack.api.inference import ChatAnswer, ChatEnd, ChatEvent
 from llama_stack.api.responses import StoredCompletion
 from llama_stack.api.stack import ServedStack
 from llama_stack.errors import InvalidRequest

@@ -18,8 +18,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Literal
 
+from llama_stack.api.answers import collect
 from llama_stack.api.common import Caller, JsonObject
-from llama_stack.api.inference import Capabilities, ChatRequest, CompletionRequest, Inference, Sampling, collect
+from llama_stack.api.inference import Capabilities, ChatRequest, CompletionRequest, Inference, Sampling
 from llama_stack.api.messages import Message
 from llama_stack.api.resources import Shield
 from llama_stack.api.safety import Safety, ShieldVerdict, Violation

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from llama_stack.api.answers import collect
 from llama_stack.api.common import Caller, HealthStatus
 from llama_stack.api.inference import (
     ChatAnswer,
@@ -18,7 +19,6 @@ from llama_stack.api.inference import (
     Sampling,
     TextDelta,
     Usage,
-    collect,
 )
 from llama_stack.api.messages import AssistantMessage, UserMessage
 from llama_stack.errors import (

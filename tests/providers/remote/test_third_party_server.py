@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from llama_stack.api.answers import collect
 from llama_stack.api.common import Caller, HealthStatus
 from llama_stack.api.inference import (
     ChatRequest,
@@ -18,7 +19,6 @@ from llama_stack.api.inference import (
     JsonSchemaFormat,
     Sampling,
     TextDelta,
-    collect,
 )
 from llama_stack.api.messages import UserMessage
 from llama_stack.errors import ProviderFailed, StackError

@@ -4,7 +4,8 @@ from contextlib import aclosing
 
 import pytest
 
-from llama_stack.api.inference import ChatEnd, ChoiceEnd, GrammarFormat, TextDelta, collect
+from llama_stack.api.answers import collect
+from llama_stack.api.inference import ChatEnd, ChoiceEnd, GrammarFormat, TextDelta
 from llama_stack.api.messages import AssistantMessage, ImagePart, SystemMessage, UserMessage
 from llama_stack.errors import InvalidRequest, NotFound
 from llama_stack_providers.inline.llama_cpp import LlamaCppInference

@@ -2,7 +2,8 @@
 
 import pytest
 
-from llama_stack.api.inference import CompletionRequest, Sampling, collect
+from llama_stack.api.answers import collect
+from llama_stack.api.inference import CompletionRequest, Sampling
 from llama_stack.api.tools import ToolDefinition
 from llama_stack.errors import ContextOverflow
 from llama_stack_providers.inline.llama_cpp import LlamaCppInference

@@ -9,14 +9,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from llama_stack.api.inference import (
-    ChatEnd,
-    ChoiceEnd,
-    GrammarFormat,
-    JsonSchemaFormat,
-    RerankRequest,
-    collect,
-)
+from llama_stack.api.answers import collect
+from llama_stack.api.inference import ChatEnd, ChoiceEnd, GrammarFormat, JsonSchemaFormat, RerankRequest
 from llama_stack.api.resources import ModelType
 from llama_stack.api.tools import NamedToolChoice, ToolDefinition
 from llama_stack.errors import ContextOverflow, InvalidRequest, UnsupportedParameter

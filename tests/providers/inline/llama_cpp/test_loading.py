@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from llama_stack.api.answers import collect
 from llama_stack.api.common import HealthStatus
-from llama_stack.api.inference import EmbeddingRequest, collect
+from llama_stack.api.inference import EmbeddingRequest
 from llama_stack.api.resources import ModelType
 from llama_stack.errors import ConfigError, ProviderUnavailable, UnsupportedParameter
 from llama_stack.weights import find_weights

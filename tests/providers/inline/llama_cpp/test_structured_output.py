@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from llama_stack.api.answers import collect
 from llama_stack.api.inference import (
     CompletionRequest,
     GrammarFormat,
@@ -13,7 +14,6 @@ from llama_stack.api.inference import (
     JsonSchemaFormat,
     ResponseFormat,
     Sampling,
-    collect,
 )
 from llama_stack.errors import InvalidRequest
 from llama_stack_providers.inline.llama_cpp import LlamaCppInference

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from llama_stack.api.inference import ChatAnswer, JsonSchemaFormat, collect
+from llama_stack.api.answers import collect
+from llama_stack.api.inference import ChatAnswer, JsonSchemaFormat
 from llama_stack.api.tools import NamedToolChoice, ToolDefinition
 from llama_stack.errors import InvalidRequest
 from llama_stack_providers.inline.llama_cpp import LlamaCppInference

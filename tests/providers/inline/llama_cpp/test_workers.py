@@ -13,7 +13,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from llama_stack.api.inference import GrammarFormat, TextDelta, collect
+from llama_stack.api.answers import collect
+from llama_stack.api.inference import GrammarFormat, TextDelta
 from llama_stack.errors import ProviderTimeout, ProviderUnavailable, RateLimited
 from llama_stack_providers.inline._llama_cpp.engine import Engine
 from llama_stack_providers.inline.llama_cpp import LlamaCppInference
