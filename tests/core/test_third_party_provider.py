@@ -74,8 +74,9 @@ providers:
 
 PROGRAM = """
 import asyncio
+from llama_stack.api.answers import collect
 from llama_stack.api.common import Caller
-from llama_stack.api.inference import ChatRequest, collect
+from llama_stack.api.inference import ChatRequest
 from llama_stack.api.messages import UserMessage
 from llama_stack.catalog import Catalog
 from llama_stack.compose import open_stack
