@@ -19,10 +19,12 @@ Floors: ground (HTTP, folders, clock) -> inference -> safety, memory, tools -> a
 floor below the provider, so a provider that reaches upward is a type error.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -83,6 +85,8 @@ class Ground:
 
         timeout_s bounds connecting and each read, not the whole exchange: a long stream is no timeout.
         """
+        # A tenth of a second, the first time, that the event loop need not stand still.
+        await asyncio.to_thread(import_module, "httpx_aiohttp")
         import httpx
 
         from llama_stack.transport import Client, open_transport

@@ -1,6 +1,6 @@
 """The stack of this folder's tests; its doors are in `doors`."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -29,3 +29,11 @@ def start(tmp_path: Path) -> Start:
             yield running
 
     return started
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Reports without lone surrogates, which these tests put into the log and pytest-xdist cannot send."""
+    report = yield
+    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
+    return report

@@ -1,16 +1,15 @@
-"""A fresh process that serves a stack and uses each heavy part for the first time; prints how long its event loop
-stood still meanwhile, in milliseconds of its own CPU time, as a JSON object by part.
+"""A fresh process that serves a stack and uses each heavy part for the first time; prints the modules that its event
+loop's own thread imported meanwhile, as a JSON object by part.
 
-CPU time of the loop's thread between two turns of the loop, not wall time: what other processes of the machine do is
-not the loop's fault, and an import is work.
+An import holds the loop up for as long as it lasts. Modules are counted instead of time: their number is the same on
+every machine, and under any load.
 """
 
 import asyncio
 import json
 import sys
-import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import threading
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import Any, cast
 
@@ -42,32 +41,19 @@ PROVIDERS: dict[str, list[dict[str, Any]]] = {
 }
 
 
-class Stall:
-    """Turns the loop round and round, and keeps the most CPU time that one turn took."""
+class ImportsOfTheLoop(MetaPathFinder):
+    """Writes down each module that the event loop's own thread sets out to import; finds none itself."""
 
     def __init__(self) -> None:
-        self.worst_ms = 0.0
+        self.names: list[str] = []
+        self._loop_thread = threading.get_ident()
 
-    @asynccontextmanager
-    async def measured(self) -> AsyncIterator[None]:
-        self.worst_ms = 0.0
-        turning = asyncio.create_task(self._turn())
-        try:
-            yield
-        finally:
-            turning.cancel()
-
-    async def _turn(self) -> None:
-        before = time.thread_time()
-        while True:
-            # Not 0: the loop's own polling is then asleep as in a server that waits.
-            await asyncio.sleep(0.001)
-            now = time.thread_time()
-            self.worst_ms = max(self.worst_ms, (now - before) * 1000)
-            before = now
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        if threading.get_ident() == self._loop_thread:
+            self.names.append(name)
 
 
-async def main(home: Path, mcp_url: str) -> dict[str, float]:
+async def main(home: Path, mcp_url: str) -> dict[str, list[str]]:
     user = {"role": "user", "content": "hello"}
     uses: dict[str, tuple[str, str, Any]] = {
         "agents": ("GET", "/v1/agents", None),
@@ -87,22 +73,23 @@ async def main(home: Path, mcp_url: str) -> dict[str, float]:
         ),
         "a response": ("POST", "/v1/responses", {"model": "scripted", "input": "hello"}),
     }  # fmt: skip
-    stalls: dict[str, float] = {}
-    stall = Stall()
+    on_the_loop = ImportsOfTheLoop()
+    imported: dict[str, list[str]] = {}
     async with (
         open_scripted_stack(inference=ScriptedInference(says("safe")), home=home, providers=PROVIDERS) as stack,
         serving(create_app(cast(ServedStack, stack))) as url,
         httpx.AsyncClient(base_url=url, verify=False, timeout=60) as http,
     ):
         await http.get("/v1/health")
+        sys.meta_path.insert(0, on_the_loop)
         headers = {"accept": "application/json, text/event-stream"}
         for part, (method, path, body) in uses.items():
-            async with stall.measured():
-                answer = await http.request(method, path, json=body, headers=headers)
+            on_the_loop.names = []
+            answer = await http.request(method, path, json=body, headers=headers)
             if answer.status_code >= 300:
                 raise SystemExit(f"{part}: {answer.status_code} {answer.text}")
-            stalls[part] = round(stall.worst_ms, 1)
-    return stalls
+            imported[part] = on_the_loop.names
+    return imported
 
 
 if __name__ == "__main__":

@@ -75,10 +75,8 @@ async def test_who_leaves_while_the_model_answers_ends_the_upstreams_connection(
         before = asyncio.all_tasks()
         async with reading(server.http, path, body, "once upon"):
             assert not upstream.hung_up.is_set()
-            left_at = time.monotonic()
         async with asyncio.timeout(SOON_S):
             await upstream.hung_up.wait()
-        took_s = time.monotonic() - left_at
         assert await quiet(before) == set()
         del server.http.headers["accept"]
         if face == "responses":
@@ -91,7 +89,6 @@ async def test_who_leaves_while_the_model_answers_ends_the_upstreams_connection(
             agents = await server.stack.agents()
             reasons = [turn.end_reason for turn in (await agents.session(agent_id, session_id, LOCAL)).turns]
             assert reasons == ["interrupted", "completed"]
-    assert took_s < 1.0
 
 
 @pytest.mark.parametrize("face", ["classic", "responses", "whole"])
@@ -120,9 +117,7 @@ async def test_who_leaves_while_a_tool_runs_stops_the_tool(face: str, start: Sta
         async with asyncio.timeout(SOON_S):
             await began.wait()
             asking.cancel()
-            left_at = time.monotonic()
             await stopped.wait()
-        took_s = time.monotonic() - left_at
         assert await quiet(before | {asking}) == set()
         if face != "responses":
             # The turn waits for nobody; it can be taken up where its last step left it, or be left behind.
@@ -131,7 +126,6 @@ async def test_who_leaves_while_a_tool_runs_stops_the_tool(face: str, start: Sta
             turn = await agents.turn(*ids, turn_id, LOCAL)
             assert (turn.end_reason, len(turn.steps)) == (None, 1)
         assert await door.ask(*ids, "again") == "next"
-    assert took_s < 1.0
 
 
 async def test_a_turn_that_was_left_is_resumed_after_its_last_step(start: Start) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from typing import Any
 
 import pytest
@@ -79,13 +78,10 @@ async def test_who_leaves_the_socket_ends_the_upstreams_connection(start: Start)
             await socket.send(json.dumps({"type": "response.create", "model": "far", "input": "tell"}))
             while "once upon" not in str(await socket.recv()):
                 pass
-            left_at = time.monotonic()
         async with asyncio.timeout(SOON_S):
             await upstream.hung_up.wait()
-        took_s = time.monotonic() - left_at
         assert await quiet(before) == set()
         (left,) = (await server.http.get("/v1/responses")).json()["data"]
-    assert took_s < 1.0
     assert left["status"] in ("incomplete", "cancelled")
 
 

@@ -77,6 +77,7 @@ class McpTools:
             if self._sessions is None:
                 try:
                     parts = await asyncio.to_thread(import_module, f"{_PARTS}.sessions")
+                    await asyncio.to_thread(import_module, f"{_PARTS}.content")
                 except ImportError as error:
                     raise ProviderUnavailable(f"the package mcp cannot be used: {error}. {INSTALL}") from error
                 self._sessions = parts.Sessions(self._config, self._ground, resolve)

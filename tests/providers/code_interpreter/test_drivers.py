@@ -4,6 +4,7 @@ import ctypes
 import struct
 import sys
 import tempfile
+import venv
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ctypes.util import find_library
@@ -199,3 +200,22 @@ def test_another_interpreter_can_be_named(tmp_path: Path) -> None:
     assert (named.program, named.packages) == (own.program, own.packages)
     with pytest.raises(ProviderUnavailable, match="set python to one that does"):
         find_interpreter(tmp_path / "no-python")
+
+
+@needs_bubblewrap
+async def test_python_may_lie_where_files_of_a_moment_do(stack_home: Path) -> None:
+    """As the environment of a clone under /tmp does; the rest of the host's /tmp is not there."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        environment = Path(folder) / "environment"
+        venv.create(environment, with_pip=False)
+        package = next(environment.glob("lib/python3*/site-packages")) / "lies_in_tmp.py"
+        package.write_text("WORD = 'found'\n", encoding="utf-8")
+        (Path(folder) / "of the host").touch()
+        async with open_desk(stack_home, settings("bubblewrap", python=environment / "bin" / "python")) as desk:
+            answer = await desk.says(
+                "import lies_in_tmp, pathlib\n"
+                f"print(lies_in_tmp.WORD, [path.name for path in pathlib.Path({folder!r}).iterdir()])\n"
+                "pathlib.Path('/tmp/mine').write_text('written')\n"
+                "print(pathlib.Path('/tmp/mine').read_text())"
+            )
+        assert printed(answer).split("\n") == ["found ['environment']", "written"], answer

@@ -37,6 +37,7 @@ FIRST_UID, LAST_UID = 61184, 65519
 """Users that belong to nobody: the range systemd gives to short-lived services (systemd, "Users, Groups")."""
 
 PROCESSES_WITHOUT_CGROUP = 8
+TMP = "/tmp"  # noqa: S108  # the sandbox's own, never the host's
 WATCH_EVERY_S = 0.05
 
 REMEDY = (
@@ -152,13 +153,15 @@ class BubblewrapDriver:
             yield from ("--setenv", name, value)
 
     def _files(self) -> Iterator[str]:
-        """A root that holds Python and nothing of the host; only /sandbox and /dev/shm can be written."""
+        """A root that holds Python and nothing of the host; only /sandbox, /tmp and /dev/shm can be written."""
+        writable = ("--perms", "1777", "--size", str(self.config.disk_mb * MB), "--tmpfs")
         made = set()
         for folder in self._python().folders:
             for parent in readable_parents(folder):
                 if parent not in made and not parent.startswith("/usr"):
                     made.add(parent)
-                    yield from ("--perms", "0755", "--dir", parent)
+                    # Python itself may lie there, as the environment of a fresh clone does
+                    yield from (*writable, parent) if parent == TMP else ("--perms", "0755", "--dir", parent)
         yield from ("--ro-bind", "/usr", "/usr")
         for name in ("/bin", "/sbin", "/lib", "/lib32", "/lib64"):
             if Path(name).is_symlink():
@@ -169,10 +172,11 @@ class BubblewrapDriver:
         for folder in self._python().folders:
             if not folder.is_relative_to("/usr"):
                 yield from ("--ro-bind", str(folder), str(folder))
-        disk = str(self.config.disk_mb * MB)
         yield from ("--proc", "/proc", "--dev", "/dev")
-        yield from ("--perms", "1777", "--size", disk, "--tmpfs", "/dev/shm", "--remount-ro", "/dev")  # noqa: S108
-        yield from ("--perms", "1777", "--size", disk, "--tmpfs", "/sandbox", "--symlink", "/sandbox/.tmp", "/tmp")  # noqa: S108
+        yield from (*writable, "/dev/shm", "--remount-ro", "/dev")  # noqa: S108
+        yield from (*writable, "/sandbox")
+        if TMP not in made:
+            yield from ("--symlink", "/sandbox/.tmp", TMP)
         yield from ("--remount-ro", "/", "--chdir", "/sandbox")
 
 
