@@ -10,7 +10,7 @@ pytest.importorskip("tokenizers", reason="tokenizers is a development extra")
 from tools.micro_model.model import MicroLlama, ModelShape  # noqa: E402
 from tools.micro_model.packing import IGNORED, training_batch  # noqa: E402
 from tools.micro_model.tokenizer import load_tokenizer, padded_vocabulary_size  # noqa: E402
-from tools.micro_model.train import Trainer, TrainingPlan  # noqa: E402
+from tools.micro_model.train import Trainer, TrainingPlan, average_checkpoints  # noqa: E402
 
 TOKENIZER = load_tokenizer(Path(__file__).parents[2] / "weights" / "llama-micro" / "tokenizer.json")
 PLAN = TrainingPlan(minutes=60, seed=3, threads=1, compiled=False)
@@ -37,6 +37,26 @@ def test_a_resumed_run_repeats_the_uninterrupted_one(tmp_path: Path) -> None:
 
     assert resumed.step == 2
     assert take_steps(resumed, 2) == pytest.approx(losses[2:], rel=1e-4)
+
+
+def test_two_checkpoints_become_their_mean(tmp_path: Path) -> None:
+    trainer = tiny_trainer()
+    for name in ("earlier.pt", "later.pt"):
+        take_steps(trainer, 1)
+        trainer.save(tmp_path / name)
+    average_checkpoints(tmp_path / "earlier.pt", tmp_path / "later.pt", tmp_path / "mean.pt")
+
+    earlier, later, mean = (
+        torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("earlier", "later", "mean")
+    )
+    assert (mean["step"], "optimizers" in mean) == (2, False)
+    for name, weight in mean["weights"].items():
+        one, other = earlier["weights"][name], later["weights"][name]
+        assert torch.allclose(weight, (one + other) / 2)
+        assert torch.equal(one, other) == torch.equal(weight, one)
+    with pytest.raises(ValueError, match="the shapes differ"):
+        torch.save({**earlier, "shape": {}}, tmp_path / "other.pt")
+        average_checkpoints(tmp_path / "other.pt", tmp_path / "later.pt", tmp_path / "mean.pt")
 
 
 def test_a_batch_depends_on_seed_and_step_alone() -> None:

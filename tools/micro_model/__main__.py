@@ -7,6 +7,7 @@ python -m tools.micro_model export      write the GGUF of a checkpoint
 python -m tools.micro_model evaluate    score a GGUF on the cases of tests/micro_model
 python -m tools.micro_model floor       score it and make the result the floor of tests/micro_model
 python -m tools.micro_model cases       write the generated cases again
+python -m tools.micro_model average     mix the checkpoint of --earlier into that of --out, half and half
 python -m tools.micro_model slim        a checkpoint without optimizer state, in bfloat16, small enough to commit
 """
 
@@ -27,12 +28,15 @@ def arguments() -> argparse.ArgumentParser:
         prog="python -m tools.micro_model", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "command", choices=["build", "tokenizer", "train", "export", "evaluate", "floor", "cases", "slim"]
+        "command", choices=["build", "tokenizer", "train", "export", "evaluate", "floor", "cases", "average", "slim"]
     )
     parser.add_argument(
         "--minutes", type=float, default=90.0, help="training time in all, earlier runs of the checkpoint included"
     )
     parser.add_argument("--out", type=Path, default=RUNS, help="folder of the checkpoint and the log")
+    parser.add_argument(
+        "--earlier", type=Path, default=CHECKPOINT / "checkpoint.pt", help="the other checkpoint of `average`"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--learning-rate", type=float, default=3e-3)
@@ -52,7 +56,7 @@ def main() -> None:
     from tools.micro_model.export import export_gguf
     from tools.micro_model.held_out import write_held_out
     from tools.micro_model.tokenizer import train_tokenizer
-    from tools.micro_model.train import TrainingPlan, slim_checkpoint, train
+    from tools.micro_model.train import TrainingPlan, average_checkpoints, slim_checkpoint, train
 
     tokenizer_path = SHIPPED / "tokenizer.json"
     plan = TrainingPlan(
@@ -66,6 +70,8 @@ def main() -> None:
         train_tokenizer(tokenizer_path)
     if options.command in ("build", "train"):
         train(plan, options.out, tokenizer_path)
+    if options.command == "average":
+        average_checkpoints(options.earlier, options.out / "checkpoint.pt", options.out / "checkpoint.pt")
     if options.command in ("build", "export"):
         export_gguf(options.out / "checkpoint.pt", tokenizer_path, options.gguf)
     if options.command == "cases":

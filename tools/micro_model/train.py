@@ -148,6 +148,22 @@ def slim_checkpoint(source: Path, target: Path) -> None:
     torch.save(state, target)
 
 
+def average_checkpoints(earlier: Path, later: Path, target: Path) -> None:
+    """Write the later checkpoint with the mean of both's weights, and without optimizer state.
+
+    Two checkpoints of one run often answer better together than either alone (Wortsman et al., "Model soups", 2022).
+
+    Raises ValueError for checkpoints of different shape.
+    """
+    first, state = (torch.load(path, weights_only=True) for path in (earlier, later))
+    if first["shape"] != state["shape"]:
+        raise ValueError(f"the shapes differ: {first['shape']} and {state['shape']}")
+    state.pop("optimizers", None)
+    pairs = ((name, first["weights"][name].float(), weight.float()) for name, weight in state["weights"].items())
+    state["weights"] = {name: (one + other) / 2 for name, one, other in pairs}
+    torch.save(state, target)
+
+
 def prefetch(first_step: int, plan: TrainingPlan, tokenizer: Tokenizer) -> "queue.Queue[Batch]":
     """Batches in step order, made in a thread ahead of their use."""
     ready: queue.Queue[Batch] = queue.Queue(4)
