@@ -115,7 +115,8 @@ def _bound_faults(
 def _pattern_faults(value: str, pattern: Any, place: str) -> Iterator[str]:
     if isinstance(pattern, str) and (matcher := _matcher(pattern)) is not None:
         try:
-            matcher.validate_python(value)
+            # Half of a surrogate pair is no Unicode, which is not the pattern's matter.
+            matcher.validate_python(value.encode(errors="replace").decode())
         except ValidationError:
             yield f"{place} must match {pattern}"
 

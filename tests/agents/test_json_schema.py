@@ -93,3 +93,8 @@ def test_every_part_of_all_of_is_checked() -> None:
 )
 def test_a_schema_that_cannot_be_read_lets_everything_pass(schema: JsonObject) -> None:
     assert schema_faults({"a": "x"}, schema) == []
+
+
+def test_half_of_a_surrogate_pair_is_not_the_patterns_matter() -> None:
+    assert schema_faults("smile \ud83d", {"type": "string", "pattern": "\\S"}) == []
+    assert schema_faults("\ud83d", {"type": "string", "pattern": "^[a-z]*$"}) == ["the arguments must match ^[a-z]*$"]

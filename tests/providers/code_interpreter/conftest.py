@@ -5,10 +5,11 @@ import importlib.util
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
+import psutil
 import pytest
 
 from llama_stack.api.common import Caller
@@ -88,6 +89,16 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110  # of processes there is no event to wait on
             await asyncio.sleep(0.01)
+
+
+def children(name: str | None = None) -> set[int]:
+    """Ids of all living processes below this one, or of those that run the named program."""
+    found = set()
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if child.status() != psutil.STATUS_ZOMBIE and name in (None, child.name()):
+                found.add(child.pid)
+    return found
 
 
 def printed(answer: str) -> str:

@@ -7,8 +7,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from llama_stack.api.agents import AgentConfig, ToolExecutionStep, ToolGroupUse
 from llama_stack.api.common import Caller
 from llama_stack.api.messages import UserMessage, text_of
@@ -16,7 +14,16 @@ from llama_stack.api.tools import ToolDefinition, ToolGroup, ToolResult
 from llama_stack.testing.scripted import calls, says
 from llama_stack.testing.scripted_stack import MODEL, open_scripted_stack
 from llama_stack.testing.tools_contract import Backend, OpenTools, ToolsContract
-from tests.providers.code_interpreter.conftest import ALICE, Desk, needs_bubblewrap, open_desk, printed, settings, until
+from tests.providers.code_interpreter.conftest import (
+    ALICE,
+    Desk,
+    children,
+    needs_bubblewrap,
+    open_desk,
+    printed,
+    settings,
+    until,
+)
 
 GROUP_ID = "builtin::code_interpreter"
 PLANNED = """
@@ -48,7 +55,7 @@ class Planned:
             return await self.desk.interpreter.invoke_tool(tool_group, name, {"files": files, **arguments}, caller)
         finally:
             watching.cancel()
-            if not [child for child in psutil.Process().children(recursive=True) if child.name() == "bwrap"]:
+            if not children("bwrap"):
                 self.left.set()
 
     async def _watch(self) -> None:

@@ -17,6 +17,7 @@ from tests.providers.code_interpreter.conftest import (
     GROUP,
     SANDBOXES,
     Desk,
+    children,
     needs_bubblewrap,
     open_desk,
     printed,
@@ -112,9 +113,10 @@ async def test_when_all_are_at_work_a_call_is_refused(stack_home: Path) -> None:
 
 @in_each_sandbox
 async def test_cancelling_a_call_ends_its_processes(stack_home: Path, driver: str) -> None:
+    others = children()
     async with open_desk(stack_home, settings(driver)) as desk:
         await desk.call("x = 1")
-        before = children()
+        before = children() - others
         working = asyncio.create_task(desk.call("while True: pass"))
         await until_at_work(desk)
         working.cancel()
@@ -202,10 +204,6 @@ def sessions_of(desk: Desk) -> Sessions:
 
 async def until_at_work(desk: Desk) -> None:
     await until(lambda: any(session.at_work for session in sessions_of(desk)._by_key.values()))
-
-
-def children() -> set[int]:
-    return {child.pid for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE}
 
 
 ODD_DISK_MB = 13  # by which a sandbox of these tests is known among others on the machine
