@@ -4,7 +4,7 @@ Whatever a turn hands out is stored before the loop goes on, so a process that d
 `resume_turn` takes the turn up after its last stored step.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 
 from llama_stack.agents.loop import begin_turn, new_turn, resume_turn
@@ -31,7 +31,7 @@ from llama_stack.api.messages import ToolMessage, UserMessage
 from llama_stack.api.resources import Shield
 from llama_stack.api.stack import ServedStack
 from llama_stack.errors import NotFound
-from llama_stack.storage import AgentStore, OpenTurn
+from llama_stack.storage import AgentStore, OpenTurn, Work
 
 
 class AgentService:
@@ -170,7 +170,13 @@ class AgentService:
         )
 
 
-async def kept(events: AsyncGenerator[AgentEvent, None], held: OpenTurn) -> AsyncGenerator[AgentEvent, None]:
+Ending = Callable[[Sequence[AgentEvent]], Work | None]
+"""Told a turn's last events before its reader is; gives what is to be stored in one transaction with them."""
+
+
+async def kept(
+    events: AsyncGenerator[AgentEvent, None], held: OpenTurn, *, ending: Ending | None = None
+) -> AsyncGenerator[AgentEvent, None]:
     """Store what the loop hands out before its reader sees it and before the loop goes on.
 
     A turn that was resumed and still waits is put aside again; one whose reader leaves is let go by its holder. The
@@ -179,11 +185,12 @@ async def kept(events: AsyncGenerator[AgentEvent, None], held: OpenTurn) -> Asyn
     last: list[AgentEvent] = []
     async with aclosing(events):
         async for event in events:
-            if last or _is_last_answer(event):
+            if last or _is_last_answer(event) or isinstance(event, TurnCompleted):
                 last.append(event)
                 if not isinstance(event, TurnCompleted):
                     continue
-                await held.complete(event.turn, [one.step for one in last if isinstance(one, StepCompleted)])
+                last_steps = [one.step for one in last if isinstance(one, StepCompleted)]
+                await held.complete(event.turn, last_steps, along=ending(last) if ending is not None else None)
                 for one in last:
                     yield one
                 return
@@ -192,8 +199,6 @@ async def kept(events: AsyncGenerator[AgentEvent, None], held: OpenTurn) -> Asyn
                     await held.append_step(event.step)
                 case TurnAwaitingInput():
                     await held.await_results()
-                case TurnCompleted():
-                    await held.complete(event.turn)
                 case _:
                     pass
             yield event

@@ -11,7 +11,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 
-from llama_stack.api.agents import TurnAwaitingInput, TurnCompleted
 from llama_stack.api.common import Caller, JsonObject
 from llama_stack.errors import Conflict, InvalidRequest, NotFound, ProviderUnavailable, RateLimited
 from llama_stack.responses.making import Making
@@ -140,10 +139,7 @@ class Background:
                 raise making.failure
             async with aclosing(making.resumed_events()) as events:
                 async for event in events:
-                    told = making.encoder.feed(event)
-                    if isinstance(event, TurnAwaitingInput | TurnCompleted):
-                        await making.finish()
-                    log.add(told)
+                    log.add(await making.told(event))
         except Conflict:
             raise
         except Exception as error:  # nobody awaits this task: every failure is the response's end

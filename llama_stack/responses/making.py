@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -25,7 +26,7 @@ from llama_stack.api.stack import ServedStack
 from llama_stack.errors import NotFound, StackError
 from llama_stack.responses.history import Beginning, beginning, labels_listed, told_by
 from llama_stack.responses.preparing import Ready, make_ready
-from llama_stack.storage import AgentStore, OpenTurn
+from llama_stack.storage import AgentStore, OpenTurn, Work
 from llama_stack.storage.conversations import ConversationStore
 from llama_stack.storage.responses import ResponseStore, StoredResponse
 from llama_stack.wire.openai_responses.manner import Manner
@@ -70,6 +71,7 @@ class Making:
         self._caller = caller
         self._beginning: Beginning | None = None
         self._ready: Ready | None = None
+        self._told: deque[list[JsonObject]] = deque()
 
     async def prepare(self) -> None:
         """Find what the response continues and what it may use. Raises what is wrong with the request."""
@@ -122,10 +124,8 @@ class Making:
                 raise self.failure
             async with aclosing(self.turn_events()) as events:
                 async for event in events:
-                    waiting += self.encoder.feed(event)
-                    if isinstance(event, TurnAwaitingInput | TurnCompleted):
-                        await self.finish()
-                        is_over = True
+                    waiting += await self.told(event)
+                    is_over = is_over or isinstance(event, TurnAwaitingInput | TurnCompleted)
                     has_run = has_run or isinstance(event, ToolCallStarted)
                     is_begun = is_begun or not isinstance(event, TurnStarted | StepStarted)
                     while is_begun and waiting:
@@ -192,9 +192,23 @@ class Making:
             await held.append_step(step)
         turn = held.turn
         is_decided = any(isinstance(step, ApprovalStep) for step in turn.steps)
-        return kept(
-            resume_turn(ready.setup, start.history, turn, decisions=() if is_decided else start.decisions), held
-        )
+        decisions = () if is_decided else start.decisions
+        return kept(resume_turn(ready.setup, start.history, turn, decisions=decisions), held, ending=self._ending)
+
+    def _ending(self, last: Sequence[AgentEvent]) -> Work | None:
+        if self.record.request.conversation is not None:
+            return None  # the items must be in the conversation first
+        self._told.extend(self.encoder.feed(event) for event in last)
+        return self._stores.responses.finishing(self.record.response_id, self.encoder.response, self._caller)
+
+    async def told(self, event: AgentEvent) -> list[JsonObject]:
+        """What one of the turn's events, taken in order, means to the response's reader. The last one is kept first."""
+        if self._told:
+            return self._told.popleft()
+        told = self.encoder.feed(event)
+        if isinstance(event, TurnAwaitingInput | TurnCompleted):
+            await self.finish()
+        return told
 
     # --- the end ---------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from llama_stack.api.agents import AgentRecord
 from llama_stack.api.common import Page
 from llama_stack.storage.agents import AgentStore
-from llama_stack.storage.database import Database, open_database, rollback_schema, schema_status, upgrade_schema
+from llama_stack.storage.database import Database, Work, open_database, rollback_schema, schema_status, upgrade_schema
 from llama_stack.storage.engine import default_url
 from llama_stack.storage.key_values import KeyValue, KeyValueStore
 from llama_stack.storage.resources import ResourceStore
@@ -20,6 +20,7 @@ __all__ = [
     "Page",
     "ResourceStore",
     "SchemaStatus",
+    "Work",
     "default_url",
     "open_database",
     "rollback_schema",

@@ -25,6 +25,8 @@ from llama_stack.storage.engine import (
 from llama_stack.storage.schema import SchemaStatus, migrate_schema, read_status, refuse_newer, refuse_older, status_of
 
 T = TypeVar("T")
+Work = Callable[[Connection], object]
+"""A part of a transaction."""
 
 
 class Database:

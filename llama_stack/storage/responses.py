@@ -167,15 +167,19 @@ class ResponseStore:
         async with self._database.write() as connection:
             await connection.execute(statement.values(status="in_progress"))
 
-    async def finish(self, response_id: str, body: JsonObject, caller: Caller) -> bool:
-        """Keep the response as it ended; False for one that had ended already or was deleted."""
+    def finishing(self, response_id: str, body: JsonObject, caller: Caller) -> Callable[[Connection], bool]:
+        """Keeps the response as it ended; gives False for one that had ended already or was deleted."""
         values = {
             "of_response": response_id,
             "of_owner": caller.owner,
             "new_status": body["status"],
             "new_body": json.dumps(body),
         }
-        return await self._database.writing(lambda connection: connection.execute(_FINISH, values).rowcount == 1)
+        return lambda connection: connection.execute(_FINISH, values).rowcount == 1
+
+    async def finish(self, response_id: str, body: JsonObject, caller: Caller) -> bool:
+        """Run `finishing` by itself."""
+        return await self._database.writing(self.finishing(response_id, body, caller))
 
     async def take_away(self, record: StoredResponse, caller: Caller) -> None:
         """End the response's turn, whoever works on it: they are told at their next write."""

@@ -25,7 +25,7 @@ from llama_stack.api.inference import Usage
 from llama_stack.api.messages import AssistantMessage, ToolMessage, UserMessage
 from llama_stack.errors import Conflict, InvalidRequest, ProviderUnavailable
 from llama_stack.storage.columns import as_json, now
-from llama_stack.storage.database import Database
+from llama_stack.storage.database import Database, Work
 from llama_stack.storage.holders import is_dead
 from llama_stack.storage.tables import steps, turns
 
@@ -100,9 +100,11 @@ class OpenTurn:
         await self._write({"state": TurnState.AWAITING, "holder": None, "held_until": None})
         self._is_open = False
 
-    async def complete(self, turn: Turn, last_steps: Sequence[Step] = ()) -> None:
+    async def complete(self, turn: Turn, last_steps: Sequence[Step] = (), *, along: Work | None = None) -> None:
         """End the turn with the output, reason, usage and time of `turn`. Its steps must be stored already, but for
         `last_steps`, which are stored together with the end.
+
+        along: what else is stored with it, in the same transaction, such as the answer in a face's own form.
 
         Raises InvalidRequest when `turn` is another one, has no end reason or has a step that was never stored.
         """
@@ -123,6 +125,7 @@ class OpenTurn:
                 "completed_at": completed_at,
             },
             step_rows=self._rows_of(last_steps),
+            along=along,
         )
         self._turn = turn.model_copy(update={"steps": stored, "completed_at": completed_at})
         self._is_open = False
@@ -138,12 +141,19 @@ class OpenTurn:
         self._is_open = False
         await _release(self._database, self._turn.turn_id, self._caller, self._holder)
 
-    async def _write(self, values: dict[str, Any], step_rows: Sequence[dict[str, Any]] = ()) -> None:
+    async def _write(
+        self,
+        values: dict[str, Any],
+        step_rows: Sequence[dict[str, Any]] = (),
+        along: Work | None = None,
+    ) -> None:
         def work(connection: Connection) -> None:
             if not _update_held(connection, self._turn.turn_id, self._caller, self._holder, values):
                 raise Conflict(f"turn {self._turn.turn_id} is not held any more: it was deleted, ended or taken over")
             if step_rows:
                 connection.execute(_INSERT_STEP, list(step_rows))
+            if along is not None:
+                along(connection)
 
         await self._database.writing(work)
 

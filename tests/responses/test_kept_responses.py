@@ -3,10 +3,18 @@
 import asyncio
 from typing import Any
 
+import pytest
+from openai import InternalServerError
 from openai.types.responses import ResponseCompactionItem
 from pydantic import BaseModel
+from pytest import MonkeyPatch
+from sqlalchemy import func, select
 
 from llama_stack.api.inference import TextDelta
+from llama_stack.errors import ProviderUnavailable
+from llama_stack.storage import Work
+from llama_stack.storage.responses import ResponseStore
+from llama_stack.storage.tables import steps, turns
 from llama_stack.testing.scripted import calls, says
 from tests.responses.conftest import Start, told
 
@@ -139,3 +147,26 @@ async def test_a_conversation_over_the_window_is_shortened_only_where_that_was_a
     assert [message.content for message in told(running)] == ["Be kind.", "And now?"]
     assert second.output_text == "B"
     assert second.to_dict()["messages_left_out"] == 2
+
+
+async def test_a_response_and_its_turn_end_together_or_not_at_all(start: Start, monkeypatch: MonkeyPatch) -> None:
+    """Were they stored one after the other, a crash between them would leave an answer that nobody can read."""
+
+    def full(*_: object) -> Work:
+        def fail(_: object) -> None:
+            raise ProviderUnavailable("the disk is full")
+
+        return fail
+
+    async with start(says("Owls."), says("Owls.")) as running:
+        with monkeypatch.context() as patch:
+            patch.setattr(ResponseStore, "finishing", full)
+            with pytest.raises(InternalServerError, match="the disk is full"):
+                await running.openai.responses.create(model="scripted", input="?")
+        database = await running.stack.database()
+        kept = select(turns.c.end_reason, func.count(steps.c.step_id)).outerjoin(steps).group_by(turns.c.turn_id)
+        left = await database.reading(lambda connection: [tuple(row) for row in connection.execute(kept)])
+        await running.openai.responses.create(model="scripted", input="?")
+        whole = await database.reading(lambda connection: [tuple(row) for row in connection.execute(kept)])
+    assert left == [(None, 0)]
+    assert sorted(whole, key=str) == [("completed", 1), (None, 0)]
