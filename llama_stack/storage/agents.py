@@ -15,6 +15,7 @@ from llama_stack.storage.columns import as_json, new_id, now
 from llama_stack.storage.database import Database
 from llama_stack.storage.holders import new_holder
 from llama_stack.storage.pages import rows_by_time
+from llama_stack.storage.prepared import Prepared
 from llama_stack.storage.tables import agents, sessions, steps, turns
 from llama_stack.storage.turns import (
     LEASE,
@@ -197,7 +198,7 @@ _TURNS_BEFORE = select(
     func.max(turns.c.sequence),
     func.count(case((turns.c.state != TurnState.COMPLETED, 1))),
 ).where(turns.c.session_id == bindparam("session"))
-_INSERT_TURN = insert(turns)
+_INSERT_TURN = Prepared(insert(turns))
 _SELECT_AGENT = select(agents).where(agents.c.agent_id == bindparam("agent"), agents.c.owner == bindparam("of_owner"))
 _SELECT_SESSION = select(sessions).where(
     sessions.c.session_id == bindparam("session"),
@@ -228,7 +229,7 @@ def _insert_turn(connection: Connection, turn: Turn, caller: Caller, holder: str
         "usage": as_json(turn.usage),
         "started_at": turn.started_at,
     }
-    connection.execute(_INSERT_TURN, row)
+    _INSERT_TURN.run(connection, row)
 
 
 def _leave_behind(connection: Connection, session_id: str) -> None:

@@ -97,7 +97,7 @@ class Threads:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._writing_engine = engine.execution_options(stack_writes=True)
+        self._writing: Connection | None = None
         self._readers = ThreadPoolExecutor(READERS, "stack-database-reader")
         self._writer = ThreadPoolExecutor(1, "stack-database-writer")
 
@@ -112,13 +112,17 @@ class Threads:
             return work(connection)
 
     def _write(self, work: Callable[[Connection], T]) -> T:
-        with self._writing_engine.begin() as connection:
-            return work(connection)
+        if self._writing is None:
+            self._writing = self._engine.connect().execution_options(stack_writes=True)
+        with self._writing.begin():
+            return work(self._writing)
 
     def close(self) -> None:
         """Waits for what is being done."""
         self._readers.shutdown()
         self._writer.shutdown()
+        if self._writing is not None:
+            self._writing.close()
         self._engine.dispose()
 
 

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, func, insert, literal, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from llama_stack.api.agents import AgentConfig, Turn
@@ -22,6 +23,7 @@ from llama_stack.storage.agents import read_turns
 from llama_stack.storage.columns import as_json, now
 from llama_stack.storage.database import Database
 from llama_stack.storage.pages import rows_by_time
+from llama_stack.storage.prepared import Prepared
 from llama_stack.storage.tables import agents, conversations, response_events, responses, sessions, steps, turns
 from llama_stack.storage.turns import LEASE, TurnState, free_dead, is_free
 
@@ -32,14 +34,18 @@ UNFINISHED = ("queued", "in_progress")
 
 # Made once: putting a statement together costs more than running it.
 _AGENT_CONFIG = as_json(AgentConfig(model="as each response says"))
-_INSERT_SESSION = insert(sessions)
-_INSERT_RESPONSE = insert(responses)
-_FINISH = (
+_INSERT_SESSION = Prepared(insert(sessions))
+_INSERT_AGENT = {
+    dialect: Prepared(insert_into(agents).on_conflict_do_nothing(index_elements=["agent_id"]))
+    for dialect, insert_into in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert))
+}
+_INSERT_RESPONSE = Prepared(insert(responses))
+_FINISH = Prepared(
     update(responses)
     .where(
         responses.c.response_id == bindparam("of_response"),
         responses.c.owner == bindparam("of_owner"),
-        responses.c.status.in_(UNFINISHED),
+        or_(*(responses.c.status == status for status in UNFINISHED)),
     )
     .values(status=bindparam("new_status"), body=bindparam("new_body"))
 )
@@ -97,7 +103,7 @@ class ResponseStore:
         def work(connection: Connection) -> None:
             if request.conversation is None:
                 insert_session(self._database, connection, record.session_id, record.created_at, caller)
-            connection.execute(_INSERT_RESPONSE, row)
+            _INSERT_RESPONSE.run(connection, row)
 
         return work
 
@@ -175,7 +181,7 @@ class ResponseStore:
             "new_status": body["status"],
             "new_body": json.dumps(body),
         }
-        return lambda connection: connection.execute(_FINISH, values).rowcount == 1
+        return lambda connection: _FINISH.run(connection, values) == 1
 
     async def finish(self, response_id: str, body: JsonObject, caller: Caller) -> bool:
         """Run `finishing` by itself."""
@@ -284,7 +290,7 @@ def insert_session(
         "created_at": moment,
         "kind": AGENT_KIND,
     }
-    connection.execute(database.insert(agents).on_conflict_do_nothing(index_elements=["agent_id"]), agent)
+    _INSERT_AGENT[database.dialect].run(connection, agent)
     session = {
         "session_id": session_id,
         "owner": caller.owner,
@@ -292,7 +298,7 @@ def insert_session(
         "name": AGENT_KIND,
         "started_at": moment,
     }
-    connection.execute(_INSERT_SESSION, session)
+    _INSERT_SESSION.run(connection, session)
 
 
 async def delete_unused_session(connection: AsyncConnection, session_id: str) -> None:

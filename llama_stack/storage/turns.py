@@ -16,7 +16,7 @@ from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import ColumnElement, Connection, Update, bindparam, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from llama_stack.api.agents import InferenceStep, Step, Turn, TurnSettings
@@ -27,6 +27,7 @@ from llama_stack.errors import Conflict, InvalidRequest, ProviderUnavailable
 from llama_stack.storage.columns import as_json, now
 from llama_stack.storage.database import Database, Work
 from llama_stack.storage.holders import is_dead
+from llama_stack.storage.prepared import Prepared
 from llama_stack.storage.tables import steps, turns
 
 LEASE = timedelta(seconds=30)
@@ -150,29 +151,28 @@ class OpenTurn:
         def work(connection: Connection) -> None:
             if not _update_held(connection, self._turn.turn_id, self._caller, self._holder, values):
                 raise Conflict(f"turn {self._turn.turn_id} is not held any more: it was deleted, ended or taken over")
-            if step_rows:
-                connection.execute(_INSERT_STEP, list(step_rows))
+            for row in step_rows:
+                _INSERT_STEP.run(connection, row)
             if along is not None:
                 along(connection)
 
         await self._database.writing(work)
 
 
-_INSERT_STEP = insert(steps)
-"""Written for every step of every turn, as is the update below: building a statement costs more than running it."""
+_INSERT_STEP = Prepared(insert(steps))
 
 
 def _update_held(connection: Connection, turn_id: str, caller: Caller, holder: str, values: Mapping[str, Any]) -> bool:
     """Change a turn's row; False when this holder does not hold it (any more)."""
     held_by = {"held_turn": turn_id, "held_owner": caller.owner, "held_holder": holder}
     new = {f"new_{name}": value for name, value in values.items()}
-    return connection.execute(_update_of(tuple(values)), {**held_by, **new}).rowcount == 1
+    return _update_of(tuple(values)).run(connection, {**held_by, **new}) == 1
 
 
 @cache
-def _update_of(names: tuple[str, ...]) -> Update:
+def _update_of(names: tuple[str, ...]) -> Prepared:
     """Changes these columns of a turn that is held."""
-    return (
+    return Prepared(
         update(turns)
         .where(
             turns.c.turn_id == bindparam("held_turn"),
