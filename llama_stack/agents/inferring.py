@@ -161,6 +161,8 @@ class Inferring:
             response_format=config.response_format if plan.is_formed and self._is_enforced() else TextFormat(),
             sampling=self._sampling(),
             reasoning_effort=config.reasoning_effort,
+            logprobs=self._setup.logprobs is not None,
+            top_logprobs=self._setup.logprobs,
             whole=self._setup.whole,
             extra=config.extra,
         )

@@ -16,6 +16,7 @@ from llama_stack.api.stack import MemorySearch, ShieldRunner
 class AgentSetup:
     """toolbox: every tool the model may call, the caller's own among them. safety, memory: needed where the config
     names shields or memory banks. context_length: tokens of the model's window; None where nobody says.
+    logprobs: alternatives whose log probabilities are wanted with each token; None for no log probabilities at all.
     whole: nobody reads the answer before its end, so a provider may be asked for it in one piece.
     state: of the session, shared by all its calls. team: agents that the conversation may be handed to, by name.
     """
@@ -27,6 +28,7 @@ class AgentSetup:
     safety: ShieldRunner | None = None
     memory: MemorySearch | None = None
     context_length: int | None = None
+    logprobs: int | None = None
     whole: bool = False
     state: dict[str, Any] = field(default_factory=dict)
     team: "Mapping[str, OpenMember]" = field(default_factory=dict)

@@ -88,6 +88,7 @@ class ResponseRequest(Word):
     input: items as the caller sent them, each with an id. previous_response_id, conversation: what came before; at
     most one of the two. shown: the request's fields as the response object repeats them; without any secret.
     mcp_headers: by server address, headers the caller wants sent there; never dumped, so never stored.
+    top_logprobs: alternatives whose log probabilities are given with each token of text; None for none at all.
     max_output_tokens: of the whole response, reasoning included. max_tool_calls: of tools that the stack runs.
     """
 
@@ -105,6 +106,7 @@ class ResponseRequest(Word):
     reasoning_summary: bool = False
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, ge=0, le=1)
+    top_logprobs: int | None = Field(None, ge=0, le=20)
     max_output_tokens: int | None = Field(None, ge=1)
     max_tool_calls: int | None = Field(None, ge=1)
     max_infer_iters: int | None = Field(None, ge=1, le=1000)

@@ -95,6 +95,7 @@ async def make_ready(
         safety=stack.safety,
         memory=stack.memory,
         context_length=model.context_length,
+        logprobs=request.top_logprobs,
     )
     is_enforced = form.enforced_by(stack.inference.capabilities(request.model), request.response_format)
     manner = Manner(

@@ -1,6 +1,7 @@
 """What answers of OpenAI's chat and completion endpoints have in common: their head, usage and log probabilities."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
 from uuid import uuid4
@@ -27,13 +28,13 @@ class AnswerHead:
 
 
 def encode_logprobs(logprobs: list[TokenLogprob]) -> JsonObject:
-    return {
-        "content": [
-            {**_encode_token(token), "top_logprobs": [_encode_token(other) for other in token.top]}
-            for token in logprobs
-        ],
-        "refusal": None,
-    }
+    return {"content": encode_token_logprobs(logprobs), "refusal": None}
+
+
+def encode_token_logprobs(logprobs: Sequence[TokenLogprob]) -> list[JsonObject]:
+    return [
+        {**_encode_token(token), "top_logprobs": [_encode_token(other) for other in token.top]} for token in logprobs
+    ]
 
 
 LEAST_LOGPROB = -9999.0

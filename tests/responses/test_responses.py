@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from openai import BadRequestError, NotFoundError
 
-from llama_stack.api.inference import ReasoningDelta
+from llama_stack.api.inference import ReasoningDelta, TextDelta, TokenLogprob
 from llama_stack.api.messages import AssistantMessage, ToolMessage, UserMessage
 from llama_stack.testing.scripted import calls, says
 from tests.responses.conftest import Start, streamed, told
@@ -146,3 +146,27 @@ async def test_a_call_without_its_output_is_refused(start: Start) -> None:
                 previous_response_id=first.id,
                 input=[{"type": "function_call_output", "call_id": "call_9", "output": "x"}],
             )
+
+
+async def test_log_probabilities_come_with_the_text_they_belong_to(start: Start) -> None:
+    tokens = [
+        TokenLogprob(token=text, logprob=-0.1, bytes=list(text.encode()), top=[TokenLogprob(token="No", logprob=-2.5)])
+        for text in ("Yes", ".")
+    ]
+    script = [*(TextDelta(text=token.token, logprobs=[token]) for token in tokens), *says()]
+    wanted: dict[str, Any] = {"input": "?", "top_logprobs": 1, "include": ["message.output_text.logprobs"]}
+    async with start(script) as running:
+        events = await streamed(running.openai, **wanted)
+        kept = await running.openai.responses.retrieve(events[-1].response.id)
+        plain = await running.openai.responses.create(model="scripted", input="?")
+        requests: Any = running.inference.requests
+    deltas = [event.logprobs for event in events if event.type == "response.output_text.delta"]
+    assert [[(one.token, one.top_logprobs[0].token) for one in logprobs] for logprobs in deltas] == [
+        [("Yes", "No")],
+        [(".", "No")],
+    ]
+    message: Any = kept.output[0]
+    given = message.content[0].logprobs
+    assert [(one.token, one.logprob, one.bytes) for one in given] == [("Yes", -0.1, [89, 101, 115]), (".", -0.1, [46])]
+    assert (kept.top_logprobs, plain.top_logprobs) == (1, 0)
+    assert [(one.logprobs, one.top_logprobs) for one in requests] == [(True, 1), (False, None)]

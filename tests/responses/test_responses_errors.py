@@ -68,7 +68,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input.0.id", "there is no item 'msg_1' here"),
     ({"input": "x", "nonsense": 1}, "nonsense", "nonsense: is not a known field; remove it"),
     ({"input": "x", "prompt": {"id": "p"}}, "prompt", "prompt: not supported; templates"),
-    ({"input": "x", "top_logprobs": 3}, "top_logprobs", "top_logprobs: not supported"),
+    ({"input": "x", "top_logprobs": 21}, "top_logprobs", "top_logprobs: should be less than or equal to 20"),
     ({"input": "x", "service_tier": "flex"}, "service_tier", "service_tier: not supported"),
     ({"input": "x", "moderation": {"model": "m"}}, "moderation", "moderation: not supported"),
     ({"input": "x", "stream_options": {"include_obfuscation": True}}, "stream_options", "not supported"),

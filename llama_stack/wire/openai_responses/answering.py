@@ -10,6 +10,7 @@ from llama_stack.api.inference import (
     ReasoningDelta,
     RefusalDelta,
     TextDelta,
+    TokenLogprob,
     ToolCallDelta,
     ToolCallStart,
 )
@@ -51,14 +52,17 @@ class AnswerUnderWay:
         self._reasonings = 0
         self._messages = 0
         self._told = ""
+        self._unsaid_logprobs: list[TokenLogprob] = []
         self._refused = ""
 
     def feed(self, event: ChatEvent) -> None:
         match event:
             case ReasoningDelta() if event.text:
                 self._reason(event.text)
-            case TextDelta() if event.text and not self._output.manner.holds_text:
-                self._say(event.text)
+            case TextDelta() if not self._output.manner.holds_text:
+                self._unsaid_logprobs += event.logprobs or ()
+                if event.text:
+                    self._say(event.text)
             case RefusalDelta() if event.text:
                 self._refuse(event.text)
             case ToolCallStart():
@@ -107,7 +111,8 @@ class AnswerUnderWay:
 
     def _say(self, text: str) -> None:
         self._told += text
-        self._begun_message().add(text)
+        self._begun_message().add(text, self._unsaid_logprobs)
+        self._unsaid_logprobs = []
 
     def _refuse(self, text: str) -> None:
         self._refused += text

@@ -99,6 +99,7 @@ class ResponseBody(InputBody):
     reasoning: ReasoningBody | None = None
     temperature: float | None = None
     top_p: float | None = None
+    top_logprobs: int | None = None
     max_output_tokens: int | None = None
     max_tool_calls: int | None = None
     max_infer_iters: int | None = None
@@ -118,7 +119,6 @@ _UNSUPPORTED: dict[str, tuple[tuple[object, ...], str]] = {
     "context_management": (([],), "call POST /v1/responses/compact when a conversation has grown long"),
     "service_tier": (("auto", "default"), "there is one tier; leave it out"),
     "stream_options": (({}, {"include_obfuscation": False}), "padding of events is not supported; leave it out"),
-    "top_logprobs": ((0,), "log probabilities are given by /v1/chat/completions"),
     "moderation": ((), "use shields, or POST /v1/moderations"),
     "image": (({}, {"context_compression": "auto"}, {"context_compression": "disabled"}), "leave it out"),
     "access_programs": ((), "leave it out"),
@@ -168,11 +168,12 @@ def decode_response_request(body: object) -> tuple[ResponseRequest, bool]:
             reasoning_summary=_wants_summary(parsed.reasoning),
             temperature=parsed.temperature,
             top_p=parsed.top_p,
+            top_logprobs=_logprobs(parsed),
             max_output_tokens=parsed.max_output_tokens,
             max_tool_calls=parsed.max_tool_calls,
             max_infer_iters=parsed.max_infer_iters,
             truncation=parsed.truncation or "disabled",
-            include=_includes(parsed.include),
+            include=parsed.include or [],
             store=parsed.store is not False,
             background=bool(parsed.background),
             shown=_shown(parsed, raw, repeated_tools),
@@ -220,14 +221,10 @@ def _parsed(body: object) -> tuple[ResponseBody, JsonObject]:
     return parsed, body
 
 
-def _includes(include: list[Includable] | None) -> list[str]:
-    if "message.output_text.logprobs" in (include or ()):
-        raise UnsupportedParameter(
-            "include: message.output_text.logprobs is not supported; log probabilities are given by "
-            "/v1/chat/completions",
-            param="include",
-        )
-    return [*(include or ())]
+def _logprobs(parsed: ResponseBody) -> int | None:
+    """Either field asks for log probabilities; a `top_logprobs` of 0 alone does not."""
+    is_included = "message.output_text.logprobs" in (parsed.include or ())
+    return parsed.top_logprobs or 0 if is_included else parsed.top_logprobs or None
 
 
 def _wants_summary(reasoning: ReasoningBody | None) -> bool:
@@ -293,7 +290,7 @@ def _shown(parsed: ResponseBody, raw: JsonObject, tools: list[JsonObject]) -> Js
         "text": {"format": format_body, "verbosity": (text.verbosity if text is not None else None) or "medium"},
         "tool_choice": "auto" if parsed.tool_choice is None else parsed.tool_choice,
         "tools": tools,
-        "top_logprobs": 0,
+        "top_logprobs": parsed.top_logprobs or 0,
         "top_p": parsed.top_p,
         "truncation": parsed.truncation or "disabled",
         "user": parsed.user,

@@ -7,7 +7,9 @@ from typing import Any, Protocol
 from pydantic_core import from_json
 
 from llama_stack.api.common import JsonObject
+from llama_stack.api.inference import TokenLogprob
 from llama_stack.api.messages import ImagePart, ToolMessage, text_of
+from llama_stack.wire.openai_answer import encode_token_logprobs
 from llama_stack.wire.openai_responses.citations import sources_in, url_citations
 from llama_stack.wire.openai_responses.telling import sealed
 
@@ -99,6 +101,7 @@ class MessageItem(Item):
         body = {"id": item_id, "type": "message", "role": "assistant", "status": "in_progress", "content": []}
         super().__init__(output, body)
         self._text: list[str] = []
+        self._logprobs: list[JsonObject] = []
         self._refusal: list[str] = []
         self._parts: list[str] = []
         self.searches: Sequence[Sequence[JsonObject]] = ()
@@ -113,10 +116,13 @@ class MessageItem(Item):
     def refusal(self) -> str:
         return "".join(self._refusal)
 
-    def add(self, text: str) -> None:
+    def add(self, text: str, logprobs: Sequence[TokenLogprob] = ()) -> None:
+        """logprobs: of the tokens of exactly this text, or none."""
         place = self._place("output_text", {"type": "output_text", "text": "", "annotations": [], "logprobs": []})
+        encoded = encode_token_logprobs(logprobs)
         self._text.append(text)
-        self.emit("output_text.delta", content_index=place, delta=text, logprobs=[])
+        self._logprobs += encoded
+        self.emit("output_text.delta", content_index=place, delta=text, logprobs=encoded)
 
     def refuse(self, text: str) -> None:
         place = self._place("refusal", {"type": "refusal", "refusal": ""})
@@ -144,8 +150,9 @@ class MessageItem(Item):
             self.emit(
                 "output_text.annotation.added", content_index=place, annotation_index=number, annotation=annotation
             )
-        part: JsonObject = {"type": "output_text", "text": text, "annotations": annotations, "logprobs": []}
-        self.emit("output_text.done", content_index=place, text=text, logprobs=[])
+        logprobs = self._logprobs
+        part: JsonObject = {"type": "output_text", "text": text, "annotations": annotations, "logprobs": logprobs}
+        self.emit("output_text.done", content_index=place, text=text, logprobs=logprobs)
         self.emit("content_part.done", content_index=place, part=part)
         return part
 
