@@ -46,7 +46,9 @@ READS = [
     _read("'/dev/vda'", works_without=False),
     Attempt(
         "list the home",
-        "import os, sys; [name for name in os.listdir(HOME) if name not in sys.prefix.split('/')] and print('ESCAPED')",
+        # The folders on the way to Python and its packages are there, empty but for them.
+        "import os, sys; shown = '/'.join([sys.prefix, *sys.path]).split('/')\n"
+        "set(os.listdir(HOME)) - set(shown) and print('ESCAPED')",
         works_without=True,
     ),
     Attempt(
