@@ -4,6 +4,7 @@ Every row has an owner, and every query of a store asks for it.
 """
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
@@ -180,4 +181,25 @@ key_values = Table(
     Column("value", Document, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
     PrimaryKeyConstraint("owner", "namespace", "key"),
+)
+
+files = Table(
+    "files",
+    metadata,
+    Column("file_id", Name("file_id"), primary_key=True),
+    Column("owner", Name("owner"), nullable=False),
+    Column("filename", Name("filename"), nullable=False),
+    Column("purpose", Name("purpose"), nullable=False),
+    Column("mime_type", Name("mime_type"), nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("sha256", Name("sha256"), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime),
+    Index("files_by_owner", "owner", "created_at", "file_id"),
+    Index(
+        "files_by_expiry",
+        "expires_at",
+        sqlite_where=text("expires_at IS NOT NULL"),
+        postgresql_where=text("expires_at IS NOT NULL"),
+    ),
 )
