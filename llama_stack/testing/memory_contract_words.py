@@ -16,7 +16,7 @@ SENTENCES = (
     ("fr", "Les chevaux mangeaient dans la prairie près du château.", ("cheval", "manger", "prairies", "chateau")),
     ("es", "Los niños estaban corriendo por las montañas.", ("correr", "niño", "montaña")),
     ("it", "I gatti dormivano sulle sedie della cucina.", ("gatto", "dormire", "sedia")),
-    ("pt", "As crianças estavam brincando nos jardins.", ("brincar", "criança", "jardim")),
+    ("pt", "As crianças estavam brincando nos parques.", ("brincar", "criança", "parque")),
     ("hi", "पुस्तकालय में बहुत सी किताबें हैं।", ("किताब", "पुस्तकालय")),
     ("th", "ฐานข้อมูลเก็บข้อมูลของลูกค้าไว้", ("ข้อมูล", "ลูกค้า")),
     ("zh", "向量数据库保存文档的嵌入。", ("数据库", "向量", "文档")),
