@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     import httpx
 
     from llama_stack.agents.service import AgentService
+    from llama_stack.files.service import FileService
     from llama_stack.responses.conversations import ConversationService
     from llama_stack.responses.service import ResponseService
     from llama_stack.storage import Database
@@ -253,6 +254,8 @@ class LocalStack:
         self.services = AsyncExitStack()
         self._opening = asyncio.Lock()
         self._responses: ResponseService | None = None
+        self._opening_files = asyncio.Lock()
+        self._files: FileService | None = None
         models = _unique("models", [(slot, model) for slot in slots for model in slot.models])
         model_routes = Routes[Model, Inference]("model", self._owners("inference"), models)
         shields = Routes[Shield, Safety]("shield", self._owners("safety"), self._listed("shields", Shield))
@@ -315,6 +318,8 @@ class LocalStack:
         """Go on with what an earlier process left unfinished; does nothing where nothing was ever kept."""
         if self._database.has_state:
             await self.responses()
+            if self._files_folder.is_dir():
+                await self.files()
 
     async def conversations(self) -> "ConversationService":
         database = await self.database()
@@ -328,6 +333,24 @@ class LocalStack:
         from llama_stack.storage.completions import CompletionStore
 
         return CompletionStore(database)
+
+    async def files(self) -> "FileService":
+        """The files' service, which removes what has expired while the stack is open."""
+        async with self._opening_files:
+            if self._files is None:
+                database = await self.database()
+                from llama_stack.files.service import open_files
+
+                opening = open_files(
+                    self._files_folder, database, max_file_bytes=self.distribution.storage.max_file_bytes
+                )
+                self._files = await self.services.enter_async_context(opening)
+            return self._files
+
+    @property
+    def _files_folder(self) -> Path:
+        configured = self.distribution.storage.files
+        return Path(configured or self.home / "files").expanduser()
 
     async def list_models(self, caller: Caller) -> list[Model]:
         """The distribution's and what providers list; then what the caller has registered, once anything is stored."""

@@ -112,9 +112,15 @@ class ServerSettings(Word):
 
 
 class StorageSettings(Word):
-    """url: `sqlite:///path` or `postgresql://...`; None is a SQLite file in the stack's home."""
+    """url: `sqlite:///path` or `postgresql://...`; None is a SQLite file in the stack's home.
+
+    files: the folder with the contents of files; None is `files` in the stack's home. Servers that share a database
+    mount the same folder. max_file_bytes: larger files get 413; the limit of other requests is server.max_body_bytes.
+    """
 
     url: str | None = None
+    files: str | None = None
+    max_file_bytes: int = Field(512 * 1024 * 1024, ge=1)
 
 
 class Distribution(Word):

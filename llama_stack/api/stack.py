@@ -4,6 +4,7 @@ from typing import Any, Protocol, TypeVar
 
 from llama_stack.api.agents import Agents, ToolGroupUse
 from llama_stack.api.common import Caller, Health, JsonObject, Word
+from llama_stack.api.files import LocalFiles
 from llama_stack.api.inference import Inference
 from llama_stack.api.memory import Chunk, MemoryQuery
 from llama_stack.api.messages import Message
@@ -129,3 +130,7 @@ class ServedStack(Stack, Protocol):
     async def conversations(self) -> Conversations: ...
 
     async def stored_completions(self) -> StoredCompletions: ...
+
+    async def files(self) -> LocalFiles:
+        """The files' service, over the same database and a folder. Raises ConfigError when that cannot be used."""
+        ...

@@ -1,7 +1,7 @@
 """One exchange with a Llama Stack server: JSON out, JSON or a stream of it back, the errors of a local stack."""
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -47,6 +47,17 @@ class Exchange:
         async with self._send("DELETE", path, None, caller) as response:
             await response.aread()
 
+    async def upload(self, path: str, form: AsyncIterable[bytes], content_type: str, caller: Caller) -> Any:
+        """Send what is not JSON, in pieces as they come. content_type: of the whole."""
+        async with self._send("POST", path, form, caller, content_type=content_type) as response:
+            return _parsed(await response.aread())
+
+    async def download(self, path: str, caller: Caller) -> AsyncGenerator[bytes, None]:
+        """The bytes of an answer that is not JSON, in pieces. Raises ProviderFailed for one that broke off."""
+        async with self._send("GET", path, None, caller) as response, aclosing(_chunks(response)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
     async def stream(
         self, path: str, body: JsonObject, caller: Caller, *, patience_s: float = 0.0
     ) -> AsyncGenerator[Any, None]:
@@ -70,15 +81,22 @@ class Exchange:
 
     @asynccontextmanager
     async def _send(
-        self, method: str, path: str, body: JsonObject | None, caller: Caller, *, patience_s: float = 0.0
+        self,
+        method: str,
+        path: str,
+        body: JsonObject | AsyncIterable[bytes] | None,
+        caller: Caller,
+        *,
+        patience_s: float = 0.0,
+        content_type: str = "application/json",
     ) -> AsyncIterator[httpx.Response]:
         """A response with a good status; its body is still to be read, inside the context."""
-        headers = {"content-type": "application/json"}
+        headers = {"content-type": content_type}
         if self._accept is not None:
             headers["accept"] = self._accept
         if caller.provider_credentials:
             headers[PROVIDER_DATA_HEADER] = json.dumps(caller.provider_credentials)
-        content = None if body is None else orjson.dumps(body)
+        content = orjson.dumps(body) if isinstance(body, dict) else body
         where = self._http.base_url
         limits = self._http.timeout.as_dict()
         timeout = httpx.Timeout(**{**limits, "read": max(limits["read"] or patience_s, patience_s)})

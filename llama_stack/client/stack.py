@@ -8,6 +8,7 @@ import httpx
 
 from llama_stack.api.agents import Agents
 from llama_stack.api.common import Caller, Health, HealthStatus, JsonObject
+from llama_stack.api.files import Files
 from llama_stack.api.inference import (
     Capabilities,
     ChatEvent,
@@ -24,6 +25,7 @@ from llama_stack.api.resources import Model
 from llama_stack.api.stack import ProviderState
 from llama_stack.client.agents import RemoteAgents
 from llama_stack.client.exchange import Exchange
+from llama_stack.client.files import RemoteFiles
 from llama_stack.errors import InvalidRequest, StackError, UnsupportedParameter
 from llama_stack.transport import open_transport
 from llama_stack.wire.openai_chat import ChatChunkDecoder, decode_token_count, encode_chat_request
@@ -122,6 +124,9 @@ class ConnectedStack:
 
     async def agents(self) -> Agents:
         return RemoteAgents(self._exchange)
+
+    async def files(self) -> Files:
+        return RemoteFiles(self._exchange)
 
     async def providers(self, caller: Caller) -> list[ProviderState]:
         listed = await self._exchange.get("v1/providers", caller)

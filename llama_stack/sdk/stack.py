@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from llama_stack.api.agents import Agents
 from llama_stack.api.answers import collect
 from llama_stack.api.common import Caller
+from llama_stack.api.files import Files
 from llama_stack.api.inference import ChatAnswer, ChatEvent, EmbeddingAnswer, EmbeddingRequest, Inference
 from llama_stack.api.messages import Message
 from llama_stack.api.resources import Model, ModelType
@@ -118,6 +119,11 @@ class LlamaStack:
         """The agents' service of the stack. Raises ConfigError when its database cannot be used."""
         agents: Agents = await cast("ServedStack", self._stack).agents()
         return agents
+
+    async def files(self) -> Files:
+        """The files' service of the stack. Raises ConfigError when its folder or its database cannot be used."""
+        files: Files = await cast("ServedStack", self._stack).files()
+        return files
 
     # --- short ways ------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from llama_stack.server.routes import (
     completions,
     conversations,
     embeddings,
+    files,
     mcp,
     models,
     responses,
@@ -71,6 +72,7 @@ def create_app(stack: ServedStack, options: ServerOptions | None = None) -> Fast
         conversations.routes(stack, options),
         conversations.item_routes(stack, options),
         stored_completions.routes(stack, options),
+        files.routes(stack, options),
         classic_inference.routes(stack, options),
         # Before the classic ones: same paths, told apart by what the client accepts.
         agents.routes(stack, options),

@@ -105,10 +105,15 @@ def _without_prefix(scope: Scope) -> MutableMapping[str, Any]:
 
 def _without_done(send: Send) -> Send:
     """A frame is never cut, so `[DONE]` is the end of what is sent together."""
+    is_stream = False
 
     async def send_without(message: Message) -> None:
+        nonlocal is_stream
+        if message["type"] == "http.response.start":
+            # What tells its length is whole already: an answer, or a file whose bytes are nobody's to change.
+            is_stream = all(name != b"content-length" for name, _ in message["headers"])
         body = message.get("body", b"")
-        if message["type"] == "http.response.body" and body.endswith(DONE_FRAME):
+        if is_stream and message["type"] == "http.response.body" and body.endswith(DONE_FRAME):
             message = {**message, "body": body.removesuffix(DONE_FRAME)}
         await send(message)
 

@@ -10,6 +10,7 @@ from difflib import get_close_matches
 
 from llama_stack.api.agents import Agents
 from llama_stack.api.common import Caller, Health, HealthStatus
+from llama_stack.api.files import LocalFiles
 from llama_stack.api.inference import (
     Capabilities,
     ChatEnd,
@@ -203,6 +204,9 @@ class ScriptedStack:
         raise _only_inference()
 
     async def stored_completions(self) -> StoredCompletions:
+        raise _only_inference()
+
+    async def files(self) -> LocalFiles:
         raise _only_inference()
 
 

@@ -8,7 +8,6 @@ lanes side by side, and their events repeat the `stream_id`.
 import asyncio
 import logging
 from contextlib import aclosing
-from urllib.parse import urlsplit
 
 import orjson
 from starlette.routing import WebSocketRoute
@@ -20,6 +19,7 @@ from llama_stack.errors import InvalidRequest, RateLimited, StackError, Unsuppor
 from llama_stack.server.bodies import parse_json
 from llama_stack.server.callers import caller_of
 from llama_stack.server.options import ServerOptions
+from llama_stack.server.origins import may_come_from
 from llama_stack.wire.openai_errors import encode_error
 from llama_stack.wire.openai_responses.request import decode_response_request
 
@@ -32,7 +32,7 @@ POLICY_VIOLATION = 1008
 
 def route(stack: ServedStack, options: ServerOptions) -> WebSocketRoute:
     async def serve(socket: WebSocket) -> None:
-        if not _may_come_from(socket, options):
+        if not may_come_from(socket, options):
             await socket.close(POLICY_VIOLATION)
             return
         caller = caller_of(socket)
@@ -40,14 +40,6 @@ def route(stack: ServedStack, options: ServerOptions) -> WebSocketRoute:
         await _Connection(stack, socket, caller, options).serve()
 
     return WebSocketRoute("/v1/responses", serve)
-
-
-def _may_come_from(socket: WebSocket, options: ServerOptions) -> bool:
-    """Browsers open WebSockets to any server without asking it; they tell only which page it was."""
-    origin = socket.headers.get("origin")
-    if origin is None or origin in options.cors_origins or "*" in options.cors_origins:
-        return True
-    return urlsplit(origin).netloc == socket.headers.get("host")
 
 
 class _Connection:
