@@ -8,14 +8,17 @@ import asyncio
 import logging
 import os
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import metadata as distribution_metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llama_stack.api.chunk_index import ChunkIndex
 from llama_stack.api.common import Caller, Health, HealthStatus, JsonObject
 from llama_stack.api.inference import Inference
 from llama_stack.api.memory import Memory
@@ -25,13 +28,12 @@ from llama_stack.api.stack import ProviderState
 from llama_stack.api.tools import ToolGroup, Tools
 from llama_stack.catalog import Catalog
 from llama_stack.distribution import Distribution, ProviderEntry, check_config
-from llama_stack.errors import ConfigError, ProviderFailed
-from llama_stack.provider import Ground, InferenceFloor, Provider, ProviderConfig
+from llama_stack.errors import ConfigError, ProviderFailed, ProviderUnavailable
+from llama_stack.provider import Ground, InferenceFloor, Provider, ProviderConfig, ToolsFloor
 from llama_stack.registry import ResourceRegistry
 from llama_stack.routing import (
     Owner,
     RoutedInference,
-    RoutedMemory,
     RoutedSafety,
     RoutedTools,
     Routes,
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 
     from llama_stack.agents.service import AgentService
     from llama_stack.files.service import FileService
+    from llama_stack.memory.banks import IndexProvider
+    from llama_stack.memory.service import MemoryService
     from llama_stack.responses.conversations import ConversationService
     from llama_stack.responses.service import ResponseService
     from llama_stack.storage import Database
@@ -107,6 +111,8 @@ def resolve_providers(distribution: Distribution, catalog: Catalog | None = None
             if any(other.provider_id == entry.provider_id for other in resolved):
                 raise ConfigError(f"two providers have the id {entry.provider_id!r}", where=distribution.source)
             declaration = catalog.get(entry.provider_type)
+            if entry.optional and missing_requirements(declaration):
+                continue
             if declaration.api != api:
                 raise ConfigError(
                     f"{entry.provider_type} provides {declaration.api} but stands under providers.{api}",
@@ -117,6 +123,18 @@ def resolve_providers(distribution: Distribution, catalog: Catalog | None = None
             config = check_config(declaration.config, entry.config, where=distribution.source, prefix=prefix)
             resolved.append(ResolvedProvider(api, entry.provider_id, entry, declaration, config, distribution.source))
     return resolved
+
+
+def missing_requirements(declaration: Provider) -> list[str]:
+    """Those of the packages a provider requires that are not installed, in any version."""
+    missing = []
+    for requirement in declaration.requires:
+        name = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]
+        try:
+            distribution_metadata(name)
+        except PackageNotFoundError:
+            missing.append(requirement)
+    return missing
 
 
 class ProviderSlot:
@@ -140,6 +158,9 @@ class ProviderSlot:
         if self._implementation is None:
             raise unavailable(self.resolved.provider_id, self.health)
         return self._implementation
+
+    def is_open(self) -> bool:
+        return self._implementation is not None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -244,9 +265,15 @@ class LocalStack:
     """A running stack in this process; fulfils api.stack.Stack."""
 
     def __init__(
-        self, distribution: Distribution, home: Path, slots: list[ProviderSlot], database: DatabaseDoor
+        self,
+        distribution: Distribution,
+        home: Path,
+        slots: list[ProviderSlot],
+        database: DatabaseDoor,
+        transport: "httpx.AsyncBaseTransport | None" = None,
     ) -> None:
         self.distribution = distribution
+        self._transport = transport
         self.home = home
         self._slots = slots
         self._database = database
@@ -254,12 +281,14 @@ class LocalStack:
         self.services = AsyncExitStack()
         self._opening = asyncio.Lock()
         self._responses: ResponseService | None = None
+        self._opening_memory = asyncio.Lock()
+        self._memory: MemoryService | None = None
         self._opening_files = asyncio.Lock()
         self._files: FileService | None = None
         models = _unique("models", [(slot, model) for slot in slots for model in slot.models])
         model_routes = Routes[Model, Inference]("model", self._owners("inference"), models)
         shields = Routes[Shield, Safety]("shield", self._owners("safety"), self._listed("shields", Shield))
-        banks = Routes[MemoryBank, Memory](
+        banks = Routes[MemoryBank, ChunkIndex](
             "memory bank", self._owners("memory"), self._listed("memory_banks", MemoryBank)
         )
         groups = Routes[ToolGroup, Tools]("tool group", self._owners("tools"), self._listed("tool_groups", ToolGroup))
@@ -274,7 +303,6 @@ class LocalStack:
         self._models = model_routes.resources
         self._inference = RoutedInference(model_routes, partial(self.registry.registered, Model))
         self.safety = RoutedSafety(shields, partial(self.registry.registered, Shield))
-        self.memory = RoutedMemory(banks)
         self.tools = RoutedTools(groups, partial(self.registry.registered, ToolGroup))
 
     def _listed(self, field: str, kind: type[Any]) -> list[Any]:
@@ -294,6 +322,29 @@ class LocalStack:
     async def database(self) -> "Database":
         """The database that holds the stack's state. Raises ConfigError when it cannot be used."""
         return await self._database.open()
+
+    async def memory(self) -> "MemoryService":
+        """The memory over all providers of it, which reads attached files while the stack is open."""
+        async with self._opening_memory:
+            if self._memory is None:
+                files, database = await self.files(), await self.database()
+                await asyncio.to_thread(import_module, "llama_stack.memory.opening")
+                from llama_stack.memory.opening import MemorySettings, open_memory_of
+
+                settings = MemorySettings(transport=self._transport, providers=self._index_providers())
+                self._memory = await self.services.enter_async_context(
+                    open_memory_of(self, self.registry, files, database, settings)
+                )
+            return self._memory
+
+    def _index_providers(self) -> "list[IndexProvider]":
+        from llama_stack.memory.banks import IndexProvider
+
+        return [
+            IndexProvider(slot.resolved.provider_id, slot.implementation, slot.is_open)
+            for slot in self._slots
+            if slot.resolved.api == "memory"
+        ]
 
     async def agents(self) -> "AgentService":
         """The agents' service over the stack's database. Raises ConfigError when that cannot be used."""
@@ -320,6 +371,7 @@ class LocalStack:
             await self.responses()
             if self._files_folder.is_dir():
                 await self.files()
+                await self.memory()
 
     async def conversations(self) -> "ConversationService":
         database = await self.database()
@@ -426,13 +478,29 @@ async def open_stack(
     async with AsyncExitStack() as exits:
         database = await exits.enter_async_context(DatabaseDoor(distribution.storage.url, home).ready())
         slots: list[ProviderSlot] = []
+        whole: list[LocalStack] = []
+
+        async def memory() -> "MemoryService":
+            if not whole:
+                raise ProviderUnavailable("the stack is still starting")
+            return await whole[0].memory()
+
         for api in distribution.providers.by_api():
             inference = None if api == "inference" else LocalStack(distribution, home, slots, database).inference
             for provider in (provider for provider in resolved if provider.api == api):
                 ground = Ground(home=home, state=home / "providers" / provider.provider_id, transport=transport)
-                slot = ProviderSlot(provider, ground if inference is None else InferenceFloor(ground, inference))
+                slot = ProviderSlot(provider, _floor(api, ground, inference, memory))
                 slots.append(slot)
                 await exits.enter_async_context(slot.running())
-        stack = LocalStack(distribution, home, slots, database)
-        await exits.enter_async_context(stack.services)
-        yield stack
+        whole.append(LocalStack(distribution, home, slots, database, transport))
+        await exits.enter_async_context(whole[0].services)
+        yield whole[0]
+
+
+def _floor(
+    api: str, ground: Ground, inference: Inference | None, memory: Callable[[], Awaitable[Memory]]
+) -> Ground | InferenceFloor:
+    """What a provider of the API stands on."""
+    if inference is None:
+        return ground
+    return ToolsFloor(ground, inference, memory) if api == "tools" else InferenceFloor(ground, inference)

@@ -63,10 +63,14 @@ class ToolGroupEntry(Word):
 
 
 class ProviderEntry(Word):
-    """One provider. Left out (its `provider_id` came out empty) it is skipped: `provider_id: ${env.KEY:+together}`."""
+    """One provider. Left out (its `provider_id` came out empty) it is skipped: `provider_id: ${env.KEY:+together}`.
+
+    optional: skipped, too, where what it requires is not installed.
+    """
 
     provider_id: str | None = None
     provider_type: str
+    optional: bool = False
     config: JsonObject = {}
 
 

@@ -20,7 +20,7 @@ floor below the provider, so a provider that reaches upward is a type error.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from llama_stack.api.chunk_index import ChunkIndex
 from llama_stack.api.inference import Inference
 from llama_stack.api.memory import Memory
 from llama_stack.api.safety import Safety
@@ -108,6 +109,16 @@ class InferenceFloor:
 
 
 @dataclass(frozen=True)
+class ToolsFloor(InferenceFloor):
+    """As the floor above inference, with the memory of the stack. memory: opens it when it is first used.
+
+    Raises ProviderUnavailable while the stack starts.
+    """
+
+    memory: Callable[[], Awaitable[Memory]]
+
+
+@dataclass(frozen=True)
 class Provider:
     """What is common to all declarations.
 
@@ -139,10 +150,10 @@ class SafetyProvider(Provider):
 @dataclass(frozen=True)
 class MemoryProvider(Provider):
     api = "memory"
-    open: Callable[[Any, InferenceFloor], AbstractAsyncContextManager[Memory]]
+    open: Callable[[Any, InferenceFloor], AbstractAsyncContextManager[ChunkIndex]]
 
 
 @dataclass(frozen=True)
 class ToolsProvider(Provider):
     api = "tools"
-    open: Callable[[Any, InferenceFloor], AbstractAsyncContextManager[Tools]]
+    open: Callable[[Any, ToolsFloor], AbstractAsyncContextManager[Tools]]

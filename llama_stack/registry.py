@@ -39,8 +39,11 @@ class ResourceRegistry:
         self._providers = providers
         self._database = database
 
+    def own(self, kind: type[ResourceT]) -> list[ResourceT]:
+        return [resource for resource in self._own.get(kind, {}).values() if isinstance(resource, kind)]
+
     async def resources(self, kind: type[ResourceT], caller: Caller) -> list[ResourceT]:
-        own = [resource for resource in self._own.get(kind, {}).values() if isinstance(resource, kind)]
+        own = self.own(kind)
         store = await self._store()
         after: str | None = None
         while True:

@@ -6,7 +6,7 @@ than the distribution names. What the owner cannot do is refused here, before an
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -33,11 +33,10 @@ from llama_stack.api.inference import (
     ToolCallDelta,
     ToolCallStart,
 )
-from llama_stack.api.memory import Chunk, Document, Memory, MemoryQuery
 from llama_stack.api.messages import Message, has_images
 from llama_stack.api.resources import MemoryBank, Model, Shield
 from llama_stack.api.safety import Safety, ShieldVerdict
-from llama_stack.api.token_estimate import estimated_tokens
+from llama_stack.api.token_estimate import estimated_text_tokens, estimated_tokens
 from llama_stack.api.tools import NamedToolChoice, ToolDefinition, ToolGroup, ToolResult, Tools
 from llama_stack.errors import NotFound, ProviderFailed, ProviderUnavailable, StackError, UnsupportedParameter
 
@@ -222,6 +221,14 @@ class RoutedInference:
         counted = request.model_copy(update={"model": model.provider_resource_id, "tools": tools})
         return await owner.count_tokens(counted, caller)
 
+    async def count_texts(self, model: str, texts: Sequence[str], caller: Caller) -> list[int]:
+        """The provider's own counts, or estimates from the size of the texts where it has none."""
+        found, owner = await self.look_up(model, caller)
+        try:
+            return await owner.count_texts(found.provider_resource_id, texts, caller)
+        except UnsupportedParameter:
+            return [estimated_text_tokens(text) for text in texts]
+
 
 def _chat(model: Model, owner: Inference, request: ChatRequest, caller: Caller) -> AsyncGenerator[ChatEvent, None]:
     _check_chat(request, owner.capabilities(model.provider_resource_id))
@@ -356,25 +363,6 @@ class RoutedSafety:
     ) -> ShieldVerdict:
         shield, owner = await self._routes.look_up(shield_id, caller, self._registered)
         return await owner.run_shield(shield, messages, caller, params)
-
-
-class RoutedMemory:
-    """Memory over all banks of the stack, by bank id."""
-
-    def __init__(self, routes: Routes[MemoryBank, Memory]) -> None:
-        self._routes = routes
-
-    async def insert_documents(self, bank_id: str, documents: list[Document], caller: Caller) -> None:
-        bank, owner = self._routes.find(bank_id)
-        await owner.insert_documents(bank, documents, caller)
-
-    async def query_documents(self, bank_id: str, query: MemoryQuery, caller: Caller) -> list[Chunk]:
-        bank, owner = self._routes.find(bank_id)
-        return await owner.query_documents(bank, query, caller)
-
-    async def delete_documents(self, bank_id: str, document_ids: list[str], caller: Caller) -> None:
-        bank, owner = self._routes.find(bank_id)
-        await owner.delete_documents(bank, document_ids, caller)
 
 
 class RoutedTools:

@@ -12,6 +12,10 @@ PROVIDERS = ROOT / "providers"
 LAW: dict[str, set[str]] = {
     "errors": set(),
     "api": {"errors"},
+    "gathering": set(),
+    "text": set(),
+    "documents": {"text", "transport", "addresses", "api", "errors"},
+    "memory": {"documents", "text", "storage", "gathering", "api", "errors", "transport"},
     "wire": {"api", "errors"},
     "transport": set(),
     "weights": {"errors"},
@@ -23,26 +27,29 @@ LAW: dict[str, set[str]] = {
     "storage": {"api", "errors"},
     "routing": {"api", "errors"},
     "registry": {"storage", "api", "errors"},
-    "responses": {"agents", "storage", "wire", "api", "errors"},
+    "responses": {"gathering", "agents", "storage", "wire", "api", "errors"},
+    "files": {"storage", "api", "errors"},
     "compose": {
-        "agents", "responses", "registry", "routing", "catalog", "distribution", "substitution", "provider", "storage",
-        "api", "errors",
+        "agents", "responses", "memory", "files", "registry", "routing", "catalog", "distribution", "substitution",
+        "provider", "storage", "api", "errors",
     },
     "build": {"compose", "catalog", "distribution", "errors"},
     "doctor": {"build", "compose", "distribution", "hub", "server", "storage", "weights", "api", "errors"},
-    "agents": {"storage", "api", "errors"},
+    "agents": {"gathering", "memory", "storage", "api", "errors"},
     "client": {"wire", "transport", "api", "errors"},
     "server": {"mcp_host", "wire", "api", "errors", "root"},
-    "mcp_host": {"agents", "api", "errors", "root"},
+    "mcp_host": {"gathering", "agents", "api", "errors", "root"},
     "testing": {"compose", "distribution", "catalog", "wire", "provider", "api", "errors"},
-    "sdk": {"agents", "client", "compose", "distribution", "api", "errors"},
+    "sdk": {"gathering", "agents", "client", "compose", "distribution", "api", "errors"},
     "root": {"sdk", "agents", "client", "api", "errors"},
     "cli": {
         "root", "sdk", "build", "doctor", "server", "mcp_host", "client", "agents", "compose", "catalog",
         "distribution", "substitution", "hub", "weights", "provider", "routing", "storage", "wire", "api", "errors",
     },
     "__main__": {"cli"},
-    "providers": {"api", "wire", "provider", "errors", "agents", "storage", "weights", "hub"},
+    "providers": {
+        "api", "wire", "provider", "errors", "agents", "storage", "weights", "hub", "text", "memory", "addresses",
+    },
 }  # fmt: skip
 
 ALL_MODULES = sorted([*(ROOT / "llama_stack").rglob("*.py"), *(PROVIDERS / "llama_stack_providers").rglob("*.py")])

@@ -20,7 +20,6 @@ from llama_stack.agents import form
 from llama_stack.agents.budget import Allowance
 from llama_stack.agents.calls import ToolCallEvent, brought_step, run_calls
 from llama_stack.agents.context import STATE, ToolContext
-from llama_stack.agents.gathering import owned
 from llama_stack.agents.handoff import MAX_HANDOFFS, handed_over, handoffs_in
 from llama_stack.agents.inferring import Inferring
 from llama_stack.agents.retrieval import retrieve
@@ -57,6 +56,7 @@ from llama_stack.api.agents import (
 )
 from llama_stack.api.messages import AssistantMessage, Message, ToolCall, ToolMessage, UserMessage, text_of
 from llama_stack.errors import Conflict, InvalidRequest
+from llama_stack.gathering import owned
 
 
 async def run_turn(

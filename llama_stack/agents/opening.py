@@ -103,7 +103,7 @@ class _Opening:
             caller=caller,
             toolbox=toolbox,
             safety=stack.safety,
-            memory=stack.memory,
+            memory=await stack.memory() if config.memory_banks else None,
             context_length=(await stack.model(config.model, caller)).context_length,
             state=self.state,
             team=members,

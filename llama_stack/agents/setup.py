@@ -9,7 +9,8 @@ from llama_stack.agents.tools import Toolbox
 from llama_stack.api.agents import AgentConfig
 from llama_stack.api.common import Caller
 from llama_stack.api.inference import Inference
-from llama_stack.api.stack import MemorySearch, ShieldRunner
+from llama_stack.api.memory import MemorySearch
+from llama_stack.api.stack import ShieldRunner
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ the whole answer was judged: a tool's side effect is an output like any other.
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from llama_stack.agents.gathering import gathered
 from llama_stack.api.agents import Turn
 from llama_stack.api.answers import AnswerBuilder
 from llama_stack.api.common import Caller
@@ -17,6 +16,7 @@ from llama_stack.api.messages import AssistantMessage, Message, UserMessage
 from llama_stack.api.safety import Violation, ViolationLevel
 from llama_stack.api.stack import ShieldRunner
 from llama_stack.errors import InvalidRequest
+from llama_stack.gathering import gathered
 
 WINDOW_CHARS = 240
 """About 60 tokens: what a reader waits for at most before the first text is let out, and between two judgements."""

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 from llama_stack.agents.context import STATE
-from llama_stack.agents.gathering import gathered
 from llama_stack.agents.handoff import HANDED_TO
 from llama_stack.agents.tools import Tool, Toolbox, tool_from_schema
 from llama_stack.api.agents import AgentConfig, ToolGroupUse
@@ -14,6 +13,7 @@ from llama_stack.api.common import Caller, JsonObject
 from llama_stack.api.stack import ToolRunner
 from llama_stack.api.tools import ToolDefinition, ToolGroup, ToolResult
 from llama_stack.errors import InvalidRequest
+from llama_stack.gathering import gathered
 
 _RESERVED = {STATE, HANDED_TO}
 """What only the agent's own functions may say of a session; a tool server that says it is not believed."""

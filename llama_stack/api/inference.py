@@ -7,7 +7,7 @@ The request is a superset of what OpenAI chat completions can say (API reference
 one partner understands travels in `extra` and is never dropped in silence.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Annotated, Literal, Protocol
 
 from pydantic import Field
@@ -416,6 +416,13 @@ class Inference(Protocol):
         """
         ...
 
+    async def count_texts(self, model: str, texts: Sequence[str], caller: Caller) -> list[int]:
+        """How many tokens each text has by itself, without begin and end tokens; for models of every type.
+
+        Raises UnsupportedParameter from a provider that cannot count; a stack then answers with estimates.
+        """
+        ...
+
 
 class PartialInference:
     """Refuses every operation; a provider inherits it and writes those it has."""
@@ -448,3 +455,6 @@ class PartialInference:
 
     async def count_tokens(self, request: ChatRequest, caller: Caller) -> int:
         raise UnsupportedParameter(f"model {request.model!r} does not count tokens", param="model")
+
+    async def count_texts(self, model: str, texts: Sequence[str], caller: Caller) -> list[int]:
+        raise UnsupportedParameter(f"model {model!r} does not count tokens", param="model")

@@ -44,30 +44,46 @@ class Shield(Word):
 
 
 class VectorBank(Word):
-    """Documents found by meaning: chunks of `chunk_size_tokens` with `overlap_size_tokens`, embedded by one model."""
+    """Documents found by meaning and by their words: chunks of tokens of the model that embeds them.
+
+    embedding_model: empty means the stack's first. embedding_dimension: checked against the model's.
+    chunk_size_tokens: None is what suits the model, at most 512. overlap_size_tokens: None is an eighth of it.
+    params: of the provider, such as the kind of index.
+    """
 
     kind: Literal["vector"] = "vector"
-    embedding_model: str
-    chunk_size_tokens: int = 512
-    overlap_size_tokens: int = 64
+    embedding_model: str = ""
+    embedding_dimension: int | None = Field(None, ge=1)
+    chunk_size_tokens: int | None = Field(None, ge=16, le=8192)
+    overlap_size_tokens: int | None = Field(None, ge=0, le=4096)
+    params: JsonObject = {}
 
 
 class KeywordBank(Word):
-    """Documents found by their words (BM25)."""
+    """Documents found by their words (BM25); sizes are estimates, as no model counts the tokens."""
 
     kind: Literal["keyword"] = "keyword"
+    chunk_size_tokens: int | None = Field(None, ge=16, le=8192)
+    overlap_size_tokens: int | None = Field(None, ge=0, le=4096)
+    params: JsonObject = {}
 
 
 class KeyValueBank(Word):
-    """Values found by exact key."""
+    """Values found by exact key, which is the document's id."""
 
     kind: Literal["keyvalue"] = "keyvalue"
+    params: JsonObject = {}
 
 
 class GraphBank(Word):
-    """Entities and the relations between them, found by neighbourhood."""
+    """Entities and the relations between them, found by neighbourhood.
+
+    extraction_model: a chat model that reads them out of documents; empty where callers bring them.
+    """
 
     kind: Literal["graph"] = "graph"
+    extraction_model: str = ""
+    params: JsonObject = {}
 
 
 BankKind = Annotated[VectorBank | KeywordBank | KeyValueBank | GraphBank, Field(discriminator="kind")]

@@ -6,7 +6,7 @@ from llama_stack.api.agents import Agents, ToolGroupUse
 from llama_stack.api.common import Caller, Health, JsonObject, Word
 from llama_stack.api.files import LocalFiles
 from llama_stack.api.inference import Inference
-from llama_stack.api.memory import Chunk, MemoryQuery
+from llama_stack.api.memory import Memory
 from llama_stack.api.messages import Message
 from llama_stack.api.resources import MemoryBank, Model, Shield
 from llama_stack.api.responses import Conversations, Responses, StoredCompletions
@@ -75,12 +75,6 @@ class ToolRunner(Protocol):
         ...
 
 
-class MemorySearch(Protocol):
-    """Memory over all banks of the stack, by bank id."""
-
-    async def query_documents(self, bank_id: str, query: MemoryQuery, caller: Caller) -> list[Chunk]: ...
-
-
 class Registry(Protocol):
     """The named things of a running stack: the distribution's own, and what a caller registered beside them.
 
@@ -91,6 +85,10 @@ class Registry(Protocol):
 
     async def resource(self, kind: type[ResourceT], identifier: str, caller: Caller) -> ResourceT:
         """Raises NotFound, naming what there is."""
+        ...
+
+    def own(self, kind: type[ResourceT]) -> list[ResourceT]:
+        """The distribution's."""
         ...
 
     async def register(self, resource: ResourceT, caller: Caller) -> ResourceT:
@@ -114,10 +112,11 @@ class ServedStack(Stack, Protocol):
     def tools(self) -> ToolRunner: ...
 
     @property
-    def memory(self) -> MemorySearch: ...
-
-    @property
     def registry(self) -> Registry: ...
+
+    async def memory(self) -> Memory:
+        """The memory of the stack, over its database. Files are read in the background while the stack is open."""
+        ...
 
     async def agents(self) -> Agents:
         """The agents' service; opens the stack's database. Raises ConfigError when it cannot be used."""

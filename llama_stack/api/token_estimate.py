@@ -33,5 +33,10 @@ def estimated_tokens(messages: Sequence[Message], tools: Sequence[ToolDefinition
     return int(size_bytes / BYTES_PER_TOKEN) + len(messages) * TOKENS_PER_MESSAGE + parts * TOKENS_PER_IMAGE
 
 
+def estimated_text_tokens(text: str) -> int:
+    """About how many tokens a text takes; at least one where there is any text."""
+    return -(-_size_bytes(text) // 3) if text else 0
+
+
 def _size_bytes(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode(errors="replace"))

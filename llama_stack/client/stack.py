@@ -1,6 +1,6 @@
 """connect(url): a stack behind its REST API, not to be told from one in this process."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from urllib.parse import quote
 
@@ -23,6 +23,7 @@ from llama_stack.api.inference import (
 )
 from llama_stack.api.resources import Model
 from llama_stack.api.stack import ProviderState
+from llama_stack.api.token_estimate import estimated_text_tokens
 from llama_stack.client.agents import RemoteAgents
 from llama_stack.client.exchange import Exchange
 from llama_stack.client.files import RemoteFiles
@@ -103,6 +104,10 @@ class RemoteInference:
         body = encode_chat_request(request, stream=False)
         counted = await self._exchange.post("v1/chat/completions/input_tokens", body, caller)
         return decode_token_count(counted)
+
+    async def count_texts(self, model: str, texts: Sequence[str], caller: Caller) -> list[int]:
+        """Estimates: a server counts the texts that it cuts itself."""
+        return [estimated_text_tokens(text) for text in texts]
 
 
 class ConnectedStack:

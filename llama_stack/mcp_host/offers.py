@@ -12,7 +12,6 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
 
-from llama_stack.agents.gathering import gathered
 from llama_stack.agents.json_schema import schema_faults
 from llama_stack.agents.toolboxes import without_parameters
 from llama_stack.api.agents import AgentEvent, AgentRecord, Agents, StepStarted, TurnAwaitingInput, TurnCompleted
@@ -21,6 +20,7 @@ from llama_stack.api.messages import UserMessage, text_of
 from llama_stack.api.stack import ServedStack
 from llama_stack.api.tools import ToolDefinition, ToolGroup, ToolResult
 from llama_stack.errors import InvalidRequest, NotFound, StackError
+from llama_stack.gathering import gathered
 
 logger = logging.getLogger(__name__)
 

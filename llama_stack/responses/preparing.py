@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from llama_stack.agents import form
-from llama_stack.agents.gathering import gathered
 from llama_stack.agents.setup import AgentSetup
 from llama_stack.agents.toolboxes import needs_approval, offered_name, toolbox_for
 from llama_stack.agents.tools import Tool, Toolbox
@@ -27,6 +26,7 @@ from llama_stack.api.responses import (
 from llama_stack.api.stack import ServedStack
 from llama_stack.api.tools import NamedToolChoice, ToolChoice, ToolDefinition
 from llama_stack.errors import InvalidRequest, NotFound, StackError, UnsupportedParameter
+from llama_stack.gathering import gathered
 from llama_stack.wire.openai_responses.manner import KnownTool, Manner, McpListing
 
 WEB_SEARCH_GROUP = "builtin::websearch"
@@ -93,7 +93,7 @@ async def make_ready(
         caller=caller,
         toolbox=_HandingOver(toolbox, {name for name, tool in known.items() if tool.kind in ("function", "custom")}),
         safety=stack.safety,
-        memory=stack.memory,
+        memory=await stack.memory() if config.memory_banks else None,
         context_length=model.context_length,
         logprobs=request.top_logprobs,
     )

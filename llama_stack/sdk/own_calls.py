@@ -6,7 +6,6 @@ from contextlib import aclosing
 
 from llama_stack.agents.calls import ToolCallEvent, run_calls
 from llama_stack.agents.context import ToolContext, state_after
-from llama_stack.agents.gathering import owned
 from llama_stack.agents.setup import new_id
 from llama_stack.agents.tools import Tool, Toolbox, denial
 from llama_stack.agents.transcript import calls_made, open_calls
@@ -20,6 +19,7 @@ from llama_stack.api.agents import (
 )
 from llama_stack.api.common import Caller
 from llama_stack.api.messages import ToolCall, ToolMessage, UserMessage
+from llama_stack.gathering import owned
 from llama_stack.sdk.conversations import StoredConversation, unfinished
 
 

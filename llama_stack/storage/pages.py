@@ -2,6 +2,7 @@
 while others come and go.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, or_
@@ -43,3 +44,38 @@ async def rows_by_time(
             query = query.where(or_(moment > last, and_(moment == last, identity > after)))
     order = (moment.desc(), identity.desc()) if newest_first else (moment, identity)
     return list((await connection.execute(query.order_by(*order).limit(limit + 1))).all())
+
+
+@dataclass(frozen=True)
+class Between:
+    """Where a page begins: behind the row `after`, or before the row `before`, which then ends it."""
+
+    after: str | None = None
+    before: str | None = None
+
+
+async def rows_between(
+    connection: AsyncConnection,
+    query: Select[Any],
+    moment: ColumnElement[Any],
+    identity: ColumnElement[Any],
+    *,
+    limit: int,
+    between: Between,
+    newest_first: bool = False,
+) -> list[Any]:
+    """As `rows_by_time`, or the last rows in front of `before`; then, too, one row more tells that there are others.
+
+    Raises InvalidRequest where both ends are given.
+    """
+    if between.before is None:
+        return await rows_by_time(
+            connection, query, moment, identity, limit=limit, after=between.after, newest_first=newest_first
+        )
+    if between.after is not None:
+        raise InvalidRequest("after and before exclude each other", param="before")
+    rows = await rows_by_time(
+        connection, query, moment, identity, limit=limit, after=between.before, newest_first=not newest_first
+    )
+    kept = rows[:limit][::-1]
+    return kept + rows[limit:]

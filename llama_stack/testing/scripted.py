@@ -31,10 +31,11 @@ from llama_stack.api.inference import (
     ToolCallStart,
     Usage,
 )
+from llama_stack.api.memory import Memory
 from llama_stack.api.messages import text_of
 from llama_stack.api.resources import Model, ModelType
 from llama_stack.api.responses import Conversations, Responses, StoredCompletions
-from llama_stack.api.stack import MemorySearch, ProviderState, Registry, ShieldRunner, ToolRunner
+from llama_stack.api.stack import ProviderState, Registry, ShieldRunner, ToolRunner
 from llama_stack.errors import NotFound, ProviderUnavailable
 
 Step = ChatEvent | Exception | asyncio.Event
@@ -137,6 +138,10 @@ class ScriptedInference(PartialInference):
         self._record(request, caller)
         return sum(len(text_of(message.content).split()) for message in request.messages)
 
+    async def count_texts(self, model: str, texts: Sequence[str], caller: Caller) -> list[int]:
+        """A token for each word."""
+        return [len(text.split()) for text in texts]
+
     def _record(self, request: Request, caller: Caller) -> None:
         self.requests.append(request)
         self.callers.append(caller)
@@ -187,11 +192,10 @@ class ScriptedStack:
         raise _only_inference()
 
     @property
-    def memory(self) -> MemorySearch:
+    def registry(self) -> Registry:
         raise _only_inference()
 
-    @property
-    def registry(self) -> Registry:
+    async def memory(self) -> Memory:
         raise _only_inference()
 
     async def agents(self) -> Agents:

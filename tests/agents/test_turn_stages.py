@@ -1,5 +1,6 @@
 """What stands around inference in a turn: retrieval before it, shields on what tools give back, one call at a time."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,18 +23,20 @@ class Banks:
     """Memory banks that hold one chunk for each digit of a query."""
 
     def __init__(self) -> None:
-        self.queries: list[tuple[str, str]] = []
+        self.queries: list[tuple[tuple[str, ...], str]] = []
 
-    async def query_documents(self, bank_id: str, query: MemoryQuery, caller: Caller) -> list[Chunk]:
+    async def query(self, bank_ids: Sequence[str], query: MemoryQuery, caller: Caller) -> list[Chunk]:
         text = text_of(query.query)
-        self.queries.append((bank_id, text))
-        if bank_id == "away":
+        if "away" in bank_ids:
             raise ProviderUnavailable("the bank is away")
-        return [
+        self.queries.append((tuple(bank_ids), text))
+        found = [
             Chunk(chunk_id=f"{bank_id}-{digit}", document_id=bank_id, content=f"{digit} of {bank_id}", score=int(digit))
             for digit in text
             if digit.isdigit()
+            for bank_id in bank_ids
         ]
+        return sorted(found, key=lambda chunk: -chunk.score)[: query.max_chunks]
 
 
 class Shields:
@@ -59,7 +62,7 @@ async def test_what_the_banks_hold_stands_behind_the_users_words_best_first() ->
     setup = replace(setup_of(script, memory_banks=["a", "b"]), memory=banks)
     _, turn = await everything(run_turn(setup, [], asks("1 and 2 and 3")))
 
-    assert sorted(banks.queries) == [("a", "1 and 2 and 3"), ("b", "1 and 2 and 3")]
+    assert banks.queries == [(("a", "b"), "1 and 2 and 3")]
     step = turn.steps[0]
     assert isinstance(step, MemoryRetrievalStep)
     assert [chunk.chunk_id for chunk in step.chunks] == ["a-3", "b-3", "a-2", "b-2", "a-1"]

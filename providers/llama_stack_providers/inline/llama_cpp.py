@@ -4,7 +4,7 @@ Each loaded model lives in a supervised process of its own, on a private socket:
 request with it, not the stack. `_llama_cpp/` holds the parts.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 
 from llama_stack.api.common import Caller, Health, HealthStatus
@@ -23,6 +23,7 @@ from llama_stack.api.resources import Model
 from llama_stack.errors import UnsupportedParameter
 from llama_stack.provider import Ground, InferenceProvider
 from llama_stack_providers.inline._llama_cpp.completion import complete
+from llama_stack_providers.inline._llama_cpp.counting import count_texts
 from llama_stack_providers.inline._llama_cpp.embeddings import embed, rerank
 from llama_stack_providers.inline._llama_cpp.engine import Engine
 from llama_stack_providers.inline._llama_cpp.foreign_chat import foreign_chat, foreign_prompt
@@ -97,6 +98,10 @@ class LlamaCppInference:
             family = engine.family
             prompt = await foreign_prompt(engine, request) if family is None else llama_prompt(engine, request, family)
             return await count_tokens(engine, prompt)
+
+    async def count_texts(self, model: str, texts: Sequence[str], caller: Caller) -> list[int]:
+        async with self.models.use(model) as engine:
+            return await count_texts(engine, texts)
 
 
 @asynccontextmanager

@@ -68,7 +68,7 @@ async def _prepared(engine: Engine, request: EmbeddingRequest, position: int) ->
     given = request.inputs[position]
     if isinstance(given, str):
         prefix = {"query": engine.settings.query_prefix, "document": engine.settings.document_prefix}
-        text = _as_tokenized(engine, prefix.get(request.task or "", "") + given)
+        text = as_tokenized(engine, prefix.get(request.task or "", "") + given)
         if utf8_length(text, "input") + ADDED_TOKENS <= engine.window:
             return _Input(text)  # a token is at least one byte
         tokens = await engine.tokens_of(text, special=True, parse_special=False)
@@ -88,7 +88,7 @@ async def _prepared(engine: Engine, request: EmbeddingRequest, position: int) ->
     return _Input(_cut(tokens, plain, engine.window, keep_end=request.truncate == "start"), truncated=True)
 
 
-def _as_tokenized(engine: Engine, text: str) -> str:
+def as_tokenized(engine: Engine, text: str) -> str:
     """BERT's tokenizer reads Korean syllables as their letters (Unicode NFD); llama.cpp's takes them for unknown."""
     if engine.header.values.get("tokenizer.ggml.model") != "bert":
         return text

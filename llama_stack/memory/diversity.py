@@ -1,0 +1,68 @@
+"""Chunks that say the same twice are no help: duplicates go, and likeness can be weighed against relevance."""
+
+import math
+import re
+from array import array
+from collections.abc import Sequence
+
+from llama_stack.api.chunk_index import FoundChunk
+
+_SPACES = re.compile(r"\s+")
+
+
+def without_duplicates(found: Sequence[FoundChunk]) -> list[FoundChunk]:
+    """The first of each text, apart from its spaces."""
+    seen: set[str] = set()
+    kept = []
+    for one in found:
+        text = _SPACES.sub(" ", one.chunk.content).strip()
+        if text not in seen:
+            seen.add(text)
+            kept.append(one)
+    return kept
+
+
+def diverse(found: Sequence[FoundChunk], limit: int, diversity: float) -> list[FoundChunk]:
+    """Up to `limit` chunks by maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998).
+
+    Each next one has the best of (1 - diversity) * relevance - diversity * likeness to the most alike of those taken.
+    Relevance is the score in relation to the best; likeness is cosine, of words where there are no vectors. Scores
+    stay what they were.
+    """
+    if not found:
+        return []
+    best = max(abs(found[0].score), 1e-9)
+    features = [_features(one) for one in found]
+    waiting = list(range(len(found)))
+    nearest = [0.0] * len(found)
+    taken: list[int] = []
+    while waiting and len(taken) < limit:
+        following = max(
+            waiting,
+            key=lambda at: ((1 - diversity) * found[at].score / best - diversity * nearest[at], -at),
+        )
+        waiting.remove(following)
+        taken.append(following)
+        for at in waiting:
+            nearest[at] = max(nearest[at], _likeness(features[at], features[following]))
+    return [found[at] for at in taken]
+
+
+_Features = array[float] | frozenset[str]
+
+
+def _features(one: FoundChunk) -> _Features:
+    if one.vector is None:
+        return frozenset(one.chunk.content.casefold().split())
+    numbers = array("f")
+    numbers.frombytes(one.vector)
+    length = math.sqrt(math.fsum(number * number for number in numbers)) or 1.0
+    return array("d", (number / length for number in numbers))
+
+
+def _likeness(left: _Features, right: _Features) -> float:
+    if isinstance(left, frozenset) or isinstance(right, frozenset):
+        if not isinstance(left, frozenset) or not isinstance(right, frozenset) or not left or not right:
+            return 0.0
+        return len(left & right) / math.sqrt(len(left) * len(right))
+    return sum(map(float.__mul__, left, right))

@@ -1,0 +1,149 @@
+"""What was asked is found: by vector, by words or by both, filtered, without duplicates, best first."""
+
+from collections.abc import Sequence
+
+from llama_stack.api.chunk_index import FoundChunk
+from llama_stack.api.common import Caller
+from llama_stack.api.filters import MAX_COMPARISONS, MAX_DEPTH, Comparison, Compound, size_of
+from llama_stack.api.inference import Inference
+from llama_stack.api.memory import Chunk, MemoryQuery, SearchMode
+from llama_stack.api.messages import text_of
+from llama_stack.api.resources import GraphBank, KeyValueBank, VectorBank
+from llama_stack.errors import InvalidRequest, UnsupportedParameter
+from llama_stack.gathering import gathered
+from llama_stack.memory.diversity import diverse, without_duplicates
+from llama_stack.memory.embedding import Embedder
+from llama_stack.memory.fusion import fuse
+from llama_stack.memory.graph import neighbourhood
+from llama_stack.memory.ingestion import Share
+from llama_stack.memory.reranking import MAX_RERANKED, reranked
+from llama_stack.memory.rewriting import rewritten
+
+LEAST_CANDIDATES = 40
+CANDIDATES_A_CHUNK = 4
+MOST_CANDIDATES = 500
+
+
+async def search(
+    shares: Sequence[Share], query: MemoryQuery, caller: Caller, inference: Inference, embedder: Embedder
+) -> list[Chunk]:
+    """The best chunks over all the banks. Raises InvalidRequest for what a bank cannot be asked."""
+    check_filter(query.filters)
+    question = text_of(query.query)
+    if query.rewriting is not None:
+        question = await rewritten(query.rewriting, question, inference, caller)
+        query = query.model_copy(update={"query": question})
+    vectors = await _embedded(shares, query, question, caller, embedder)
+    searched = await gathered(_found_in(share, query, question, vectors) for share in shares)
+    found = [one for ranking in searched for one in ranking]
+    if len(shares) > 1:
+        found.sort(key=lambda one: (-one.score, one.chunk.chunk_id))
+    found = without_duplicates(found)
+    if query.rerank_model is not None:
+        _require_question(question)
+        found = await reranked(query.rerank_model, question, found[:MAX_RERANKED], inference, caller)
+    if query.diversity:
+        found = diverse(found, query.max_chunks, query.diversity)
+    if query.score_threshold is not None:
+        found = [one for one in found if one.score >= query.score_threshold]
+    return [one.chunk.model_copy(update={"score": one.score}) for one in found[: query.max_chunks]]
+
+
+async def _embedded(
+    shares: Sequence[Share], query: MemoryQuery, question: str, caller: Caller, embedder: Embedder
+) -> dict[tuple[str, int], bytes]:
+    """The question's vector of each model that the banks need, by model and dimension."""
+    kinds = {
+        (share.bank.bank.embedding_model, share.place.dimension)
+        for share in shares
+        if isinstance(share.bank.bank, VectorBank) and mode_of(share, query) is not SearchMode.KEYWORD
+    }
+    if kinds:
+        _require_question(question)
+    keys = sorted(kinds)
+    made = await gathered(embedder.embed_query(model, question, dimension, caller) for model, dimension in keys)
+    return dict(zip(keys, made, strict=True))
+
+
+def check_filter(condition: Comparison | Compound | None) -> None:
+    """Raises InvalidRequest for a filter that is nested too deeply or compares too much."""
+    if condition is None:
+        return
+    depth, comparisons = size_of(condition)
+    if depth > MAX_DEPTH or comparisons > MAX_COMPARISONS:
+        raise InvalidRequest(
+            f"filters: {comparisons} comparisons in {depth} levels; at most {MAX_COMPARISONS} in {MAX_DEPTH} are taken",
+            param="filters",
+        )
+
+
+def mode_of(share: Share, query: MemoryQuery) -> SearchMode:
+    """How the bank is searched. Raises UnsupportedParameter for a mode it has not."""
+    has_words = share.place.keyword and share.index.abilities().keyword
+    has_vectors = bool(share.place.dimension)
+    mode = query.mode
+    if mode is None:
+        mode = (SearchMode.HYBRID if has_words else SearchMode.VECTOR) if has_vectors else SearchMode.KEYWORD
+    if (mode is not SearchMode.KEYWORD and not has_vectors) or (mode is not SearchMode.VECTOR and not has_words):
+        missing = "vectors" if not has_vectors else "an index of words"
+        raise UnsupportedParameter(
+            f"the memory bank {share.bank.identifier!r} has not {missing}, so it cannot be searched by {mode.value}; "
+            "leave out mode for what it can",
+            param="mode",
+        )
+    return mode
+
+
+def _require_question(question: str) -> None:
+    if not question.strip():
+        raise InvalidRequest("query: has no text to search for", param="query")
+
+
+async def _found_in(
+    share: Share, query: MemoryQuery, question: str, vectors: dict[tuple[str, int], bytes]
+) -> list[FoundChunk]:
+    match share.bank.bank:
+        case KeyValueBank():
+            return await _values(share, query, question)
+        case GraphBank():
+            chunks = await neighbourhood(share.index, share.place, query)
+            return [FoundChunk(chunk=chunk, score=chunk.score) for chunk in chunks]
+        case VectorBank(embedding_model=model):
+            vector = vectors.get((model, share.place.dimension))
+        case _:
+            vector = None
+    limit = min(max(query.max_chunks * CANDIDATES_A_CHUNK, LEAST_CANDIDATES), MOST_CANDIDATES)
+    return await _ranked(share, query, question, vector, limit)
+
+
+async def _ranked(
+    share: Share, query: MemoryQuery, question: str, vector: bytes | None, limit: int
+) -> list[FoundChunk]:
+    mode = mode_of(share, query)
+
+    async def by_meaning() -> list[FoundChunk]:
+        if vector is None or mode is SearchMode.KEYWORD:
+            return []
+        is_diverse = query.diversity > 0
+        return await share.index.search_vector(share.place, vector, limit, query.filters, with_vectors=is_diverse)
+
+    async def by_words() -> list[FoundChunk]:
+        if mode is SearchMode.VECTOR:
+            return []
+        _require_question(question)
+        return await share.index.search_keyword(share.place, question, limit, query.filters)
+
+    vector_ranking, keyword_ranking = await gathered((by_meaning(), by_words()))
+    if mode is SearchMode.HYBRID:
+        return fuse(vector_ranking, keyword_ranking, query.fusion)
+    return vector_ranking or keyword_ranking
+
+
+async def _values(share: Share, query: MemoryQuery, question: str) -> list[FoundChunk]:
+    """The values of the keys, in the order in which they are asked for; the question is a key where none is named."""
+    keys = query.keys or ([question] if question else [])
+    if not keys:
+        raise InvalidRequest("a key-value bank is asked for `keys`", param="keys")
+    found = await share.index.list_chunks(share.place, document_ids=keys, where=query.filters, limit=len(keys))
+    by_key = {one.chunk.document_id: one for one in found}
+    return [by_key[key].model_copy(update={"score": 1.0}) for key in dict.fromkeys(keys) if key in by_key]

@@ -1,0 +1,351 @@
+"""Every document's way into a memory bank: a row that is there before any work is done and says how it went.
+
+A document is worked on under a lease, as a turn is (see `storage.turns`): what a process that died left behind is
+found and done again. Each working has a revision of its own, so one that was overtaken cannot finish.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, and_, delete, func, select, update
+
+from llama_stack.api.common import Caller, JsonObject, Page
+from llama_stack.api.memory import ChunkSizes, DocumentError, DocumentState, DocumentStatus, ListedOrder
+from llama_stack.errors import NotFound
+from llama_stack.storage.columns import new_id, now
+from llama_stack.storage.database import Database
+from llama_stack.storage.holders import is_dead, new_holder
+from llama_stack.storage.memory_tables import documents
+from llama_stack.storage.pages import Between, rows_between
+
+LEASE = timedelta(seconds=60)
+"""Renewed while a document is worked on."""
+ROWS_A_STATEMENT = 500
+
+
+@dataclass(frozen=True)
+class NewDocument:
+    """What is known of a document before it is read."""
+
+    document_id: str
+    name: str = ""
+    mime_type: str = ""
+    metadata: JsonObject | None = None
+    sizes: ChunkSizes | None = None
+    file_id: str | None = None
+    batch_id: str | None = None
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Working:
+    """The right to finish one document."""
+
+    owner: str
+    bank_id: str
+    document_id: str
+    revision: str
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What a finished document came to."""
+
+    chunks: int
+    size_bytes: int
+    content_sha256: str
+    mime_type: str
+
+
+class DocumentStore:
+    """Methods that take a caller see the caller's own rows only."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def begin(self, bank_id: str, new: Sequence[NewDocument], caller: Caller, *, is_held: bool) -> list[Working]:
+        """Rows for the documents, in place of earlier ones with their ids.
+
+        is_held: this process works on them at once; otherwise they wait for whoever claims them.
+        """
+        moment, workings = now(), []
+        rows = []
+        for one in new:
+            working = Working(caller.owner, bank_id, one.document_id, new_id("rev"))
+            workings.append(working)
+            rows.append(_row_of(one, working, moment, is_held=is_held))
+        async with self._database.write() as connection:
+            for first in range(0, len(rows), ROWS_A_STATEMENT):
+                statement = self._database.insert(documents).values(rows[first : first + ROWS_A_STATEMENT])
+                # A page is in the order of times, so a document that comes again comes last.
+                fresh = {
+                    column.name: statement.excluded[column.name] for column in documents.c if not column.primary_key
+                }
+                await connection.execute(
+                    statement.on_conflict_do_update(index_elements=["owner", "bank_id", "document_id"], set_=fresh)
+                )
+        return workings
+
+    async def claim(self, limit: int) -> list[tuple[Working, "StoredDocument"]]:
+        """Documents of all owners that wait, or whose worker is gone; they are this process's to work on now."""
+        moment = now()
+        waiting = (
+            select(documents)
+            .where(documents.c.state.in_(("pending", "running")))
+            .order_by(documents.c.created_at, documents.c.document_id)
+            .limit(max(limit * 4, 64))
+        )
+        async with self._database.read() as connection:
+            rows = (await connection.execute(waiting)).all()
+        claimed: list[tuple[Working, StoredDocument]] = []
+        for row in rows:
+            if len(claimed) == limit:
+                break
+            if row.state == "running" and not _is_abandoned(row, moment):
+                continue
+            working = Working(row.owner, row.bank_id, row.document_id, new_id("rev"))
+            statement = (
+                update(documents)
+                .where(_this(working), documents.c.revision == row.revision, documents.c.state == row.state)
+                .values(state="running", revision=working.revision, holder=new_holder(), held_until=moment + LEASE)
+            )
+            async with self._database.write() as connection:
+                if (await connection.execute(statement)).rowcount == 1:
+                    claimed.append((working, StoredDocument(row)))
+        return claimed
+
+    async def renew(self, workings: Sequence[Working]) -> None:
+        """Hold on to the documents."""
+        async with self._database.write() as connection:
+            for working in workings:
+                await connection.execute(update(documents).where(_held(working)).values(held_until=now() + LEASE))
+
+    async def is_current(self, working: Working) -> bool:
+        """Whether the document is still to be finished by this working, neither deleted nor begun anew."""
+        query = select(documents.c.state).where(_held(working))
+        async with self._database.read() as connection:
+            return (await connection.execute(query)).scalar() == "running"
+
+    async def complete(self, workings: Sequence[tuple[Working, Ready]]) -> list[Working]:
+        """Say that the documents are in their bank. Returns those that are no longer to be: their chunks must go."""
+        overtaken = []
+        async with self._database.write() as connection:
+            for working, ready in workings:
+                values = {
+                    "state": "completed",
+                    "chunks": ready.chunks,
+                    "size_bytes": ready.size_bytes,
+                    "content_sha256": ready.content_sha256,
+                    "mime_type": ready.mime_type,
+                    "holder": None,
+                    "held_until": None,
+                }
+                done = await connection.execute(update(documents).where(_held(working)).values(values))
+                if done.rowcount == 0:
+                    overtaken.append(working)
+        return overtaken
+
+    async def fail(self, working: Working, error: DocumentError) -> None:
+        values = {
+            "state": "failed",
+            "error_code": error.code,
+            "error_message": error.message,
+            "holder": None,
+            "held_until": None,
+        }
+        async with self._database.write() as connection:
+            await connection.execute(update(documents).where(_held(working)).values(values))
+
+    async def give_back(self, workings: Sequence[Working]) -> None:
+        """Let others work on the documents at once."""
+        async with self._database.write() as connection:
+            for working in workings:
+                await connection.execute(
+                    update(documents).where(_held(working)).values(state="pending", holder=None, held_until=None)
+                )
+
+    # --- reading ---------------------------------------------------------------------------------------------------
+
+    async def document(self, bank_id: str, document_id: str, caller: Caller) -> "StoredDocument":
+        """Raises NotFound."""
+        query = select(documents).where(_of_bank(bank_id, caller), documents.c.document_id == document_id)
+        async with self._database.read() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        if row is None:
+            raise NotFound(
+                f"there is no document {document_id!r} in {bank_id!r}", param="document_id", code="document_not_found"
+            )
+        return StoredDocument(row)
+
+    async def some(self, bank_id: str, document_ids: Sequence[str], caller: Caller) -> "dict[str, StoredDocument]":
+        """Those of the documents that are there, by id."""
+        found: dict[str, StoredDocument] = {}
+        async with self._database.read() as connection:
+            for first in range(0, len(document_ids), ROWS_A_STATEMENT):
+                part = document_ids[first : first + ROWS_A_STATEMENT]
+                query = select(documents).where(_of_bank(bank_id, caller), documents.c.document_id.in_(part))
+                found |= {row.document_id: StoredDocument(row) for row in (await connection.execute(query)).all()}
+        return found
+
+    async def page(
+        self,
+        bank_id: str,
+        caller: Caller,
+        *,
+        limit: int,
+        between: Between,
+        order: ListedOrder,
+        state: DocumentState | None = None,
+        batch_id: str | None = None,
+    ) -> Page[DocumentStatus]:
+        query = select(documents).where(_of_bank(bank_id, caller))
+        if state is not None:
+            query = query.where(documents.c.state == state.value)
+        if batch_id is not None:
+            query = query.where(documents.c.batch_id == batch_id)
+        async with self._database.read() as connection:
+            rows = await rows_between(
+                connection,
+                query,
+                documents.c.created_at,
+                documents.c.document_id,
+                limit=limit,
+                between=between,
+                newest_first=order is ListedOrder.NEWEST_FIRST,
+            )
+        entries = [StoredDocument(row).status for row in rows[:limit]]
+        return Page(entries=entries, next_after=entries[-1].document_id if len(rows) > limit else None)
+
+    async def with_content(self, bank_id: str, content_sha256: str, caller: Caller) -> "list[StoredDocument]":
+        """Finished documents of the bank that hold this very content."""
+        query = select(documents).where(
+            _of_bank(bank_id, caller),
+            documents.c.content_sha256 == content_sha256,
+            documents.c.state == "completed",
+        )
+        async with self._database.read() as connection:
+            return [StoredDocument(row) for row in (await connection.execute(query.limit(8))).all()]
+
+    async def with_file(self, file_id: str, caller: Caller) -> "list[StoredDocument]":
+        """The documents of all banks that are this file."""
+        query = select(documents).where(documents.c.owner == caller.owner, documents.c.file_id == file_id)
+        async with self._database.read() as connection:
+            return [StoredDocument(row) for row in (await connection.execute(query)).all()]
+
+    async def counts(
+        self, bank_id: str, caller: Caller, *, batch_id: str | None = None
+    ) -> tuple[dict[DocumentState, int], int]:
+        """How many documents are in each state, and the bytes of those that are in the bank."""
+        query = select(documents.c.state, func.count(), func.sum(documents.c.size_bytes)).where(
+            _of_bank(bank_id, caller)
+        )
+        if batch_id is not None:
+            query = query.where(documents.c.batch_id == batch_id)
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query.group_by(documents.c.state))).all()
+        counted = {DocumentState(state): int(count) for state, count, _ in rows}
+        size = sum(int(size or 0) for state, _, size in rows if state == "completed")
+        return counted, size
+
+    async def set_metadata(self, bank_id: str, document_id: str, metadata: JsonObject, caller: Caller) -> None:
+        own = and_(_of_bank(bank_id, caller), documents.c.document_id == document_id)
+        async with self._database.write() as connection:
+            await connection.execute(update(documents).where(own).values(metadata=json.dumps(metadata)))
+
+    async def forget(self, bank_id: str, document_ids: Sequence[str], caller: Caller) -> int:
+        """Tells how many there were."""
+        gone = 0
+        async with self._database.write() as connection:
+            for first in range(0, len(document_ids), ROWS_A_STATEMENT):
+                part = document_ids[first : first + ROWS_A_STATEMENT]
+                statement = delete(documents).where(_of_bank(bank_id, caller), documents.c.document_id.in_(part))
+                gone += (await connection.execute(statement)).rowcount
+        return gone
+
+
+class StoredDocument:
+    """A row, read."""
+
+    def __init__(self, row: Row[Any] | Mapping[str, Any]) -> None:
+        self._row: Any = row
+
+    @property
+    def owner(self) -> str:
+        return str(self._row.owner)
+
+    @property
+    def bank_id(self) -> str:
+        return str(self._row.bank_id)
+
+    @property
+    def content_sha256(self) -> str | None:
+        return None if self._row.content_sha256 is None else str(self._row.content_sha256)
+
+    @property
+    def status(self) -> DocumentStatus:
+        row = self._row
+        error = None
+        if row.error_code is not None:
+            error = DocumentError(code=row.error_code, message=row.error_message or "")
+        return DocumentStatus(
+            document_id=row.document_id,
+            bank_id=row.bank_id,
+            name=row.name,
+            mime_type=row.mime_type,
+            state=DocumentState(row.state),
+            error=error,
+            chunks=row.chunks,
+            size_bytes=row.size_bytes,
+            metadata=json.loads(row.metadata),
+            sizes=None if row.sizes is None else ChunkSizes.model_validate_json(row.sizes),
+            file_id=row.file_id,
+            batch_id=row.batch_id,
+            created_at=row.created_at,
+        )
+
+
+def _row_of(new: NewDocument, working: Working, moment: datetime, *, is_held: bool) -> dict[str, Any]:
+    return {
+        "owner": working.owner,
+        "bank_id": working.bank_id,
+        "document_id": working.document_id,
+        "revision": working.revision,
+        "state": "running" if is_held else "pending",
+        "name": new.name,
+        "mime_type": new.mime_type,
+        "error_code": None,
+        "error_message": None,
+        "chunks": 0,
+        "size_bytes": new.size_bytes,
+        "content_sha256": None,
+        "metadata": json.dumps(new.metadata or {}),
+        "sizes": None if new.sizes is None else new.sizes.model_dump_json(),
+        "file_id": new.file_id,
+        "batch_id": new.batch_id,
+        "holder": new_holder() if is_held else None,
+        "held_until": moment + LEASE if is_held else None,
+        "created_at": moment,
+    }
+
+
+def _is_abandoned(row: Any, moment: datetime) -> bool:
+    return row.held_until is None or row.held_until < moment or is_dead(row.holder or "")
+
+
+def _of_bank(bank_id: str, caller: Caller) -> ColumnElement[bool]:
+    return and_(documents.c.owner == caller.owner, documents.c.bank_id == bank_id)
+
+
+def _this(working: Working) -> ColumnElement[bool]:
+    return and_(
+        documents.c.owner == working.owner,
+        documents.c.bank_id == working.bank_id,
+        documents.c.document_id == working.document_id,
+    )
+
+
+def _held(working: Working) -> ColumnElement[bool]:
+    return and_(_this(working), documents.c.revision == working.revision)
