@@ -1,0 +1,1 @@
+"""Documents: files of many formats become readable text with its structure, and text becomes pieces to remember."""

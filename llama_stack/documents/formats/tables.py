@@ -1,0 +1,45 @@
+"""Rows as a table in Markdown: readable for a person and for a model, a row a line."""
+
+from collections.abc import Iterable, Sequence
+
+from llama_stack.documents.blocks import BlockKind, DocumentBuilder
+
+MAX_CELLS_PER_ROW = 1000
+
+
+def add_table(rows: Iterable[Sequence[str]], builder: DocumentBuilder, *, page: int | None = None) -> None:
+    """Add a table whose first row is its header. Blank rows are left out, and columns that no row fills.
+
+    Stops with the builder's error as soon as the text is over its limit.
+    """
+    kept: list[list[str]] = []
+    size = 0
+    for row in rows:
+        cells = [cell_text(cell) for cell in row[:MAX_CELLS_PER_ROW]]
+        if len(row) > MAX_CELLS_PER_ROW:
+            builder.warn(f"a table has more than {MAX_CELLS_PER_ROW} columns; the others were left out")
+        while cells and not cells[-1]:
+            cells.pop()
+        if not cells:
+            continue
+        kept.append(cells)
+        size += sum(map(len, cells))
+        if size > builder.max_text_characters:
+            break
+    if not kept:
+        return
+    width = max(map(len, kept))
+    used = [column for column in range(width) if any(column < len(cells) and cells[column] for cells in kept)]
+    lines = [_line([cells[column] if column < len(cells) else "" for column in used]) for cells in kept]
+    header = f"{lines[0]}\n{_line(['---'] * len(used))}"
+    text = "\n".join([header, *lines[1:]])
+    builder.add(BlockKind.TABLE, text, page=page, header_length=len(header))
+
+
+def cell_text(cell: str) -> str:
+    """A cell on one line, that does not end its column early."""
+    return " ".join(cell.split()).replace("|", "\\|")
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
