@@ -1,0 +1,66 @@
+"""Filters of points (Qdrant documentation, "Filtering") and the payload that they compare.
+
+Payload of a point: the fields of `records`; `facets` and `order`, by which filters select; `norm` of the vector as it
+was written, because Qdrant keeps it with length 1; and the state of the write that it belongs to (see `visible`).
+"""
+
+from typing import Any
+
+from llama_stack_providers._vector_database.conditions import Order
+from llama_stack_providers._vector_database.facets import Facets
+
+Condition = dict[str, Any]
+
+VISIBLE: Condition = {
+    "must": [{"key": "shown", "match": {"value": True}}],
+    "must_not": [
+        {
+            "must": [{"key": "gone", "match": {"value": True}}],
+            "must_not": [{"is_empty": {"key": "replaced_by"}}],
+        }
+    ],
+}
+"""What a search may see. A write adds its points with `shown` false and marks those that they replace with
+`replaced_by` and `gone` false, both of which change nothing; then one operation sets `shown` and `gone` to true on
+all of them, so the new ones appear and the old ones disappear in the same step."""
+
+UNFINISHED: Condition = {
+    "should": [{"key": "shown", "match": {"value": False}}, {"must_not": [{"is_empty": {"key": "replaced_by"}}]}]
+}
+"""Points that a write left behind which did not come to its end."""
+
+INDEXED = {
+    "facets": "keyword",
+    "document_id": "keyword",
+    "chunk_id": "keyword",
+    "language": "keyword",
+    "replaced_by": "keyword",
+    "shown": "bool",
+    "gone": "bool",
+}
+"""Payload fields with an index of their own."""
+
+
+def facet_fields(facets: Facets) -> dict[str, Any]:
+    return {"facets": facets.tokens, "order": facets.numbers}
+
+
+def any_value(field: str, values: list[str]) -> Condition:
+    return {"key": field, "match": {"any": values}}
+
+
+class QdrantDialect:
+    def all_of(self, parts: list[Condition]) -> Condition:
+        return {"must": parts}
+
+    def any_of(self, parts: list[Condition]) -> Condition:
+        return {"should": parts}
+
+    def has_any(self, tokens: list[str]) -> Condition:
+        return any_value("facets", tokens)
+
+    def has_none(self, tokens: list[str]) -> Condition:
+        return {"must_not": [any_value("facets", tokens)]}
+
+    def number(self, name: str, order: Order, value: float) -> Condition:
+        return {"key": f"order.{name}", "range": {order: value}}

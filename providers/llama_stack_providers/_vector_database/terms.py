@@ -1,0 +1,48 @@
+"""The words of chunks as sparse vectors: BM25 in databases that know only dot products.
+
+The weight of a term in a chunk is BM25's saturated frequency (Robertson and Zaragoza, "The Probabilistic Relevance
+Framework: BM25 and Beyond", 2009, section 3.4); the inverse document frequency is multiplied in where the database does
+that, or by the query's side. The mean length is a constant, because the true one moves with every write.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from hashlib import blake2b
+
+from llama_stack.api.memory import Chunk
+
+K1 = 1.2
+B = 0.75
+MEAN_TERMS = 200
+"""Terms of a middling chunk."""
+
+
+def chunk_stems(chunk: Chunk) -> list[str]:
+    from llama_stack.text.words import stems
+
+    return stems(chunk.content, chunk.language)
+
+
+def term_weights(stems: Iterable[str]) -> dict[int, float]:
+    """Term number -> weight, in the order of the numbers."""
+    counts = Counter(stems)
+    length = sum(counts.values())
+    base = K1 * (1 - B + B * length / MEAN_TERMS)
+    weights: dict[int, float] = {}
+    for stem, count in counts.items():
+        number = term_number(stem)
+        # Two stems of one number, one pair in billions, add up.
+        weights[number] = weights.get(number, 0.0) + count * (K1 + 1) / (count + base)
+    return dict(sorted(weights.items()))
+
+
+def query_numbers(query: str, languages: list[str]) -> list[int]:
+    """The numbers of the query's terms, in their order."""
+    from llama_stack.text.words import query_stems
+
+    return sorted({term_number(stem) for stem in query_stems(query, languages)})
+
+
+def term_number(stem: str) -> int:
+    """32 bits; the same in every process and version."""
+    return int.from_bytes(blake2b(stem.encode(), digest_size=4).digest(), "big")
