@@ -35,7 +35,7 @@ from llama_stack_providers.remote._pgvector.tables import (
     found_chunk,
     name_of,
 )
-from llama_stack_providers.remote._pgvector.words import MAX_QUERY_WORDS, search_statement, word_columns
+from llama_stack_providers.remote._pgvector.words import MAX_QUERY_WORDS, digest, search_statement, word_columns
 
 ResultT = TypeVar("ResultT")
 
@@ -162,7 +162,7 @@ class PgvectorIndex:
         check_keyword(bank)
         figures = await self._figures_of(bank)
         asked = await asyncio.to_thread(query_stems, query, figures.languages)
-        words = list(dict.fromkeys(word for word in asked if "\0" not in word))[:MAX_QUERY_WORDS]
+        words = [digest(word) for word in asked[:MAX_QUERY_WORDS]]
         if not words:
             return []
         arguments = Arguments()

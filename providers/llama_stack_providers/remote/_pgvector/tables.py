@@ -31,7 +31,7 @@ COLUMNS = """
 """
 KEYWORD_COLUMNS = """,
     word_count integer not null,
-    words text[] collate "C" not null,
+    words bigint[] not null,
     word_counts bytea not null
 """
 CHUNK_COLUMNS = (
@@ -39,7 +39,7 @@ CHUNK_COLUMNS = (
     "token_count", "language", "content", "metadata",
 )  # fmt: skip
 WORD_COLUMNS = ("word_count", "words", "word_counts")
-"""How many words the chunk has; its different words; for each of these how often it occurs, one byte, at most 255."""
+"""How many words the chunk has; digests of its different words; how often each of these occurs, a byte, at most 255."""
 
 
 def name_of(bank: BankPlace) -> str:
@@ -57,12 +57,14 @@ def creation(table: str, name: str, bank: BankPlace, settings: BankSettings) -> 
         f"create table {table} ({columns})",
         f'create index "{name}_document" on {table} (document_id, position, chunk_id)',
         f'create index "{name}_metadata" on {table} using gin (metadata jsonb_path_ops)',
+        f"alter table {table} alter column metadata set storage main",
         f"comment on table {table} is {_literal(record.model_dump_json())}",
     ]
     if bank.keyword:
         statements += [
             f'create index "{name}_words" on {table} using gin (words)',
             f"alter table {table} alter column words set storage main",
+            f"alter table {table} alter column word_counts set storage main",
         ]
     if 0 < bank.dimension <= MAX_INLINE_DIMENSION:
         statements.append(f"alter table {table} alter column embedding set storage plain")
