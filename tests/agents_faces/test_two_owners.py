@@ -147,7 +147,10 @@ async def _things(http: httpx.AsyncClient) -> dict[str, str]:
     # Its events end when it does.
     await http.get(f"/v1/responses/{response['id']}?stream=true", headers=ALICE)
     completion = await post("/v1/chat/completions", {"model": MODEL, "messages": [USER], "store": True})
+    form: Any = {"files": {"file": ("alices.json", b'{"of": "alice"}')}, "data": {"purpose": "assistants"}}
+    file = (await http.post("/v1/files", headers=ALICE, **form)).raise_for_status().json()
     return {
+        "file_id": file["id"],
         "agent_id": agent_id,
         "session_id": session_id,
         "turn_id": turn["turn_id"],

@@ -63,10 +63,15 @@ def test_the_document_has_every_route() -> None:
 @pytest.mark.parametrize(("path", "method", "operation"), operations())
 def test_every_operation_says_what_goes_in_and_what_comes_out(path: str, method: str, operation: Any) -> None:
     assert operation["summary"]
-    assert operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"]
+    if path == "/v1/files/{file_id}/content":
+        assert list(operation["responses"]["200"]["content"]) == ["application/octet-stream"]
+    else:
+        assert operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"]
     for failure in ("4XX", "5XX"):
         assert operation["responses"][failure]["content"]["application/json"]["schema"]["$ref"].endswith("ErrorAnswer")
-    if method == "post" and not path.endswith("/cancel"):
+    if (path, method) == ("/v1/files", "post"):
+        assert list(operation["requestBody"]["content"]) == ["multipart/form-data"]
+    elif method == "post" and not path.endswith("/cancel"):
         assert operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
     assert "422" not in operation["responses"]
 

@@ -14,12 +14,15 @@ from sqlalchemy import select
 
 from llama_stack.api.agents import AgentConfig
 from llama_stack.api.common import Caller
+from llama_stack.api.files import File, FilePurpose
 from llama_stack.api.resources import Model
 from llama_stack.api.responses import StoredCompletion
 from llama_stack.errors import InvalidRequest, NotFound
 from llama_stack.storage import AgentStore, Database, KeyValueStore, Page, ResourceStore
+from llama_stack.storage.columns import now
 from llama_stack.storage.completions import CompletionStore
 from llama_stack.storage.conversations import ConversationStore
+from llama_stack.storage.files import FileStore
 from llama_stack.storage.responses import ResponseStore
 from llama_stack.storage.tables import metadata
 from tests.storage.test_response_stores import kept
@@ -80,6 +83,7 @@ async def world(database: Database, alice: Caller) -> World:
     await ResourceStore(database).register(model, alice)
     await KeyValueStore(database).put("n", "k", 1, alice)
     await keep_responses(database, alice)
+    await keep_file(database, alice)
     arguments = {
         "config": AgentConfig(model="m"),
         "agent_id": agent.agent_id,
@@ -104,6 +108,20 @@ async def keep_responses(database: Database, alice: Caller) -> None:
     await ConversationStore(database).create([{"id": f"item of {alice.owner}", "type": "message"}], {}, alice)
     chat = StoredCompletion(completion_id=f"chat of {alice.owner}", model="m", metadata={}, messages=[], body={})
     await CompletionStore(database).keep(chat, alice)
+
+
+async def keep_file(database: Database, alice: Caller) -> None:
+    """tests/files has what its store shows to whom."""
+    file = File(
+        file_id=f"file of {alice.owner}",
+        filename="a",
+        purpose=FilePurpose.BATCH,
+        mime_type="text/plain",
+        size_bytes=1,
+        sha256="0",
+        created_at=now(),
+    )
+    await FileStore(database).add(file, alice)
 
 
 @pytest.mark.parametrize(("store", "name"), METHODS)
