@@ -171,6 +171,7 @@ class BankRecord(Word):
     """A caller's bank with what is kept about it; `bank` is what the registry holds.
 
     last_active_at: when it was last written or searched. expires_at: None for one that does not expire.
+    documents: how many are in each state. size_bytes: of the documents that are in the bank, as they came.
     """
 
     bank: MemoryBank
@@ -180,6 +181,8 @@ class BankRecord(Word):
     created_at: datetime
     last_active_at: datetime
     expires_at: datetime | None = None
+    documents: dict[DocumentState, int] = {}
+    size_bytes: int = 0
 
 
 class BankStats(Word):
@@ -269,8 +272,9 @@ class Memory(MemorySearch, Protocol):
         after: str | None = None,
         before: str | None = None,
         order: ListedOrder = ListedOrder.NEWEST_FIRST,
+        kind: Literal["vector", "keyword", "keyvalue", "graph"] | None = None,
     ) -> Page[BankRecord]:
-        """The caller's banks; those of the distribution are in the registry."""
+        """The caller's banks, of one kind or of all; those of the distribution once the caller has used them."""
         ...
 
     async def update_bank(
@@ -337,7 +341,7 @@ class Memory(MemorySearch, Protocol):
         after: str | None = None,
         before: str | None = None,
         order: ListedOrder = ListedOrder.NEWEST_FIRST,
-        state: DocumentState | None = None,
+        states: Sequence[DocumentState] | None = None,
         batch_id: str | None = None,
     ) -> Page[DocumentStatus]: ...
 

@@ -66,7 +66,12 @@ class Banks:
             await self._registry.unregister(MemoryBank, identifier, caller)
             raise
         stored = await self._store.create(
-            identifier, caller, name=name, metadata=metadata, expiry_days=None if expiry is None else expiry.days
+            identifier,
+            caller,
+            kind=registered.bank.kind,
+            name=name,
+            metadata=metadata,
+            expiry_days=None if expiry is None else expiry.days,
         )
         return _record(registered, stored)
 
@@ -174,13 +179,16 @@ class Banks:
         try:
             return await self._store.bank(bank_id, caller)
         except NotFound:
-            return await self._store.create(bank_id, caller, name="", metadata={}, expiry_days=None)
+            kind = (await self._registry.resource(MemoryBank, bank_id, caller)).bank.kind
+            return await self._store.create(bank_id, caller, kind=kind, name="", metadata={}, expiry_days=None)
 
     async def note_activity(self, bank_id: str, caller: Caller) -> None:
         await self._store.note_activity(await self.stored(bank_id, caller), caller)
 
-    async def page(self, caller: Caller, *, limit: int, between: Between, order: ListedOrder) -> Page[BankRecord]:
-        page = await self._store.page(caller, limit=limit, between=between, order=order)
+    async def page(
+        self, caller: Caller, *, limit: int, between: Between, order: ListedOrder, kind: str | None
+    ) -> Page[BankRecord]:
+        page = await self._store.page(caller, limit=limit, between=between, order=order, kind=kind)
         records = []
         for stored in page.entries:
             try:

@@ -85,7 +85,15 @@ class MemoryService:
         return await self._banks.create(bank, caller, name=name, metadata=metadata or {}, expiry=expiry)
 
     async def bank(self, bank_id: str, caller: Caller) -> BankRecord:
-        return await self._banks.record(bank_id, caller)
+        return (await self._with_counts([await self._banks.record(bank_id, caller)], caller))[0]
+
+    async def _with_counts(self, records: Sequence[BankRecord], caller: Caller) -> list[BankRecord]:
+        counted = await self._documents.counts([record.bank.identifier for record in records], caller)
+        counts = [counted[record.bank.identifier] for record in records]
+        return [
+            record.model_copy(update={"documents": one.documents, "size_bytes": one.size_bytes})
+            for record, one in zip(records, counts, strict=True)
+        ]
 
     async def banks(
         self,
@@ -95,8 +103,10 @@ class MemoryService:
         after: str | None = None,
         before: str | None = None,
         order: ListedOrder = ListedOrder.NEWEST_FIRST,
+        kind: Literal["vector", "keyword", "keyvalue", "graph"] | None = None,
     ) -> Page[BankRecord]:
-        return await self._banks.page(caller, limit=limit, between=Between(after, before), order=order)
+        page = await self._banks.page(caller, limit=limit, between=Between(after, before), order=order, kind=kind)
+        return Page(entries=await self._with_counts(page.entries, caller), next_after=page.next_after)
 
     async def update_bank(
         self,
@@ -107,16 +117,17 @@ class MemoryService:
         metadata: dict[str, str] | None = None,
         expiry: Expiry | Literal["never"] | None = None,
     ) -> BankRecord:
-        return await self._banks.update(bank_id, caller, name=name, metadata=metadata, expiry=expiry)
+        changed = await self._banks.update(bank_id, caller, name=name, metadata=metadata, expiry=expiry)
+        return (await self._with_counts([changed], caller))[0]
 
     async def drop_bank(self, bank_id: str, caller: Caller) -> None:
         await self._banks.drop(bank_id, caller)
 
     async def stats(self, bank_id: str, caller: Caller) -> BankStats:
         share = await self._banks.share(bank_id, caller)
-        counts, _ = await self._documents.counts(bank_id, caller)
+        counts = (await self._documents.counts([bank_id], caller))[bank_id]
         kept = await share.index.stats(share.place)
-        return BankStats(bank_id=bank_id, documents=counts, chunks=kept.chunks, size_bytes=kept.size_bytes)
+        return BankStats(bank_id=bank_id, documents=counts.documents, chunks=kept.chunks, size_bytes=kept.size_bytes)
 
     async def _empty_expired(self) -> None:
         for stored in await self._store.expired():
@@ -309,12 +320,12 @@ class MemoryService:
         return await self.batch(bank_id, batch_id, caller)
 
     async def _counted(self, stored: StoredBatch, caller: Caller) -> FileBatch:
-        counts, _ = await self._documents.counts(stored.bank_id, caller, batch_id=stored.batch_id)
+        counts = await self._documents.counts([stored.bank_id], caller, batch_id=stored.batch_id)
         return FileBatch(
             batch_id=stored.batch_id,
             bank_id=stored.bank_id,
             is_cancelled=stored.is_cancelled,
-            counts=counts,
+            counts=counts[stored.bank_id].documents,
             created_at=stored.created_at,
         )
 
@@ -329,12 +340,12 @@ class MemoryService:
         after: str | None = None,
         before: str | None = None,
         order: ListedOrder = ListedOrder.NEWEST_FIRST,
-        state: DocumentState | None = None,
+        states: Sequence[DocumentState] | None = None,
         batch_id: str | None = None,
     ) -> Page[DocumentStatus]:
         await self._banks.record(bank_id, caller)
         return await self._documents.page(
-            bank_id, caller, limit=limit, between=Between(after, before), order=order, state=state, batch_id=batch_id
+            bank_id, caller, limit=limit, between=Between(after, before), order=order, states=states, batch_id=batch_id
         )
 
     async def document(self, bank_id: str, document_id: str, caller: Caller) -> DocumentStatus:

@@ -30,6 +30,8 @@ from llama_stack.server.routes import (
     safety,
     stored_completions,
     system,
+    vector_store_files,
+    vector_stores,
 )
 
 _DESCRIPTION = "One interface for applications built on Llama models. The OpenAI routes keep OpenAI's wire shape."
@@ -84,6 +86,10 @@ def create_app(stack: ServedStack, options: ServerOptions | None = None) -> Fast
         safety.routes(stack, options),
         safety.moderation_routes(stack, options),
         anthropic.routes(stack, options),
+        vector_stores.routes(stack, options),
+        vector_stores.search_routes(stack, options),
+        vector_store_files.routes(stack, options),
+        vector_store_files.batch_routes(stack, options),
     )
     app.router.routes.append(responses_websocket.route(stack, options))
     for family in families:

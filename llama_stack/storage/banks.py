@@ -52,13 +52,21 @@ class BankStore:
         self._database = database
 
     async def create(
-        self, bank_id: str, caller: Caller, *, name: str, metadata: Mapping[str, str], expiry_days: int | None
+        self,
+        bank_id: str,
+        caller: Caller,
+        *,
+        kind: str,
+        name: str,
+        metadata: Mapping[str, str],
+        expiry_days: int | None,
     ) -> StoredBank:
         """Keep a bank; one that is there already is left as it is and returned."""
         moment = now()
         row = {
             "owner": caller.owner,
             "bank_id": bank_id,
+            "kind": kind,
             "name": name,
             "metadata": json.dumps(dict(metadata)),
             "expiry_days": expiry_days,
@@ -78,8 +86,12 @@ class BankStore:
             raise NotFound(f"nothing is kept about a memory bank {bank_id!r}", param="bank_id")
         return _bank_of(row)
 
-    async def page(self, caller: Caller, *, limit: int, between: Between, order: ListedOrder) -> Page[StoredBank]:
+    async def page(
+        self, caller: Caller, *, limit: int, between: Between, order: ListedOrder, kind: str | None = None
+    ) -> Page[StoredBank]:
         query = select(banks).where(banks.c.owner == caller.owner)
+        if kind is not None:
+            query = query.where(banks.c.kind == kind)
         async with self._database.read() as connection:
             rows = await rows_between(
                 connection,

@@ -60,6 +60,14 @@ class Ready:
     mime_type: str
 
 
+@dataclass(frozen=True)
+class Counts:
+    """documents: how many are in each state. size_bytes: of the completed ones, as they came."""
+
+    documents: dict[DocumentState, int]
+    size_bytes: int
+
+
 class DocumentStore:
     """Methods that take a caller see the caller's own rows only."""
 
@@ -198,12 +206,12 @@ class DocumentStore:
         limit: int,
         between: Between,
         order: ListedOrder,
-        state: DocumentState | None = None,
+        states: Sequence[DocumentState] | None = None,
         batch_id: str | None = None,
     ) -> Page[DocumentStatus]:
         query = select(documents).where(_of_bank(bank_id, caller))
-        if state is not None:
-            query = query.where(documents.c.state == state.value)
+        if states is not None:
+            query = query.where(documents.c.state.in_([state.value for state in states]))
         if batch_id is not None:
             query = query.where(documents.c.batch_id == batch_id)
         async with self._database.read() as connection:
@@ -236,19 +244,25 @@ class DocumentStore:
             return [StoredDocument(row) for row in (await connection.execute(query)).all()]
 
     async def counts(
-        self, bank_id: str, caller: Caller, *, batch_id: str | None = None
-    ) -> tuple[dict[DocumentState, int], int]:
-        """How many documents are in each state, and the bytes of those that are in the bank."""
-        query = select(documents.c.state, func.count(), func.sum(documents.c.size_bytes)).where(
-            _of_bank(bank_id, caller)
+        self, bank_ids: Sequence[str], caller: Caller, *, batch_id: str | None = None
+    ) -> dict[str, "Counts"]:
+        """For each bank how many documents are in each state."""
+        query = select(documents.c.bank_id, documents.c.state, func.count(), func.sum(documents.c.size_bytes)).where(
+            documents.c.owner == caller.owner, documents.c.bank_id.in_(bank_ids)
         )
         if batch_id is not None:
             query = query.where(documents.c.batch_id == batch_id)
         async with self._database.read() as connection:
-            rows = (await connection.execute(query.group_by(documents.c.state))).all()
-        counted = {DocumentState(state): int(count) for state, count, _ in rows}
-        size = sum(int(size or 0) for state, _, size in rows if state == "completed")
-        return counted, size
+            rows = (await connection.execute(query.group_by(documents.c.bank_id, documents.c.state))).all()
+        counted = {bank_id: Counts({}, 0) for bank_id in bank_ids}
+        for bank_id, state, count, size in rows:
+            before = counted[bank_id]
+            is_there = state == "completed"
+            counted[bank_id] = Counts(
+                {**before.documents, DocumentState(state): int(count)},
+                before.size_bytes + (int(size or 0) if is_there else 0),
+            )
+        return counted
 
     async def set_metadata(self, bank_id: str, document_id: str, metadata: JsonObject, caller: Caller) -> None:
         own = and_(_of_bank(bank_id, caller), documents.c.document_id == document_id)

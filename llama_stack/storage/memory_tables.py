@@ -10,6 +10,7 @@ banks = Table(
     metadata,
     Column("owner", Name("owner"), nullable=False),
     Column("bank_id", Name("bank_id"), nullable=False),
+    Column("kind", Enumeration, nullable=False),
     Column("name", Document, nullable=False),
     Column("metadata", Document, nullable=False),
     Column("expiry_days", Integer),

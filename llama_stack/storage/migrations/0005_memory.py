@@ -6,6 +6,7 @@ TABLES = """
 CREATE TABLE banks (
     owner {name} NOT NULL,
     bank_id {name} NOT NULL,
+    kind VARCHAR(16) NOT NULL,
     name TEXT NOT NULL,
     metadata TEXT NOT NULL,
     expiry_days INTEGER,

@@ -1,0 +1,1 @@
+"""OpenAI's vector stores (API reference, "Vector stores"), their files, batches and search."""
