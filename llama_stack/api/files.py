@@ -1,6 +1,5 @@
 """Files: bytes that a caller uploads once and names by their id afterwards, as OpenAI's API reference has them."""
 
-import re
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
@@ -17,7 +16,8 @@ MIN_EXPIRY_S = 3600
 MAX_EXPIRY_S = 30 * 24 * 3600
 MAX_FILES_LISTED = 10_000
 MAX_FILENAME_BYTES = 512
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\ufffe\uffff]")
+_NOT_IN_NAMES = dict.fromkeys([*range(32), 127, 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
+"""Control characters, and those that make text run the other way, so that a name shows another ending than it has."""
 
 
 class FilePurpose(StrEnum):
@@ -40,7 +40,7 @@ UPLOAD_PURPOSES = tuple(FilePurpose)[:6]
 
 def base_name(name: str) -> str:
     """The last part of what may be a path, on either kind of system (RFC 7578, 4.2); empty where there is none."""
-    name = _UNPRINTABLE.sub("", name.replace("\\", "/").rpartition("/")[2]).strip()
+    name = name.replace("\\", "/").rpartition("/")[2].translate(_NOT_IN_NAMES).strip()
     return "" if name in (".", "..") else name
 
 
@@ -147,7 +147,7 @@ class LocalFiles(Files, Protocol):
     def on_delete(self, callback: FileDeleted) -> None:
         """Have `callback` awaited for each file that was deleted or has expired, before its bytes are removed.
 
-        One that raises a StackError or OSError is called again some time later.
+        One that raises is called again some time later.
         """
         ...
 

@@ -30,7 +30,9 @@ class FileFolder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._incoming = folder / "incoming"
-        self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Nobody else's to read, unless whoever made the folder wanted otherwise.
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._incoming.mkdir(mode=0o700, exist_ok=True)
         token = secrets.token_hex(8)
         # Locked before the folder beside it is there, so nobody takes it for a dead process's.
         self._lock = _lock_of(self._incoming / token).open("xb")
@@ -66,7 +68,7 @@ class FileFolder:
             # It may just be cleared up by somebody else.
             with suppress(FileNotFoundError):
                 lock = _lock_of(folder).open("r+b")
-                if _lock(lock):
+                if _lock(lock) and folder.is_dir():
                     taken.append(Abandoned(self, folder, lock))
                 else:
                     lock.close()

@@ -129,8 +129,9 @@ class FileService:
                 await callback(file, caller)
             await asyncio.to_thread(self._folder.remove, file.file_id)
             await self._store.remove(file.file_id, caller)
-        except (StackError, OSError) as error:
-            logger.warning("file %s is deleted, but not yet removed: %s", file.file_id, error)
+        except Exception as error:  # of services that this one does not know; a fault of theirs must not end the sweeps
+            is_fault = not isinstance(error, StackError | OSError)
+            logger.warning("file %s is deleted, but not yet removed: %s", file.file_id, error, exc_info=is_fault)
 
     async def sweep(self) -> None:
         """Remove what has expired."""
@@ -142,16 +143,17 @@ class FileService:
 
     async def clear_up(self) -> None:
         """Remove what processes that died left half done."""
-        for abandoned in await asyncio.to_thread(self._folder.take_abandoned):
-            try:
-                known: set[str] = set()
-                for start in range(0, len(abandoned.file_ids), _SWEEP_ROWS):
-                    known |= await self._housekeeping.known(abandoned.file_ids[start : start + _SWEEP_ROWS])
-                await asyncio.to_thread(abandoned.clear_up, known)
-            except OSError as error:
-                logger.warning("what an earlier process was receiving cannot be cleared up: %s", error)
-            finally:
-                abandoned.leave()
+        try:
+            for abandoned in await asyncio.to_thread(self._folder.take_abandoned):
+                try:
+                    known: set[str] = set()
+                    for start in range(0, len(abandoned.file_ids), _SWEEP_ROWS):
+                        known |= await self._housekeeping.known(abandoned.file_ids[start : start + _SWEEP_ROWS])
+                    await asyncio.to_thread(abandoned.clear_up, known)
+                finally:
+                    abandoned.leave()
+        except OSError as error:
+            logger.warning("what an earlier process was receiving cannot be cleared up: %s", error)
 
     async def keep_clean(self) -> None:
         """Sweep now and from time to time."""

@@ -101,8 +101,16 @@ async def test_a_server_that_is_killed_leaves_what_the_next_one_clears_up(start:
         writer.close()
     assert len(contents_in(tmp_path / "files")) == 2
     async with start() as server:
-        assert (await server.openai.files.list()).data == []
+        # What a server does beside its first requests; nobody needs to ask for a file.
+        await server.stack.take_up()
         assert contents_in(server.folder) == set()
+        assert (await server.openai.files.list()).data == []
+
+
+async def test_a_server_that_has_no_files_makes_no_folder_for_them(start: Start) -> None:
+    async with start() as server:
+        await server.stack.take_up()
+        assert not await asyncio.to_thread(server.folder.exists)
 
 
 async def test_a_client_that_sends_nothing_more_loses_its_place(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -141,7 +141,7 @@ async def test_who_wants_to_know_of_a_deletion_is_told_until_it_is_done(
     files: FileService, folder: Path, clock: Clock
 ) -> None:
     told: list[tuple[str, Caller]] = []
-    failures: list[Exception] = [ProviderUnavailable("down"), OSError("full")]
+    failures: list[Exception] = [ProviderUnavailable("down"), KeyError("a bug")]
 
     async def forget(file: File, caller: Caller) -> None:
         assert await asyncio.to_thread((folder / file.file_id).exists)
@@ -298,6 +298,16 @@ async def test_a_folder_with_another_database_loses_nothing(folder: Path, databa
     ):
         assert (await elsewhere.page(ALICE)).entries == []
     assert contents_in(folder) == {file.file_id}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such modes")
+async def test_a_new_folder_is_its_users_own_and_another_stays_as_it_is(database: Database, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o775)
+    for folder, mode in ((tmp_path / "deep" / "new", 0o700), (shared, 0o775)):
+        async with open_files(folder, database, max_file_bytes=LIMIT):
+            assert (await asyncio.to_thread(folder.stat)).st_mode & 0o777 == mode
 
 
 async def test_a_folder_that_cannot_be_used_ends_the_opening(database: Database, tmp_path: Path) -> None:

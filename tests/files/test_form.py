@@ -71,6 +71,8 @@ def test_what_our_client_writes_is_what_the_server_reads(new: NewFile) -> None:
         ("a\tb\x1b[31m.txt", "ab[31m.txt"),
         ("%22quoted%22.txt", '"quoted".txt'),
         ("日本語.md", "日本語.md"),
+        ("می\u200cخواهم.txt", "می\u200cخواهم.txt"),
+        ("bill\u202efdp.exe", "billfdp.exe"),
     ],
 )
 def test_a_file_name_is_a_name_and_no_path(sent: str, kept: str) -> None:
