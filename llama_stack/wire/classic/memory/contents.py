@@ -102,7 +102,7 @@ def decode_deletion(body: object) -> DeleteDocumentsBody:
 
 
 class ListDocumentsBody(ClassicBody):
-    """Body of POST /v1/memory/documents/list; the query of GET /v1/memory/documents. after: an id of the page before."""
+    """Body of POST /v1/memory/documents/list, and the query of GET /v1/memory/documents. after: a document id."""
 
     bank_id: str = Field(min_length=1)
     limit: int | None = Field(None, ge=1, le=1000)
