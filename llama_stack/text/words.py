@@ -83,7 +83,8 @@ _INVISIBLE = dict.fromkeys((0x00AD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF))
 def stems(text: str, language: str) -> list[str]:
     """The stems of the text in its order, repeated as often as they stand there; common words are left out.
 
-    language: ISO 639-1 code; with "" or one without a stemmer, words are taken as they are.
+    language: ISO 639-1 code. Where it is unknown or has no stemmer, words lose English endings, none is left out: a
+    heading is often too short to tell its language, and other languages are not hurt when both sides lose the same.
     """
     analysis = _analysis_of(language)
     remembered = analysis.remembered
@@ -119,10 +120,10 @@ class _Analysis:
     """What becomes of the words of one language. Belongs to one thread, because Snowball's stemmers do."""
 
     def __init__(self, language: str) -> None:
-        name = _SNOWBALL.get(language)
-        self._stemmer = Stemmer.Stemmer(name) if name in Stemmer.algorithms() else None
-        if self._stemmer is not None:
-            self._stemmer.maxCacheSize = 0
+        name = _SNOWBALL.get(language, "english")
+        self._stemmer = Stemmer.Stemmer(name if name in Stemmer.algorithms() else "english")
+        # What it would remember is remembered below, with all that comes before and after.
+        self._stemmer.maxCacheSize = 0
         self._common = COMMON_WORDS.get(language, frozenset())
         self.remembered: dict[str, tuple[str, ...]] = {}
 
@@ -170,8 +171,7 @@ class _Analysis:
         # In capitals it is rather a name: the WHO, an IT department.
         if lowered in self._common and not (len(piece) > 1 and piece.isupper()):
             return
-        stem = lowered if self._stemmer is None else self._stemmer.stemWord(lowered)
-        yield _without_accents(stem)[:MAX_STEM_CHARACTERS]
+        yield _without_accents(self._stemmer.stemWord(lowered))[:MAX_STEM_CHARACTERS]
 
 
 def _pairs(run: str, *, singles: bool) -> Iterator[str]:
