@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, MutableMapping
 from typing import Any, ClassVar
 
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llama_stack.errors import StackError
@@ -72,6 +73,11 @@ class OnceRoute(ClassicRoute):
                 await response(scope, receive, send)
 
         self.app = answer
+
+
+def is_classic_client(request: Request) -> bool:
+    """Whether `llama-stack-client` asks, which tells its version in every request."""
+    return "x-llamastack-client-version" in request.headers
 
 
 OPENAI_PREFIX = "/v1/openai"

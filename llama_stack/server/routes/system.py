@@ -11,6 +11,7 @@ from llama_stack.api.stack import ProviderState, Stack
 from llama_stack.errors import NotFound
 from llama_stack.server.answers import json_response
 from llama_stack.server.callers import caller_of
+from llama_stack.server.classic import is_classic_client
 from llama_stack.server.openapi import describe
 from llama_stack.server.plain import PlainRoute
 from llama_stack.server.schema import HealthAnswer, Provider, ProviderList, RouteList, VersionAnswer
@@ -31,14 +32,14 @@ def routes(stack: Stack, app: FastAPI) -> APIRouter:
     @router.get("/v1/providers", summary="The providers and how they do", **describe(answer=ProviderList))
     async def list_providers(request: Request) -> Response:
         states = await stack.providers(caller_of(request))
-        return json_response({"data": [_encode(state) for state in states]})
+        return json_response({"data": [_encode(state, request) for state in states]})
 
     @router.get("/v1/providers/{provider_id}", summary="One provider", **describe(answer=Provider))
     async def get_provider(request: Request, provider_id: str) -> Response:
         states = await stack.providers(caller_of(request))
         for state in states:
             if state.provider_id == provider_id:
-                return json_response(_encode(state))
+                return json_response(_encode(state, request))
         names = [state.provider_id for state in states]
         nearest = get_close_matches(provider_id, names, n=1)
         hint = f"did you mean {nearest[0]!r}?" if nearest else f"there are: {', '.join(names)}"
@@ -66,6 +67,9 @@ _API_BEHIND = {
     "classic inference": "inference",
     "anthropic": "inference",
     "safety": "safety",
+    "classic memory": "memory",
+    "memory": "memory",
+    "classic tools": "tools",
 }
 """Tag of a route -> the providers that answer it, where they are of one API."""
 
@@ -75,9 +79,14 @@ def _types_behind(route: APIRoute, states: list[ProviderState]) -> list[str]:
     return sorted({state.provider_type for state in states if state.api in apis})
 
 
-def _encode(state: ProviderState) -> JsonObject:
+_CLASSIC_API = {"memory": "vector_io", "tools": "tool_runtime"}
+"""Programs of the classic client look for a provider of vector databases by this name."""
+
+
+def _encode(state: ProviderState, request: Request) -> JsonObject:
+    names = _CLASSIC_API if is_classic_client(request) else {}
     return {
-        "api": state.api,
+        "api": names.get(state.api, state.api),
         "provider_id": state.provider_id,
         "provider_type": state.provider_type,
         "config": state.config,
