@@ -82,9 +82,9 @@ class QdrantIndex:
     async def _create(self, bank: BankPlace, path: str) -> None:
         try:
             await self._door.ask("PUT", path, _collection(bank))
-        except ProviderFailed as error:
+        except (Conflict, ProviderFailed) as error:
             # Another server was quicker; older versions of Qdrant answer 400 then.
-            if error.upstream_status not in (400, 409):
+            if isinstance(error, ProviderFailed) and error.upstream_status != 400:
                 raise
             try:
                 there = await self._door.ask("GET", path)
@@ -178,7 +178,7 @@ class QdrantIndex:
         path = await self._usable(bank)
         selected = _selection(where)
 
-        async def fetch(count: int) -> list[FoundChunk]:
+        async def fetch(count: int) -> list[FoundChunk | None]:
             asked = {**body, "limit": count, "with_payload": True, **self._seen(bank, selected)}
             answer = await self._door.ask("POST", f"{path}/points/query", asked)
             return [found_chunk(point) for point in answer["points"]]

@@ -6,11 +6,12 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from llama_stack.api.chunk_index import BankPlace, FoundChunk
-from llama_stack.api.filters import Comparison, Compound, matches
+from llama_stack.api.filters import Comparison, Compound
 from llama_stack.api.memory import Chunk
 from llama_stack.api.vectors import Vectors
 from llama_stack_providers._qdrant.conditions import facet_fields
 from llama_stack_providers._vector_database.listing import Place
+from llama_stack_providers._vector_database.ranking import selected_metadata
 from llama_stack_providers._vector_database.records import Written, chunk_of, metadata_of, written
 from llama_stack_providers._vector_database.terms import chunk_stems, term_weights
 
@@ -66,6 +67,6 @@ def place_of(point: dict[str, Any], where: Comparison | Compound | None) -> Plac
     """None for a point that the filter does not select."""
     payload = point["payload"]
     document_id = payload["document_id"]
-    if where is not None and not matches(where, {**metadata_of(payload["metadata"]), "document_id": document_id}):
+    if where is not None and not selected_metadata(where, metadata_of(payload["metadata"]), document_id):
         return None
     return Place(document_id, int(payload["position"]), payload["chunk_id"], point["id"])

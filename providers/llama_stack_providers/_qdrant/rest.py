@@ -11,24 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from llama_stack.errors import (
-    NotFound,
-    ProviderFailed,
-    ProviderTimeout,
-    ProviderUnavailable,
-    RateLimited,
-    StackError,
-)
+from llama_stack.errors import ProviderFailed
 from llama_stack.provider import Ground
+from llama_stack_providers._vector_database.refusals import refusal
 from llama_stack_providers.remote._openai.failures import partner_failures
 
 if TYPE_CHECKING:
-    import httpx
-
     from llama_stack.provider import Client
 
 WRITES = ("/index", "/points", "/points/payload", "/points/payload/delete", "/points/delete")
-MAX_MESSAGE_CHARACTERS = 2000
 LARGE_POINTS = 16
 """From so many points on, a body is written in a thread."""
 
@@ -53,7 +44,10 @@ class RestDoor:
             )
             answer = _parsed(response.content)
             if not response.is_success:
-                raise _refusal(response, answer)
+                told = answer.get("status") if isinstance(answer, dict) else None
+                message = str(told.get("error", "")) if isinstance(told, dict) else response.text
+                missing = isinstance(told, dict) and "ollection" in message
+                raise refusal("Qdrant", response, message, is_missing=missing)
             if not isinstance(answer, dict) or "result" not in answer:
                 raise ProviderFailed("Qdrant sent an answer without a result; check that url leads to its REST port")
             return answer["result"]
@@ -75,28 +69,6 @@ def _parsed(content: bytes) -> Any:
         return orjson.loads(content)
     except orjson.JSONDecodeError:
         return None
-
-
-def _refusal(response: "httpx.Response", answer: Any) -> StackError:
-    status = response.status_code
-    told = answer.get("status") if isinstance(answer, dict) else None
-    message = str(told.get("error", "")) if isinstance(told, dict) else response.text
-    text = f"Qdrant answered {status}: {message[:MAX_MESSAGE_CHARACTERS]}".removesuffix(": ")
-    match status:
-        case 404 if isinstance(told, dict) and "ollection" in message:
-            return NotFound(text)
-        case 401 | 403:
-            # Not the caller's to mend, so its status is not kept.
-            return ProviderFailed(f"{text}; check the config field api_key", code="invalid_api_key")
-        case 429:
-            wait = response.headers.get("retry-after", "")
-            return RateLimited(text, retry_after_s=float(wait) if wait.isdecimal() else None)
-        case 408 | 504:
-            return ProviderTimeout(text, upstream_status=status)
-        case 502 | 503:
-            return ProviderUnavailable(text, upstream_status=status)
-        case _:
-            return ProviderFailed(text, upstream_status=status)
 
 
 @asynccontextmanager

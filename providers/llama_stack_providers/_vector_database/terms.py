@@ -5,6 +5,7 @@ Framework: BM25 and Beyond", 2009, section 3.4); the inverse document frequency 
 that, or by the query's side. The mean length is a constant, because the true one moves with every write.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from hashlib import blake2b
@@ -27,20 +28,34 @@ def term_weights(stems: Iterable[str]) -> dict[int, float]:
     """Term number -> weight, in the order of the numbers."""
     counts = Counter(stems)
     length = sum(counts.values())
-    base = K1 * (1 - B + B * length / MEAN_TERMS)
     weights: dict[int, float] = {}
     for stem, count in counts.items():
         number = term_number(stem)
         # Two stems of one number, one pair in billions, add up.
-        weights[number] = weights.get(number, 0.0) + count * (K1 + 1) / (count + base)
+        weights[number] = weights.get(number, 0.0) + saturated(count, length)
     return dict(sorted(weights.items()))
+
+
+def saturated(count: int, length: int) -> float:
+    """What a term adds that stands `count` times among `length` terms, before its rarity is multiplied in."""
+    return count * (K1 + 1) / (count + K1 * (1 - B + B * length / MEAN_TERMS))
+
+
+def rarity(with_term: int, chunks: int) -> float:
+    """Inverse document frequency, never negative. with_term: chunks that hold the term."""
+    return math.log(1 + (max(chunks - with_term, 0) + 0.5) / (with_term + 0.5))
+
+
+def query_words(query: str, languages: list[str]) -> list[str]:
+    """The query's stems, each once."""
+    from llama_stack.text.words import query_stems
+
+    return query_stems(query, languages)
 
 
 def query_numbers(query: str, languages: list[str]) -> list[int]:
     """The numbers of the query's terms, in their order."""
-    from llama_stack.text.words import query_stems
-
-    return sorted({term_number(stem) for stem in query_stems(query, languages)})
+    return sorted({term_number(stem) for stem in query_words(query, languages)})
 
 
 def term_number(stem: str) -> int:
