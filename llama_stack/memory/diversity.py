@@ -48,7 +48,7 @@ def diverse(found: Sequence[FoundChunk], limit: int, diversity: float) -> list[F
     return [found[at] for at in taken]
 
 
-_Features = array[float] | frozenset[str]
+_Features = list[float] | frozenset[str]
 
 
 def _features(one: FoundChunk) -> _Features:
@@ -57,7 +57,7 @@ def _features(one: FoundChunk) -> _Features:
     numbers = array("f")
     numbers.frombytes(one.vector)
     length = math.sqrt(math.fsum(number * number for number in numbers)) or 1.0
-    return array("d", (number / length for number in numbers))
+    return [number / length for number in numbers]
 
 
 def _likeness(left: _Features, right: _Features) -> float:

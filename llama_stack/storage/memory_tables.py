@@ -1,9 +1,9 @@
 """Tables of memory: what is kept about a caller's banks, and the way of every document into them."""
 
-from sqlalchemy import Boolean, Column, Index, Integer, PrimaryKeyConstraint, Table, text
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, PrimaryKeyConstraint, Table, text
 
 from llama_stack.storage.columns import Document, Enumeration, Name, UtcDateTime
-from llama_stack.storage.tables import metadata
+from llama_stack.storage.metadata import metadata
 
 banks = Table(
     "banks",
@@ -33,7 +33,7 @@ documents = Table(
     Column("error_code", Document),
     Column("error_message", Document),
     Column("chunks", Integer, nullable=False),
-    Column("size_bytes", Integer, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
     Column("content_sha256", Name("content_sha256")),
     Column("metadata", Document, nullable=False),
     Column("sizes", Document),

@@ -11,7 +11,6 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
-    MetaData,
     PrimaryKeyConstraint,
     Table,
     UniqueConstraint,
@@ -19,8 +18,10 @@ from sqlalchemy import (
 )
 
 from llama_stack.storage.columns import Document, Enumeration, Name, UtcDateTime
-
-metadata = MetaData()
+from llama_stack.storage.memory_tables import banks as banks
+from llama_stack.storage.memory_tables import documents as documents
+from llama_stack.storage.memory_tables import file_batches as file_batches
+from llama_stack.storage.metadata import metadata as metadata
 
 resources = Table(
     "resources",

@@ -43,6 +43,7 @@ async def open_scripted_stack(
     shields: Mapping[str, Safety] | None = None,
     providers: Mapping[str, list[dict[str, Any]]] | None = None,
     context_length: int | None = None,
+    embedding_models: Mapping[str, int] | None = None,
     storage_url: str | None = None,
     home: Path,
     transport: "httpx.AsyncBaseTransport | None" = None,
@@ -50,15 +51,18 @@ async def open_scripted_stack(
     """Open a stack whose model `scripted` answers with the scripts, one each in order.
 
     inference: in place of the scripts. tools: tool groups by id, each with what runs its tools. shields: shields by
-    id, each with what judges. providers: further entries of a distribution by API, as in its YAML.
+    id, each with what judges. embedding_models: further models of the same inference, with their dimensions.
+    providers: further entries of a distribution by API, as in its YAML.
     home: the state folder; a stack opened again on it finds what the first one kept.
     """
     given: dict[str, Provider] = {
         "inline::scripted": InferenceProvider("A script", NoConfig, _opening(inference or ScriptedInference(*scripts)))
     }
-    model = {"identifier": MODEL, "context_length": context_length}
+    models: list[dict[str, Any]] = [{"identifier": MODEL, "context_length": context_length}]
+    for identifier, dimension in (embedding_models or {}).items():
+        models.append({"identifier": identifier, "model_type": "embedding", "embedding_dimension": dimension})
     entries: dict[str, list[dict[str, Any]]] = {
-        "inference": [{"provider_id": MODEL, "provider_type": "inline::scripted", "models": [model]}],
+        "inference": [{"provider_id": MODEL, "provider_type": "inline::scripted", "models": models}],
         "safety": [],
         "tools": [],
     }

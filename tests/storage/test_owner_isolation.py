@@ -19,9 +19,11 @@ from llama_stack.api.resources import Model
 from llama_stack.api.responses import StoredCompletion
 from llama_stack.errors import InvalidRequest, NotFound
 from llama_stack.storage import AgentStore, Database, KeyValueStore, Page, ResourceStore
+from llama_stack.storage.banks import BankStore
 from llama_stack.storage.columns import now
 from llama_stack.storage.completions import CompletionStore
 from llama_stack.storage.conversations import ConversationStore
+from llama_stack.storage.documents import DocumentStore, NewDocument
 from llama_stack.storage.files import FileStore
 from llama_stack.storage.responses import ResponseStore
 from llama_stack.storage.tables import metadata
@@ -84,6 +86,7 @@ async def world(database: Database, alice: Caller) -> World:
     await KeyValueStore(database).put("n", "k", 1, alice)
     await keep_responses(database, alice)
     await keep_file(database, alice)
+    await keep_bank(database, alice)
     arguments = {
         "config": AgentConfig(model="m"),
         "agent_id": agent.agent_id,
@@ -122,6 +125,14 @@ async def keep_file(database: Database, alice: Caller) -> None:
         created_at=now(),
     )
     await FileStore(database).add(file, alice)
+
+
+async def keep_bank(database: Database, alice: Caller) -> None:
+    """test_memory_stores has what these stores show to whom."""
+    banks = BankStore(database)
+    await banks.create("bank", alice, kind="vector", name="", metadata={}, expiry_days=None)
+    await banks.create_batch("bank", alice)
+    await DocumentStore(database).begin("bank", [NewDocument("document")], alice, is_held=True)
 
 
 @pytest.mark.parametrize(("store", "name"), METHODS)

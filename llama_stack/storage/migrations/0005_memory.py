@@ -26,7 +26,7 @@ CREATE TABLE documents (
     error_code TEXT,
     error_message TEXT,
     chunks INTEGER NOT NULL,
-    size_bytes INTEGER NOT NULL,
+    size_bytes BIGINT NOT NULL,
     content_sha256 {name},
     metadata TEXT NOT NULL,
     sizes TEXT,

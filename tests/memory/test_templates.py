@@ -1,0 +1,80 @@
+"""A caller's template is a stranger's program: it gets data, limits and nothing else."""
+
+import pytest
+
+from llama_stack.api.common import Caller
+from llama_stack.api.memory import Rewriting
+from llama_stack.api.messages import AssistantMessage, Message, UserMessage, text_of
+from llama_stack.errors import InvalidRequest
+from llama_stack.memory.rewriting import rewritten
+from llama_stack.memory.templates import render
+from llama_stack.testing.scripted import ScriptedInference
+from tests.agents.scripts import chats, says
+
+CALLER = Caller(owner="alice")
+TALK: list[Message] = [
+    UserMessage(content="I have a Tarn 2 tent."),
+    AssistantMessage(content="A fine tent."),
+    UserMessage(content="How heavy is it?"),
+]
+
+
+async def test_a_template_sees_its_values() -> None:
+    assert (
+        await render("{% for m in messages %}{{ m.role }} {% endfor %}", {"messages": [{"role": "a"}]}, param="t")
+        == "a "
+    )
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ messages.append(1) }}",
+        "{{ cycler.__init__.__globals__ }}",
+        "{% for i in range(10**9) %}x{% endfor %}",
+        "{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}{% endfor %}",
+        "{% for i in range(99999) %}{{ 'xxxxxxxxxx' }}{% endfor %}",
+        "{% for a in messages %}{% for b in messages %}x{% endfor %}{% endfor %}",
+        "{{ 'x' * 1000000000 }}",
+        "{{ 9 ** 9999999 }}",
+        "{% set a = 'xx' %}{{ a ~ a }}",
+        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+        "{{ query | center(1000000000) }}",
+        "{{ lipsum() }}",
+        "{{ missing }}",
+        "{% if %}",
+        "{{ 1 / 0 }}",
+        "{% include 'etc' %}",
+        "x" * 30_000,
+    ],
+)
+async def test_what_a_template_may_not_is_refused_by_name(template: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        await render(template, {"messages": [], "query": "q"}, param="template")
+    assert refused.value.param == "template"
+
+
+async def test_a_model_writes_the_query_from_the_conversation() -> None:
+    script = ScriptedInference(says('"weight of the Tarn 2 tent"'))
+    query = await rewritten(Rewriting(model="scripted"), "How heavy is it?", script, CALLER, TALK)
+    assert query == "weight of the Tarn 2 tent"
+    asked = text_of(chats(script)[0].messages[0].content)
+    assert "user: I have a Tarn 2 tent." in asked
+    assert "assistant: A fine tent." in asked
+
+
+async def test_a_template_alone_needs_no_model() -> None:
+    template = "{{ messages | map(attribute='content') | join(' ') }}"
+    query = await rewritten(Rewriting(template=template), "ignored", ScriptedInference(), CALLER, TALK)
+    assert query == "I have a Tarn 2 tent. A fine tent. How heavy is it?"
+
+
+async def test_a_model_that_says_nothing_leaves_the_question() -> None:
+    script = ScriptedInference(says("  "))
+    assert await rewritten(Rewriting(model="scripted"), "the question", script, CALLER) == "the question"
+
+
+async def test_rewriting_by_nobody_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="`model`, a `template` or both"):
+        await rewritten(Rewriting(), "q", ScriptedInference(), CALLER)
