@@ -36,6 +36,9 @@ class Reader:
         RateLimited when too many files wait already.
         """
         filename = detection.display_name(filename)
+        if isinstance(source, Path):
+            # A worker may have started in another folder.
+            source = await asyncio.to_thread(source.absolute)
         try:
             size = len(source) if isinstance(source, bytes) else (await asyncio.to_thread(source.stat)).st_size
             self._check_size(size)
