@@ -7,16 +7,16 @@ Vectors lie as blobs in a table of their own rather than in sqlite-vec's `vec0`:
 no space back after deletes, and reads all of itself however few chunks a filter leaves.
 """
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from llama_stack.api.chunk_index import ChunkIndex, IndexAbilities
-from llama_stack.errors import ProviderUnavailable
+from llama_stack.api.chunk_index import BankPlace, ChunkIndex, IndexAbilities
+from llama_stack.errors import InvalidRequest, ProviderUnavailable
 from llama_stack.provider import InferenceFloor, MemoryProvider
 from llama_stack_providers.inline._chunks.filters import Condition
-from llama_stack_providers.inline._chunks.index import InlineConfig, open_index
-from llama_stack_providers.inline._chunks.keeper import Change, Scored
+from llama_stack_providers.inline._chunks.index import Engine, InlineConfig, open_index
+from llama_stack_providers.inline._chunks.keeper import NothingKept, Scored
 
 if TYPE_CHECKING:
     import apsw
@@ -28,16 +28,8 @@ class Config(InlineConfig):
     """Settings of the index in SQLite."""
 
 
-class ScannedVectors:
-    """Keeps nothing beside the file, so what a transaction sees is all there is."""
-
-    @contextmanager
-    def reading(self, connection: "apsw.Connection") -> Iterator[None]:
-        yield
-
-    @contextmanager
-    def committing(self, change: Change) -> Iterator[None]:
-        yield
+class ScannedVectors(NothingKept):
+    """Finds the nearest by comparing all."""
 
     def nearest(self, connection: "apsw.Connection", query: bytes, limit: int, selected: Condition | None) -> Scored:
         sql, values = selected or ("", [])
@@ -48,12 +40,6 @@ class ScannedVectors:
             (query, *values, limit),
         )
         return [(key, score) for key, score in rows]
-
-    def tidy(self, connection: "apsw.Connection") -> bool:
-        return False
-
-    def close(self, connection: "apsw.Connection") -> None:
-        pass
 
 
 @asynccontextmanager
@@ -69,8 +55,17 @@ async def open_sqlite_vec(config: Config, floor: InferenceFloor) -> AsyncIterato
         connection.enable_load_extension(False)
 
     abilities = IndexAbilities(keyword=True, max_dimension=MAX_DIMENSION)
-    async with open_index(config, floor.ground.state, abilities, extend, lambda *_: ScannedVectors()) as index:
+    engine = Engine(abilities, _check_params, extend, lambda _, __: ScannedVectors())
+    async with open_index(config, floor.ground.state, engine) as index:
         yield index
+
+
+def _check_params(bank: BankPlace) -> None:
+    if bank.params:
+        raise InvalidRequest(
+            f"a bank of this provider has no settings, so {', '.join(sorted(bank.params))} cannot be set",
+            param="params",
+        )
 
 
 provider = MemoryProvider(

@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +80,7 @@ class Bank:
         self._keeper = keeper
         self._tidying = Tidying(writer, words=facts.keyword)
 
-    def write(self, chunks: list[Chunk], vectors: Vectors | None, replace: bool, interruption: Interruption) -> int:
+    def write(self, chunks: list[Chunk], vectors: Vectors | None, replacing: bool, interruption: Interruption) -> int:
         """Tells how many earlier chunks went."""
         places = {chunk.chunk_id: place for place, chunk in enumerate(chunks)}
         if len(places) < len(chunks):
@@ -93,7 +94,7 @@ class Bank:
 
         def change(connection: "apsw.Connection") -> Change:
             gone = _ids(connection, "chunk_id IN (SELECT value FROM json_each(?))", [json_list(places)])
-            if replace:
+            if replacing:
                 gone |= _ids(connection, *_of_documents(documents))
             sources = self._forget(connection, gone)
             first: int = connection.execute("SELECT next_id FROM bank").get
@@ -135,7 +136,7 @@ class Bank:
     def search_vector(
         self, vector: bytes, limit: int, where: Where, with_vectors: bool, interruption: Interruption
     ) -> list[FoundChunk]:
-        with self._reading(interruption) as connection:
+        with self._reading(interruption, nearest=True) as connection:
             selected = _selected_chunks(where)
             scored = with_equals(lambda count: self._keeper.nearest(connection, vector, count, selected), limit)
             return self._found(connection, scored, limit, with_vectors)
@@ -198,6 +199,10 @@ class Bank:
         size = sum(file.stat().st_size for file in files_of(self._path) if file.exists())
         return IndexStats(chunks=chunks, documents=documents, size_bytes=size)
 
+    @property
+    def untidy(self) -> bool:
+        return self._tidying.needed or self._keeper.untidy
+
     def tidy(self, interruption: Interruption) -> bool:
         """Do a part of what deletes have left to do; tells whether there is more."""
         with sqlite_errors(self._path), interruption.of(self._writer):
@@ -208,18 +213,17 @@ class Bank:
             for _ in range(CLOSING_STEPS):
                 if not self._tidying.step():
                     break
-            self._keeper.close(self._writer)
+            self._keeper.close()
             self._readers.close()
             self._writer.close()
 
     @contextmanager
-    def _reading(self, interruption: Interruption) -> Iterator["apsw.Connection"]:
+    def _reading(self, interruption: Interruption, *, nearest: bool = False) -> Iterator["apsw.Connection"]:
         with (
             sqlite_errors(self._path),
             self._readers.borrow() as connection,
             interruption.of(connection),
-            self._keeper.reading(connection),
-            transaction(connection, writing=False),
+            self._keeper.reading(connection) if nearest else transaction(connection, writing=False),
         ):
             yield connection
 
@@ -232,6 +236,8 @@ class Bank:
                 if made.removed:
                     connection.execute("UPDATE bank SET removed = removed + ?", (len(made.removed),))
                     self._tidying.needed = True
+                number: Any = connection.execute("UPDATE bank SET changes = changes + 1 RETURNING changes").get
+                made = replace(made, number=number)
                 if self.facts.dimension:
                     store_vectors(connection, made)
                 interruption.check()

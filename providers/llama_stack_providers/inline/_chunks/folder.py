@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import apsw
 
 SUFFIX = ".bank"
-OpenKeeper = Callable[["apsw.Connection", BankFacts, Path], VectorKeeper]
-"""From the writer's connection, what the bank was made with, and its file."""
+OpenKeeper = Callable[[BankFacts, Path], VectorKeeper]
+"""From what a bank was made with, and its file."""
 _KEY = re.compile("[a-z][a-z0-9_]{0,47}")
 
 
@@ -157,7 +157,7 @@ class Folder:
                 if facts is None:
                     writer.close()
                     return None
-                return Bank(path, facts, writer, extend, self._open_keeper(writer, facts, path))
+                return Bank(path, facts, writer, extend, self._open_keeper(facts, path))
         except BaseException:
             writer.close()
             raise

@@ -6,12 +6,13 @@ import os
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import Field
 
-from llama_stack.api.chunk_index import BankPlace, ChunkIndex, FoundChunk, IndexAbilities, IndexStats
+from llama_stack.api.chunk_index import BankPlace, FoundChunk, IndexAbilities, IndexStats
 from llama_stack.api.common import JsonObject
 from llama_stack.api.filters import Comparison, Compound
 from llama_stack.api.memory import Chunk
@@ -40,27 +41,44 @@ class InlineConfig(ProviderConfig):
     )
 
 
+@dataclass(frozen=True)
+class Engine:
+    """What a provider brings. check: raises InvalidRequest for params of a bank that it cannot serve.
+
+    extend: makes a connection ready. keeper: for the vectors of a bank. start_searching: runs first in each thread
+    that searches.
+    """
+
+    abilities: IndexAbilities
+    check: Callable[[BankPlace], None]
+    extend: Extend
+    keeper: OpenKeeper
+    start_searching: Callable[[], None] | None = None
+
+
 class InlineIndex:
     """Checks what is asked for, then has it done in a thread. Writes to one bank wait for each other."""
 
-    def __init__(self, folder: Folder, abilities: IndexAbilities, readers: Executor, writers: Executor) -> None:
+    def __init__(self, folder: Folder, engine: Engine, readers: Executor, writers: Executor) -> None:
         self._folder = folder
-        self._abilities = abilities
+        self._engine = engine
         self._readers = readers
         self._writers = writers
         self._untidy: dict[str, BankPlace] = {}
         self._tidying = asyncio.Event()
 
     def abilities(self) -> IndexAbilities:
-        return self._abilities
+        return self._engine.abilities
 
     async def create_bank(self, bank: BankPlace) -> None:
-        if not 0 <= bank.dimension <= self._abilities.max_dimension:
+        widest = self._engine.abilities.max_dimension
+        if not 0 <= bank.dimension <= widest:
             raise InvalidRequest(
-                f"vectors of {bank.dimension} numbers cannot be kept; between 0 and "
-                f"{self._abilities.max_dimension} can, 0 for a bank without vectors",
+                f"vectors of {bank.dimension} numbers cannot be kept; their dimension is between 1 and {widest}, "
+                "or 0 for a bank without vectors",
                 param="dimension",
             )
+        self._engine.check(bank)
         await self._folder.create(bank)
 
     async def drop_bank(self, bank: BankPlace) -> None:
@@ -72,10 +90,8 @@ class InlineIndex:
         async with self._folder.using(bank) as entry:
             _check_vectors(entry.bank.facts.dimension, len(chunks), vectors)
             if chunks:
-                gone = await self._write(
-                    entry, lambda there, stop: there.write(chunks, vectors, replace_documents, stop)
-                )
-                self._tidy_later(bank, gone)
+                await self._write(entry, lambda there, stop: there.write(chunks, vectors, replace_documents, stop))
+                self._tidy_later(bank, entry)
 
     async def search_vector(
         self,
@@ -96,9 +112,11 @@ class InlineIndex:
                     "embed the query with the bank's model",
                     param="vector",
                 )
-            return await self._read(
+            found = await self._read(
                 entry, lambda there, stop: there.search_vector(vector, limit, where, with_vectors, stop)
             )
+            self._tidy_later(bank, entry)
+            return found
 
     async def search_keyword(self, bank: BankPlace, query: str, limit: int, where: Where = None) -> list[FoundChunk]:
         async with self._folder.using(bank) as entry:
@@ -126,14 +144,14 @@ class InlineIndex:
     async def delete_documents(self, bank: BankPlace, document_ids: list[str]) -> int:
         async with self._folder.using(bank) as entry:
             gone = await self._write(entry, lambda there, stop: there.delete_documents(document_ids, stop))
-        self._tidy_later(bank, gone)
-        return gone
+            self._tidy_later(bank, entry)
+            return gone
 
     async def delete_where(self, bank: BankPlace, where: Comparison | Compound) -> int:
         async with self._folder.using(bank) as entry:
             gone = await self._write(entry, lambda there, stop: there.delete_where(where, stop))
-        self._tidy_later(bank, gone)
-        return gone
+            self._tidy_later(bank, entry)
+            return gone
 
     async def stats(self, bank: BankPlace) -> IndexStats:
         async with self._folder.using(bank) as entry:
@@ -162,8 +180,8 @@ class InlineIndex:
                     logger.warning("a memory bank could not be tidied: %s", error)
             self._tidying.clear()
 
-    def _tidy_later(self, bank: BankPlace, gone: int) -> None:
-        if gone:
+    def _tidy_later(self, bank: BankPlace, entry: OpenBank) -> None:
+        if entry.bank.untidy:
             self._untidy[bank.key] = bank
             self._tidying.set()
 
@@ -176,16 +194,14 @@ class InlineIndex:
 
 
 @asynccontextmanager
-async def open_index(
-    config: InlineConfig, home: Path, abilities: IndexAbilities, extend: Extend, open_keeper: OpenKeeper
-) -> AsyncIterator[ChunkIndex]:
+async def open_index(config: InlineConfig, home: Path, engine: Engine) -> AsyncIterator[InlineIndex]:
     """Open the folder, `home` where the config names none; on leaving, wait for what runs and close its banks."""
     with (
-        ThreadPoolExecutor(config.search_threads, "memory-search") as readers,
+        ThreadPoolExecutor(config.search_threads, "memory-search", engine.start_searching) as readers,
         ThreadPoolExecutor(WRITING_THREADS, "memory-write") as writers,
     ):
-        folder = Folder(config.folder or home, extend, open_keeper, writers, config.max_open_banks)
-        index = InlineIndex(folder, abilities, readers, writers)
+        folder = Folder(config.folder or home, engine.extend, engine.keeper, writers, config.max_open_banks)
+        index = InlineIndex(folder, engine, readers, writers)
         # Not a task group: that would wrap whatever is raised while the index is in use.
         tidying = asyncio.create_task(index.tidy_forever())
         try:

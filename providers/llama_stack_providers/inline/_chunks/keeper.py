@@ -4,14 +4,15 @@ The file always holds them as they were written, in the table `vectors`, so prov
 anew: another one finds what it needs to build its own index from.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from llama_stack.api.vectors import Vectors
 from llama_stack_providers.inline._chunks.filters import Condition
 from llama_stack_providers.inline._chunks.rows import json_list, select
+from llama_stack_providers.inline._chunks.schema import transaction
 
 if TYPE_CHECKING:
     import apsw
@@ -20,24 +21,28 @@ VECTORS_TABLE = "CREATE TABLE vectors (id INTEGER PRIMARY KEY, vector BLOB NOT N
 TIE_MARGIN = 8
 """How many more than the limit are looked for, to see whether the last one has equals."""
 
+ROUNDING = 1e-6
+"""Share of a score by which two that ought to be equal may differ for the search."""
+
 Scored = list[tuple[int, float]]
 """Ids of chunks with their cosine."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """What one transaction did. added: ids in the order of the vectors."""
+    """What one transaction did. added: ids in the order of the vectors. number: of all changes that the bank saw."""
 
     added: Sequence[int] = ()
     vectors: Vectors | None = None
     removed: Sequence[int] = ()
+    number: int = 0
 
 
 class VectorKeeper(Protocol):
     """The vectors of one open bank. Threads may read at once; only one writes."""
 
     def reading(self, connection: "apsw.Connection") -> AbstractContextManager[None]:
-        """Around a read transaction: what `nearest` knows and what the transaction sees are the same chunks."""
+        """A read transaction, in which `nearest` knows the same chunks as the file."""
         ...
 
     def committing(self, change: Change) -> AbstractContextManager[None]:
@@ -48,11 +53,42 @@ class VectorKeeper(Protocol):
         """The `limit` chunks nearest by cosine, best first. selected: SELECT of the ids of those that count."""
         ...
 
-    def tidy(self, connection: "apsw.Connection") -> bool:
-        """Do a part of the work that changes have left; tells whether there is more."""
+    @property
+    def untidy(self) -> bool:
+        """Whether changes have left work for `tidy`."""
         ...
 
-    def close(self, connection: "apsw.Connection") -> None: ...
+    def tidy(self, connection: "apsw.Connection") -> bool:
+        """Do a part of that work; tells whether there is more. Nobody writes meanwhile."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class NothingKept:
+    """Keeps nothing beside the file, so what a transaction sees is all there is. Enough for banks without vectors."""
+
+    @contextmanager
+    def reading(self, connection: "apsw.Connection") -> Iterator[None]:
+        with transaction(connection, writing=False):
+            yield
+
+    @contextmanager
+    def committing(self, change: Change) -> Iterator[None]:
+        yield
+
+    def nearest(self, connection: "apsw.Connection", query: bytes, limit: int, selected: Condition | None) -> Scored:
+        return []
+
+    @property
+    def untidy(self) -> bool:
+        return False
+
+    def tidy(self, connection: "apsw.Connection") -> bool:
+        return False
+
+    def close(self) -> None:
+        pass
 
 
 def store_vectors(connection: "apsw.Connection", change: Change) -> None:
@@ -86,6 +122,6 @@ def with_equals(search: Callable[[int], Scored], limit: int) -> Scored:
         if len(found) <= limit:
             return found
         last = found[limit - 1][1]
-        if len(found) < wanted or found[-1][1] < last:
+        if len(found) < wanted or found[-1][1] < last - abs(last) * ROUNDING:
             return [entry for entry in found if entry[1] >= last]
         wanted *= 4

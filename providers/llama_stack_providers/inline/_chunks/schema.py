@@ -25,7 +25,7 @@ VERSION = 1
 _TABLES = """
 CREATE TABLE bank (
     dimension INTEGER NOT NULL, keyword INTEGER NOT NULL, params TEXT NOT NULL,
-    next_id INTEGER NOT NULL DEFAULT 1, removed INTEGER NOT NULL DEFAULT 0
+    next_id INTEGER NOT NULL DEFAULT 1, removed INTEGER NOT NULL DEFAULT 0, changes INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE sources (id INTEGER PRIMARY KEY, document_id TEXT NOT NULL, metadata TEXT NOT NULL);
 CREATE INDEX sources_by_document ON sources (document_id);

@@ -1,0 +1,45 @@
+"""Many threads read or one writes."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class ReadWriteLock:
+    """A writer that waits goes before readers that come after it, so reading without end cannot keep it out."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._readers = 0
+        self._waiting = 0
+        self._written = False
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._written and not self._waiting)
+            self._readers += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._readers -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        with self._changed:
+            self._waiting += 1
+            try:
+                self._changed.wait_for(lambda: not self._written and not self._readers)
+                self._written = True
+            finally:
+                self._waiting -= 1
+                # Should the wait be broken off, the readers behind it must not sleep on.
+                self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._written = False
+                self._changed.notify_all()
