@@ -4,7 +4,7 @@ from hashlib import sha256
 
 from llama_stack.api.chunk_index import BankPlace
 from llama_stack.api.common import Caller
-from llama_stack.api.resources import KeywordBank, MemoryBank, VectorBank
+from llama_stack.api.resources import KeyValueBank, MemoryBank, VectorBank
 
 KEY_DIGITS = 32
 
@@ -20,6 +20,6 @@ def place_of(bank: MemoryBank, caller: Caller) -> BankPlace:
     return BankPlace(
         key=f"bank_{sha256(named.encode()).hexdigest()[:KEY_DIGITS]}",
         dimension=(kind.embedding_dimension or 0) if isinstance(kind, VectorBank) else 0,
-        keyword=isinstance(kind, VectorBank | KeywordBank),
+        keyword=not isinstance(kind, KeyValueBank),
         params=kind.params,
     )
