@@ -29,7 +29,7 @@ from llama_stack_providers.remote._pgvector.settings import MAX_DIMENSION, BankS
 from llama_stack_providers.remote._pgvector.tables import (
     CHUNK_COLUMNS,
     WORD_COLUMNS,
-    check_record,
+    check_comment,
     chunk_row,
     creation,
     found_chunk,
@@ -81,7 +81,7 @@ class PgvectorIndex:
             if there is None:
                 await connection.execute(creation(table, name, bank, settings))
             else:
-                check_record(there["comment"], name, bank)
+                check_comment(there["comment"], name, bank)
 
         await self._run(bank, work, whole=True)
         self._figures.pop(bank.key, None)

@@ -2,11 +2,12 @@
 
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from llama_stack.api.chunk_index import BankPlace
 from llama_stack.errors import InvalidRequest
 from llama_stack.provider import ProviderConfig
+from llama_stack_providers.remote._memory.bank_settings import settings_of as _settings_of
 from llama_stack_providers.remote._memory.checks import check_dimension
 
 MAX_DIMENSION = 16_000
@@ -27,24 +28,9 @@ class BankSettings(ProviderConfig):
     exact_below: int = Field(5_000, ge=0, description="of HNSW: smaller banks are searched exactly")
 
 
-class BankRecord(ProviderConfig):
-    """What the comment on a bank's table says of it."""
-
-    format: int
-    dimension: int
-    keyword: bool
-    index: BankSettings
-
-
 def settings_of(bank: BankPlace, defaults: BankSettings) -> BankSettings:
     """The bank's own settings over the provider's. Raises InvalidRequest for what cannot be served."""
-    try:
-        settings = BankSettings.model_validate({**defaults.model_dump(), **bank.params})
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(["params", *map(str, first["loc"])])
-        known = ", ".join(BankSettings.model_fields)
-        raise InvalidRequest(f"{name}: {first['msg']}; pgvector knows {known}", param=name) from None
+    settings = _settings_of(bank, defaults, "pgvector")
     check_dimension(bank, MAX_DIMENSION, "pgvector")
     if settings.index == "hnsw" and bank.dimension > MAX_HNSW_DIMENSION:
         raise InvalidRequest(

@@ -9,8 +9,9 @@ from typing import Any
 
 from llama_stack.api.chunk_index import BankPlace, FoundChunk
 from llama_stack.api.memory import Chunk
-from llama_stack.errors import Conflict, InvalidRequest
-from llama_stack_providers.remote._pgvector.settings import FORMAT, BankRecord, BankSettings
+from llama_stack.errors import InvalidRequest
+from llama_stack_providers.remote._memory.bank_settings import check_record, record_of
+from llama_stack_providers.remote._pgvector.settings import FORMAT, BankSettings
 
 MAX_INLINE_DIMENSION = 1_536
 """A row lies in one page of 8 kB; wider vectors are kept beside it."""
@@ -49,7 +50,7 @@ def name_of(bank: BankPlace) -> str:
 
 def creation(table: str, name: str, bank: BankPlace, settings: BankSettings) -> str:
     """The statements that make the table. table: with its schema, quoted; name: without."""
-    record = BankRecord(format=FORMAT, dimension=bank.dimension, keyword=bank.keyword, index=settings)
+    record = json.dumps({**record_of(bank, FORMAT), "index": settings.model_dump()})
     columns = COLUMNS + (KEYWORD_COLUMNS if bank.keyword else "")
     if bank.dimension:
         columns += f", embedding vector({bank.dimension}) not null"
@@ -58,7 +59,7 @@ def creation(table: str, name: str, bank: BankPlace, settings: BankSettings) -> 
         f'create index "{name}_document" on {table} (document_id, position, chunk_id)',
         f'create index "{name}_metadata" on {table} using gin (metadata jsonb_path_ops)',
         f"alter table {table} alter column metadata set storage main",
-        f"comment on table {table} is {_literal(record.model_dump_json())}",
+        f"comment on table {table} is {_literal(record)}",
     ]
     if bank.keyword:
         statements += [
@@ -76,20 +77,13 @@ def creation(table: str, name: str, bank: BankPlace, settings: BankSettings) -> 
     return ";\n".join(statements)
 
 
-def check_record(comment: str | None, name: str, bank: BankPlace) -> None:
+def check_comment(comment: str | None, name: str, bank: BankPlace) -> None:
     """Holds a table that is there already against the bank that is asked for."""
     try:
-        told = json.loads(comment or "")
-        number = int(told["format"])
-    except (ValueError, KeyError, TypeError):
-        raise Conflict(f"the table {name} is there and was not made by remote::pgvector; rename or drop it") from None
-    if number > FORMAT:
-        raise Conflict(f"the table {name} was made by a newer version, format {number}; this one reads {FORMAT}")
-    record = BankRecord.model_validate(told)
-    if record.dimension != bank.dimension:
-        raise Conflict(f"the bank is there with vectors of {record.dimension} numbers, not {bank.dimension}")
-    if record.keyword != bank.keyword:
-        raise Conflict(f"the bank is there {'with' if record.keyword else 'without'} keyword search")
+        record = json.loads(comment or "")
+    except ValueError:
+        record = None
+    check_record(record, FORMAT, f"the table {name}", bank)
 
 
 def _literal(text: str) -> str:

@@ -1,0 +1,144 @@
+"""A database that is spoken to in HTTP and JSON: its failures, its refusals, and patience where it is busy."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import orjson
+from pydantic import AnyHttpUrl, Field, SecretStr, field_validator
+
+from llama_stack.api.common import JsonObject
+from llama_stack.errors import InvalidRequest, ProviderFailed, ProviderUnavailable, RateLimited, StackError
+from llama_stack.provider import Ground, ProviderConfig
+from llama_stack.wire.openai_errors import upstream_error
+from llama_stack_providers.remote._openai.failures import partner_failures
+from llama_stack_providers.remote._openai.keys import is_sendable
+
+if TYPE_CHECKING:
+    from llama_stack.provider import Client
+
+MAX_ANSWER_BYTES = 256 * 1024 * 1024
+BUSY = (429, 502, 503)
+"""Said of a moment: the same request may succeed soon."""
+
+
+class DatabaseSettings(ProviderConfig):
+    """What the configs of such providers share."""
+
+    url: AnyHttpUrl = Field(description="where the server's API begins")
+    timeout_s: float = Field(60.0, gt=0, description="longest wait for an answer")
+    attempts: int = Field(
+        4, ge=1, le=10, description="of a request that the server is too busy for, or cannot serve yet"
+    )
+    first_pause_s: float = Field(0.25, gt=0, description="before the second attempt; doubled before each further one")
+    max_connections: int = Field(32, ge=1, description="requests that may be under way at the same time; others wait")
+    write_chunks: int = Field(200, ge=1, le=5_000, description="most chunks in one request")
+
+    @field_validator("*")
+    @classmethod
+    def _sendable(cls, value: Any) -> Any:
+        if isinstance(value, SecretStr) and value.get_secret_value() and not is_sendable(value.get_secret_value()):
+            raise ValueError("must be printable ASCII without line breaks")
+        return value
+
+
+class Service:
+    """One server. headers: sent with every request. hint: what to do about 401 and 403."""
+
+    def __init__(
+        self, http: "Client", who: str, settings: DatabaseSettings, headers: Mapping[str, str], hint: str
+    ) -> None:
+        self._http = http
+        self._who = who
+        self._settings = settings
+        self._headers = http.merged({"accept": "application/json", **headers})
+        self._secrets = [value.split(" ", 1)[-1] for name, value in headers.items() if name == "authorization"]
+        self._hint = hint
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: JsonObject | bytes | None = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        answers: Collection[int] = (),
+    ) -> tuple[int, JsonObject]:
+        """Status and JSON object of the answer; the object is empty where there is none.
+
+        path: from `path_of`. body: JSON, or lines of JSON as bytes. answers: statuses besides 2xx that are no failure.
+        Raises RateLimited, ProviderUnavailable, ProviderTimeout or ProviderFailed; the last keeps a 4xx of the server.
+        """
+        content, kind = b"", None
+        if isinstance(body, bytes):
+            content, kind = body, "application/x-ndjson"
+        elif body is not None:
+            content, kind = json_bytes(body), "application/json"
+        headers = self._headers if kind is None else {**self._headers, "content-type": kind}
+        pause_s = self._settings.first_pause_s
+        with partner_failures(self._who, self._http.base_url.host, self._secrets):
+            for left in reversed(range(self._settings.attempts)):
+                async with self._http.exchange(method, path, headers=headers, content=content, query=query) as answer:
+                    status, retry_after = answer.status_code, answer.headers.get("retry-after")
+                    told = await _read(answer.pieces, self._who)
+                if 200 <= status < 300 or status in answers:
+                    return status, self._parsed(told)
+                if status not in BUSY or not left:
+                    raise self._refusal(status, told, retry_after)
+                await asyncio.sleep(pause_s)
+                pause_s *= 2
+        raise AssertionError("the last attempt returns or raises")
+
+    def _parsed(self, told: bytes) -> JsonObject:
+        if not told.strip():
+            return {}
+        try:
+            parsed = orjson.loads(told)
+        except orjson.JSONDecodeError:
+            raise ProviderFailed(f"{self._who} sent something that is not JSON") from None
+        return parsed if isinstance(parsed, dict) else {"values": parsed}
+
+    def _refusal(self, status: int, told: bytes, retry_after: str | None) -> StackError:
+        error = upstream_error(self._who, status, told, retry_after)
+        if status in (401, 403):
+            return ProviderFailed(f"{error.message}; {self._hint}", upstream_status=status, code="not_accepted")
+        if status in (502, 503) and not isinstance(error, RateLimited):
+            return ProviderUnavailable(error.message, upstream_status=status)
+        return error
+
+
+def json_bytes(value: Any) -> bytes:
+    """Raises InvalidRequest for what JSON cannot say, such as half of a surrogate pair."""
+    try:
+        return orjson.dumps(value)
+    except TypeError as error:
+        raise InvalidRequest(f"this cannot be sent as JSON: {error}") from error
+
+
+def path_of(*segments: str) -> str:
+    """The segments, each quoted, as a path below the server's address."""
+    return "/".join(quote(segment, safe="") for segment in segments)
+
+
+async def _read(pieces: AsyncIterator[bytes], who: str) -> bytes:
+    body = bytearray()
+    async for piece in pieces:
+        body += piece
+        if len(body) > MAX_ANSWER_BYTES:
+            raise ProviderFailed(f"{who} sent more than {MAX_ANSWER_BYTES // 2**20} MiB in one answer")
+    return bytes(body)
+
+
+@asynccontextmanager
+async def open_service(
+    who: str, settings: DatabaseSettings, ground: Ground, headers: Mapping[str, str], hint: str
+) -> AsyncIterator[Service]:
+    url = str(settings.url)
+    async with ground.http(
+        url if url.endswith("/") else f"{url}/",
+        timeout_s=settings.timeout_s,
+        max_connections=settings.max_connections,
+    ) as http:
+        yield Service(http, who, settings, headers, hint)
