@@ -5,6 +5,8 @@
     async with LlamaStack.open("starter") as stack:  # or LlamaStack.connect("http://localhost:8321")
         answer = await stack.chat("Hello")
         result = await Agent(stack, tools=[get_weather]).run("What is the weather in Bergen?")
+        await stack.memory.add("report.pdf")
+        passages = await stack.memory.search("When is it due?")
 
 A plain `with` gives the sync face of the same stack. Names are imported when they are first touched.
 """
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from llama_stack.agents.functions import tool
     from llama_stack.api.agents import ApprovalDecision, Budget, ToolGroupUse
     from llama_stack.api.inference import Sampling
+    from llama_stack.api.memory import Chunk, ChunkSizes, Document
     from llama_stack.api.messages import (
         AssistantMessage,
         ImagePart,
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
         ToolMessage,
         UserMessage,
     )
+    from llama_stack.api.resources import GraphBank, KeyValueBank, KeywordBank, VectorBank
     from llama_stack.api.tools import ToolDefinition, ToolResult
     from llama_stack.errors import StackError
     from llama_stack.sdk.agent import Agent
@@ -41,7 +45,13 @@ __all__ = [
     "ApprovalDecision",
     "AssistantMessage",
     "Budget",
+    "Chunk",
+    "ChunkSizes",
+    "Document",
+    "GraphBank",
     "ImagePart",
+    "KeyValueBank",
+    "KeywordBank",
     "LlamaStack",
     "Sampling",
     "StackError",
@@ -57,6 +67,7 @@ __all__ = [
     "ToolMessage",
     "ToolResult",
     "UserMessage",
+    "VectorBank",
     "__version__",
     "tool",
 ]
@@ -73,6 +84,8 @@ _HOMES = {
     **dict.fromkeys(("ToolDefinition", "ToolResult"), "llama_stack.api.tools"),
     **dict.fromkeys(("ApprovalDecision", "Budget", "ToolGroupUse"), "llama_stack.api.agents"),
     "Sampling": "llama_stack.api.inference",
+    **dict.fromkeys(("Chunk", "ChunkSizes", "Document"), "llama_stack.api.memory"),
+    **dict.fromkeys(("GraphBank", "KeyValueBank", "KeywordBank", "VectorBank"), "llama_stack.api.resources"),
     "StackError": "llama_stack.errors",
 }
 

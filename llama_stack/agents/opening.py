@@ -1,6 +1,6 @@
 """From what an agent is to what a turn of it is run with."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -13,6 +13,7 @@ from llama_stack.agents.tools import Tool, Toolbox, tool_from_schema
 from llama_stack.api.agents import AgentConfig, Turn
 from llama_stack.api.common import Caller
 from llama_stack.api.inference import Inference
+from llama_stack.api.memory import MemorySearch
 from llama_stack.api.stack import ServedStack
 from llama_stack.errors import UnsupportedParameter
 
@@ -37,10 +38,14 @@ class Member:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Where an agent's turns are run. stack: None where there is only a model to be asked."""
+    """Where an agent's turns are run. stack: None where it is far away, or where there is only a model to be asked.
+
+    memory: opens the memory of a stack far away; None where there is none.
+    """
 
     inference: Inference
     stack: ServedStack | None = None
+    memory: Callable[[], Awaitable[MemorySearch]] | None = None
 
 
 async def open_setup(
@@ -85,8 +90,9 @@ class _Opening:
     async def setup(self, config: AgentConfig, own_tools: Sequence[Tool]) -> AgentSetup:
         where, caller = self.where, self.caller
         members = {member.name: partial(self._member, member) for member in self.team}
-        wanted = [name for name in STACKS_OWN if getattr(config, name)]
         if where.stack is None:
+            within_reach = ("memory_banks",) if where.memory is not None else ()
+            wanted = [name for name in STACKS_OWN if getattr(config, name) and name not in within_reach]
             if wanted:
                 raise UnsupportedParameter(
                     f"{wanted[0]}: belong to the stack, and are not at hand where this agent's turns are run; "
@@ -94,7 +100,8 @@ class _Opening:
                     param=wanted[0],
                 )
             toolbox = Toolbox([*map(tool_from_schema, config.client_tools), *own_tools])
-            return AgentSetup(where.inference, config, caller, toolbox, state=self.state, team=members)
+            memory = await where.memory() if where.memory is not None and config.memory_banks else None
+            return AgentSetup(where.inference, config, caller, toolbox, memory=memory, state=self.state, team=members)
         stack = where.stack
         toolbox = await toolbox_for(config, stack.tools, caller, session_id=self.session_id, own=own_tools)
         return AgentSetup(

@@ -21,12 +21,14 @@ from llama_stack.api.inference import (
     RerankAnswer,
     RerankRequest,
 )
+from llama_stack.api.memory import Memory
 from llama_stack.api.resources import Model
 from llama_stack.api.stack import ProviderState
 from llama_stack.api.token_estimate import estimated_text_tokens
 from llama_stack.client.agents import RemoteAgents
 from llama_stack.client.exchange import Exchange
 from llama_stack.client.files import RemoteFiles
+from llama_stack.client.memory import RemoteMemory
 from llama_stack.errors import InvalidRequest, StackError, UnsupportedParameter
 from llama_stack.transport import open_transport
 from llama_stack.wire.openai_chat import ChatChunkDecoder, decode_token_count, encode_chat_request
@@ -132,6 +134,9 @@ class ConnectedStack:
 
     async def files(self) -> Files:
         return RemoteFiles(self._exchange)
+
+    async def memory(self) -> Memory:
+        return RemoteMemory(self._exchange)
 
     async def providers(self, caller: Caller) -> list[ProviderState]:
         listed = await self._exchange.get("v1/providers", caller)

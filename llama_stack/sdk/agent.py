@@ -174,7 +174,8 @@ class Agent:
         """What the loop runs the turn after `turns` with."""
         me, team = await self._team()
         needs_stack = any(getattr(member.config, wanted) for member in (me, *team) for wanted in STACKS_OWN)
-        where = Surroundings(self._stack.inference, self._stack.served if needs_stack else None)
+        served = self._stack.served if needs_stack else None
+        where = Surroundings(self._stack.inference, served, self._stack.memory.service)
         return await open_setup(
             where,
             me.config,

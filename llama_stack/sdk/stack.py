@@ -16,7 +16,9 @@ from llama_stack.api.resources import Model, ModelType
 from llama_stack.api.stack import ProviderState, ServedStack, Stack
 from llama_stack.errors import NotFound
 from llama_stack.sdk.loop_thread import LoopThread
+from llama_stack.sdk.memory import StackMemory
 from llama_stack.sdk.requests import chat_request
+from llama_stack.sdk.sync_memory import SyncStackMemory
 
 if TYPE_CHECKING:
     import httpx
@@ -39,6 +41,7 @@ class LlamaStack:
         self.caller = caller
         self._stack = stack
         self._first_models: dict[ModelType, str] = {}
+        self._memory = StackMemory(self, lambda: cast("ServedStack", self._stack).memory())
 
     @staticmethod
     def open(
@@ -127,6 +130,11 @@ class LlamaStack:
 
     # --- short ways ------------------------------------------------------------------------------------------------
 
+    @property
+    def memory(self) -> StackMemory:
+        """Banks of documents, and search in them."""
+        return self._memory
+
     async def chat(
         self, messages: str | Message | Sequence[Message], *, model: str | None = None, **options: Any
     ) -> ChatAnswer:
@@ -173,6 +181,11 @@ class SyncLlamaStack(LoopThread[LlamaStack]):
     held: the async stack inside. `wait` and `iterate` reach whatever has no short way here:
     `stack.wait(stack.held.inference.rerank(request, stack.held.caller))`.
     """
+
+    @property
+    def memory(self) -> SyncStackMemory:
+        """See LlamaStack.memory."""
+        return SyncStackMemory(self)
 
     def chat(
         self, messages: str | Message | Sequence[Message], *, model: str | None = None, **options: Any

@@ -28,6 +28,7 @@ from llama_stack.server.routes import (
     files,
     mcp,
     memory,
+    memory_words,
     models,
     responses,
     responses_websocket,
@@ -90,6 +91,8 @@ def create_app(stack: ServedStack, options: ServerOptions | None = None) -> Fast
         classic_vector_dbs.routes(stack, options),
         classic_vector_io.routes(stack, options),
         classic_rag.routes(stack, options),
+        # Before the others of memory: same paths, told apart by what the client accepts.
+        memory_words.routes(stack, options),
         memory.routes(stack, options),
         safety.routes(stack, options),
         safety.moderation_routes(stack, options),

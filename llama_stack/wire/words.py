@@ -65,7 +65,7 @@ def read_word(word: type[WordT], body: Any) -> WordT:
     try:
         return word.model_validate(body)
     except ValidationError as error:
-        raise _not_understood(error) from error
+        raise not_understood(error) from error
 
 
 def read_event(frame: Any) -> AgentEvent:
@@ -73,7 +73,7 @@ def read_event(frame: Any) -> AgentEvent:
     try:
         return _EVENT.validate_python(frame)
     except ValidationError as error:
-        raise _not_understood(error) from error
+        raise not_understood(error) from error
 
 
 def event_frame(event: AgentEvent) -> bytes:
@@ -82,7 +82,8 @@ def event_frame(event: AgentEvent) -> bytes:
     return frame + _DONE if isinstance(event, TurnCompleted | TurnAwaitingInput) else frame
 
 
-def _not_understood(error: ValidationError) -> ProviderFailed:
+def not_understood(error: ValidationError) -> ProviderFailed:
+    """What to raise for an answer that is not the word it should be."""
     fault = error.errors(include_url=False, include_input=False)[0]
     place = ".".join(map(str, fault["loc"]))
     return ProviderFailed(f"the stack's answer is not understood ({place}: {fault['msg']}); is it of another version?")
