@@ -13,6 +13,7 @@ from llama_stack.server.options import ServerOptions
 from llama_stack.server.plain import PlainApp
 from llama_stack.server.routes import (
     agents,
+    alpha_memory,
     anthropic,
     chat,
     classic_agents,
@@ -106,5 +107,6 @@ def create_app(stack: ServedStack, options: ServerOptions | None = None) -> Fast
     for family in families:
         # Flat, not nested as include_router may do it: the list of routes is read for hints and by /v1/inspect/routes.
         app.router.routes.extend(family.routes)
+    app.router.routes.extend(alpha_memory.routes(stack, options))
     app.router.routes.extend(mcp.routes(stack, options))
     return app

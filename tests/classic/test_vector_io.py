@@ -26,7 +26,7 @@ async def serve_notes(home: Path, **settings: Any) -> AsyncIterator[Running]:
         yield server
 
 
-async def found(server: Running, query: Any, **params: Any) -> list[tuple[str, float]]:
+async def found(server: Running, query: Any, **params: Any) -> list[tuple[str, Any]]:
     answer = await server.client.vector_io.query(vector_db_id="team/notes", query=query, params=params)
     assert len(answer.chunks) == len(answer.scores)
     assert answer.scores == sorted(answer.scores, reverse=True)
@@ -130,7 +130,8 @@ async def test_params_that_mean_nothing_are_refused(tmp_path: Path, params: Any,
     async with serve_notes(tmp_path) as server:
         with pytest.raises(BadRequestError) as refused:
             await found(server, "wool", **params)
-    assert message in refused.value.body["detail"]  # type: ignore[index]  # decoded JSON
+    body: Any = refused.value.body
+    assert message in body["detail"]
 
 
 async def test_what_cannot_be_inserted_or_asked_is_refused(tmp_path: Path) -> None:
