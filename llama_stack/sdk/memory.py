@@ -111,7 +111,7 @@ class StackMemory:
 
         kind: its name, or the whole of it, such as `VectorBank(chunk_size_tokens=256)`. provider_id: default is the
         first that serves. exist_ok: a bank of this id that is there already is given as it is.
-        Raises Conflict for an id in use, and InvalidRequest for a model or provider that cannot serve it.
+        Raises Conflict for an id that another bank has, and InvalidRequest for a model or provider that cannot serve it.
         """
         memory = await self.service()
         wanted: BankKind = _KINDS[kind]() if isinstance(kind, str) else kind
