@@ -1,0 +1,34 @@
+"""Memory in Milvus Lite, in this process, kept in a folder."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from pydantic import Field
+
+from llama_stack.api.chunk_index import ChunkIndex
+from llama_stack.provider import InferenceFloor, MemoryProvider, ProviderConfig
+
+
+class Config(ProviderConfig):
+    folder: Path | None = Field(None, description="where the banks lie; a folder of the provider's own when not given")
+    flush_rows: int = Field(1000, ge=1, description="chunks written to a bank until they are put into an indexed file")
+    timeout_s: float = Field(60.0, gt=0, description="longest wait for an answer of the engine")
+
+
+@asynccontextmanager
+async def open_milvus(config: Config, floor: InferenceFloor) -> AsyncIterator[ChunkIndex]:
+    from llama_stack_providers._milvus.door import open_lite
+    from llama_stack_providers._milvus.index import MilvusIndex
+
+    folder = floor.ground.state / "milvus" if config.folder is None else config.folder
+    async with open_lite(folder, config.flush_rows, config.timeout_s) as door:
+        yield MilvusIndex(door, prefix="bank_")
+
+
+provider = MemoryProvider(
+    summary="Milvus Lite, in this process",
+    config=Config,
+    open=open_milvus,
+    requires=("pymilvus>=2.6", "milvus-lite>=3.1"),
+)
