@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from llama_stack.api.chunk_index import ChunkIndex
 from llama_stack.api.common import Caller, Health, HealthStatus, JsonObject
+from llama_stack.api.files import File
 from llama_stack.api.inference import Inference
 from llama_stack.api.memory import Memory
 from llama_stack.api.resources import MemoryBank, Model, Resource, Shield
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
     from llama_stack.agents.service import AgentService
     from llama_stack.files.service import FileService
-    from llama_stack.memory.banks import IndexProvider
+    from llama_stack.memory.opening import MemorySettings
     from llama_stack.memory.service import MemoryService
     from llama_stack.responses.conversations import ConversationService
     from llama_stack.responses.service import ResponseService
@@ -329,22 +330,36 @@ class LocalStack:
             if self._memory is None:
                 files, database = await self.files(), await self.database()
                 await asyncio.to_thread(import_module, "llama_stack.memory.opening")
-                from llama_stack.memory.opening import MemorySettings, open_memory_of
+                from llama_stack.memory.opening import open_memory_of
 
-                settings = MemorySettings(transport=self._transport, providers=self._index_providers())
+                settings = self._memory_settings()
                 self._memory = await self.services.enter_async_context(
                     open_memory_of(self, self.registry, files, database, settings)
                 )
             return self._memory
 
-    def _index_providers(self) -> "list[IndexProvider]":
+    def _memory_settings(self) -> "MemorySettings":
+        from llama_stack.documents.limits import ReadingLimits
         from llama_stack.memory.banks import IndexProvider
+        from llama_stack.memory.opening import MemorySettings
 
-        return [
-            IndexProvider(slot.resolved.provider_id, slot.implementation, slot.is_open)
-            for slot in self._slots
-            if slot.resolved.api == "memory"
-        ]
+        said = self.distribution.documents
+        return MemorySettings(
+            providers=[
+                IndexProvider(slot.resolved.provider_id, slot.implementation, slot.is_open)
+                for slot in self._slots
+                if slot.resolved.api == "memory"
+            ],
+            limits=ReadingLimits(
+                max_file_bytes=said.max_file_bytes,
+                max_pages=said.max_pages,
+                max_text_characters=said.max_text_characters,
+                time_limit_s=said.time_limit_s,
+            ),
+            processes=said.processes,
+            allow_private_addresses=said.allow_private_addresses,
+            transport=self._transport,
+        )
 
     async def agents(self) -> "AgentService":
         """The agents' service over the stack's database. Raises ConfigError when that cannot be used."""
@@ -397,7 +412,12 @@ class LocalStack:
                     self._files_folder, database, max_file_bytes=self.distribution.storage.max_file_bytes
                 )
                 self._files = await self.services.enter_async_context(opening)
+                self._files.on_delete(self._let_go_of_file)
             return self._files
+
+    async def _let_go_of_file(self, file: File, caller: Caller) -> None:
+        """Banks forget it, also where nobody has used the memory yet since this process began."""
+        await (await self.memory()).let_go_of_file(file, caller)
 
     @property
     def _files_folder(self) -> Path:

@@ -127,12 +127,29 @@ class StorageSettings(Word):
     max_file_bytes: int = Field(512 * 1024 * 1024, ge=1)
 
 
+class DocumentSettings(Word):
+    """How documents are read for memory.
+
+    processes: documents that are read side by side, each in a process under limits. max_file_bytes, max_pages,
+    max_text_characters, time_limit_s: of one document. allow_private_addresses: callers may have documents fetched
+    from this machine and its network.
+    """
+
+    processes: int = Field(1, ge=1, le=64)
+    max_file_bytes: int = Field(512 * 1024 * 1024, ge=1)
+    max_pages: int = Field(10_000, ge=1)
+    max_text_characters: int = Field(20_000_000, ge=1)
+    time_limit_s: float = Field(120.0, gt=0)
+    allow_private_addresses: bool = False
+
+
 class Distribution(Word):
     version: Literal[1]
     name: str
     description: str = ""
     server: ServerSettings = ServerSettings()
     storage: StorageSettings = StorageSettings()
+    documents: DocumentSettings = DocumentSettings()
     providers: Providers
 
     _source: str = PrivateAttr(default="")

@@ -30,7 +30,7 @@ LAW: dict[str, set[str]] = {
     "responses": {"gathering", "agents", "storage", "wire", "api", "errors"},
     "files": {"storage", "api", "errors"},
     "compose": {
-        "agents", "responses", "memory", "files", "registry", "routing", "catalog", "distribution", "substitution",
+        "agents", "responses", "memory", "documents", "files", "registry", "routing", "catalog", "distribution", "substitution",
         "provider", "storage", "api", "errors",
     },
     "build": {"compose", "catalog", "distribution", "errors"},

@@ -22,7 +22,7 @@ from llama_stack.api.inference import (
     ToolPromptFormat,
     Usage,
 )
-from llama_stack.api.memory import Chunk
+from llama_stack.api.memory import Chunk, Citation
 from llama_stack.api.messages import AssistantMessage, ToolCall, ToolMessage, UserMessage
 from llama_stack.api.safety import Violation
 from llama_stack.api.tools import ToolChoice, ToolDefinition
@@ -125,7 +125,7 @@ class InferenceStep(Word):
 
     ends_turn: why this answer is the turn's last one; None while the turn goes on after it. is_formed: the agent's
     response format was asked for. messages_left_out: how many of the oldest messages were not sent, because they did
-    not fit the model's window.
+    not fit the model's window. citations: the passages that the message's text rests on, in the order of the text.
     """
 
     type: Literal["inference"] = "inference"
@@ -136,6 +136,7 @@ class InferenceStep(Word):
     ends_turn: TurnEndReason | None = None
     is_formed: bool = False
     messages_left_out: int = 0
+    citations: list[Citation] = []
     started_at: datetime | None = None
     completed_at: datetime | None = None
 

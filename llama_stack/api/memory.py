@@ -61,6 +61,24 @@ class Chunk(Word):
         return f"{' > '.join(self.headings)}\n{self.content}" if self.headings else self.content
 
 
+class Citation(Word):
+    """What a place in an answer rests on.
+
+    index: characters of the answer's text before the place; the cited words end there. quote: words of the chunk, as
+    they stand in its content. start, end: their character span in the document's text, or the chunk's where it does
+    not tell.
+    """
+
+    index: int
+    document_id: str
+    document_name: str = ""
+    chunk_id: str
+    page: int | None = None
+    start: int = 0
+    end: int = 0
+    quote: str
+
+
 class SearchMode(StrEnum):
     VECTOR = "vector"
     KEYWORD = "keyword"
@@ -68,10 +86,13 @@ class SearchMode(StrEnum):
 
 
 class ReciprocalRankFusion(Word):
-    """Sums 1 / (impact_factor + rank) over the searches (Cormack, Clarke and Buettcher, SIGIR 2009)."""
+    """Sums 1 / (impact_factor + rank) over the searches (Cormack, Clarke and Buettcher, SIGIR 2009).
+
+    The paper's 60 is for fusing many rankings; with two, a smaller one keeps what one of them is sure of.
+    """
 
     type: Literal["rrf"] = "rrf"
-    impact_factor: float = Field(60.0, gt=0)
+    impact_factor: float = Field(10.0, gt=0)
 
 
 class WeightedFusion(Word):
@@ -221,7 +242,7 @@ class Relation(Word):
 class Facts(Word):
     """What a document says about entities; for graph banks."""
 
-    document_id: str
+    document_id: str = Field(min_length=1, max_length=512)
     entities: list[Entity] = []
     relations: list[Relation] = []
     metadata: JsonObject = {}

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from llama_stack.api.common import Caller, JsonObject, Page, Word
 from llama_stack.api.inference import ReasoningEffort, ResponseFormat, TextFormat
+from llama_stack.api.memory import MemoryQuery
 from llama_stack.api.tools import ToolDefinition
 
 # --- tools a response may use --------------------------------------------------------------------------------------
@@ -59,15 +60,24 @@ class CodeInterpreterTool(Word):
     type: Literal["code_interpreter"] = "code_interpreter"
 
 
+class FileSearchTool(Word):
+    """Search in memory banks, all of them together. search: how, and for how many chunks; the model says for what."""
+
+    type: Literal["file_search"] = "file_search"
+    vector_store_ids: list[str] = Field(min_length=1)
+    search: MemoryQuery = MemoryQuery(max_chunks=10)
+
+
 ResponseTool = Annotated[
-    FunctionTool | CustomTool | McpTool | WebSearchTool | CodeInterpreterTool, Field(discriminator="type")
+    FunctionTool | CustomTool | McpTool | WebSearchTool | CodeInterpreterTool | FileSearchTool,
+    Field(discriminator="type"),
 ]
 
 
 class ToolTarget(Word):
     """Tools a choice is about: one of the caller's by name, those of an MCP server, or a hosted one."""
 
-    type: Literal["function", "custom", "mcp", "web_search", "code_interpreter"]
+    type: Literal["function", "custom", "mcp", "web_search", "code_interpreter", "file_search"]
     name: str | None = None
     server_label: str | None = None
 

@@ -2,8 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,25 +11,22 @@ from llama_stack.api.files import LocalFiles
 from llama_stack.api.memory import Document
 from llama_stack.api.messages import text_of
 from llama_stack.documents.blocks import ReadDocument
-from llama_stack.documents.fetching import fetch
 from llama_stack.documents.reading import Reader
 from llama_stack.errors import InvalidRequest, ProviderUnavailable
 from llama_stack.memory.ingestion import Arrived, Fetch
 
 if TYPE_CHECKING:
-    import httpx
+    from llama_stack.documents.fetching import Fetched
 
 READ_BYTES = 1024 * 1024
 
-OpenHttp = Callable[[], "AbstractAsyncContextManager[httpx.AsyncClient]"]
-
 
 class Arrivals:
-    """Brings contents. files: opens the stack's files; http: the one door out."""
+    """Brings contents. fetch: what an address leads to."""
 
-    def __init__(self, reader: Reader, http: OpenHttp) -> None:
+    def __init__(self, reader: Reader, fetch: "Callable[[str], Awaitable[Fetched]]") -> None:
         self._reader = reader
-        self._http = http
+        self._fetch = fetch
 
     def of_document(self, document: Document) -> Fetch:
         """Raises InvalidRequest, when it is fetched, for a document that says neither content nor address."""
@@ -43,14 +39,14 @@ class Arrivals:
             if document.url is not None:
                 return await self._from_address(document, document.url)
             content = text_of(document.content).encode(errors="replace")
-            mime_type = document.mime_type or "text/plain"
+            # Plain text is Markdown without marks; what people paste in often has some.
+            mime_type = document.mime_type or "text/markdown"
             return self._arrived(content, document.name or document.document_id, mime_type)
 
         return arrive
 
     async def _from_address(self, document: Document, url: str) -> Arrived:
-        async with self._http() as http:
-            fetched = await fetch(url, http)
+        fetched = await self._fetch(url)
         mime_type = document.mime_type or fetched.mime_type
         return self._arrived(fetched.content, document.name or fetched.filename, mime_type)
 

@@ -3,10 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from llama_stack.api.common import JsonObject
 from llama_stack.api.memory import Chunk
 from llama_stack.api.token_estimate import estimated_text_tokens
 
 MAX_CONTEXT_TOKENS = 4096
+CONTEXT_HEADING = "Passages that may help, from the documents at hand:"
+PASSAGES = "passages"
+"""The key under which a tool's metadata tells which passages it found, each with the number it was shown under."""
 
 
 @dataclass(frozen=True)
@@ -45,4 +49,25 @@ def as_context(passages: Sequence[Passage]) -> str:
     if not passages:
         return ""
     found = "\n\n".join(passage.text for passage in passages)
-    return f"Passages that may help, from the documents at hand:\n\n{found}"
+    return f"{CONTEXT_HEADING}\n\n{found}"
+
+
+def told_passages(passages: Sequence[Passage], found: Sequence[Chunk] = ()) -> JsonObject:
+    """For a tool's metadata: the passages that its result shows, whole. found: with those that did not fit."""
+    numbers = {passage.chunk.chunk_id: passage.number for passage in passages}
+    chunks = found or [passage.chunk for passage in passages]
+    return {
+        PASSAGES: [{"number": numbers.get(one.chunk_id), "chunk": one.model_dump(mode="json")} for one in chunks],
+    }
+
+
+def passages_told(metadata: JsonObject) -> list[Passage]:
+    """The passages that a tool has shown, by its metadata; none where it tells of none, or not in this shape."""
+    told = metadata.get(PASSAGES)
+    passages: list[Passage] = []
+    for one in told if isinstance(told, list) else ():
+        try:
+            passages.append(Passage(int(one["number"]), Chunk.model_validate(one["chunk"]), ""))
+        except (KeyError, TypeError, ValueError):
+            continue  # not shown, or a stranger's tool uses the same key
+    return passages

@@ -8,12 +8,18 @@ from llama_stack.api.memory import Fusion, ReciprocalRankFusion, WeightedFusion
 Ranking = Sequence[FoundChunk]
 """Best first."""
 
+WEAK_WORDS = 0.5
+"""Of the best keyword score: below it a chunk shares some words with the question and is hardly about it."""
+WEAK_RANKS = 100
+"""So many ranks further down such a chunk counts: it is still found where nothing better is."""
+LEAST_SCALED = 0.01
+
 
 def fuse(vector: Ranking, keyword: Ranking, manner: Fusion) -> list[FoundChunk]:
     """One ranking of all chunks in either, best first, with scores from 0 to 1; equal scores in order of chunk ids."""
     match manner:
         case ReciprocalRankFusion():
-            scores = _by_rank([vector, keyword], manner.impact_factor)
+            scores = _by_rank(vector, keyword, manner.impact_factor)
         case WeightedFusion():
             scores = _by_score(vector, keyword, manner.alpha)
     found = {one.chunk.chunk_id: one for one in (*keyword, *vector)}
@@ -23,14 +29,16 @@ def fuse(vector: Ranking, keyword: Ranking, manner: Fusion) -> list[FoundChunk]:
     return sorted(fused, key=lambda one: (-one.score, one.chunk.chunk_id))
 
 
-def _by_rank(rankings: Sequence[Ranking], impact_factor: float) -> dict[str, float]:
-    """1 for what is first in every ranking: the sum is divided by the most that can be reached."""
-    best = len(rankings) / (impact_factor + 1)
+def _by_rank(vector: Ranking, keyword: Ranking, impact_factor: float) -> dict[str, float]:
+    """1 for what is first in both rankings: the sum is divided by the most that can be reached."""
+    strong = sum(1 for one in keyword if one.score >= WEAK_WORDS * keyword[0].score)
+    ranks = [(one, rank) for rank, one in enumerate(vector, start=1)]
+    ranks += [(one, rank if rank <= strong else rank + WEAK_RANKS) for rank, one in enumerate(keyword, start=1)]
+    best = 2 / (impact_factor + 1)
     scores: dict[str, float] = {}
-    for ranking in rankings:
-        for rank, one in enumerate(ranking, start=1):
-            name = one.chunk.chunk_id
-            scores[name] = scores.get(name, 0.0) + 1 / (impact_factor + rank) / best
+    for one, rank in ranks:
+        name = one.chunk.chunk_id
+        scores[name] = scores.get(name, 0.0) + 1 / (impact_factor + rank) / best
     return scores
 
 
@@ -43,10 +51,11 @@ def _by_score(vector: Ranking, keyword: Ranking, alpha: float) -> dict[str, floa
 
 
 def _scaled(ranking: Ranking) -> Mapping[str, float]:
-    """The best becomes 1, and what was not found at all is 0, so the last of a ranking must stay above that."""
+    """The best becomes 1 and the last nearly 0, which is what counts for a chunk that was not found at all."""
     if not ranking:
         return {}
-    best, worst = ranking[0].score, min(ranking[-1].score, 0.0)
+    best, worst = ranking[0].score, ranking[-1].score
     if best <= worst:
         return {one.chunk.chunk_id: 1.0 for one in ranking}
-    return {one.chunk.chunk_id: (one.score - worst) / (best - worst) for one in ranking}
+    room = 1 - LEAST_SCALED
+    return {one.chunk.chunk_id: LEAST_SCALED + room * (one.score - worst) / (best - worst) for one in ranking}

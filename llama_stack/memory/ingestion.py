@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -83,16 +83,15 @@ class Ingestion:
             yield
 
     async def remember(self, share: Share, working: Working, described: Described, fetch: Fetch) -> None:
-        """Work on a document to its end; whatever goes wrong with it stands in its row afterwards.
+        """Work on a document, which is `held`, to its end; whatever goes wrong with it stands in its row afterwards.
 
         Raises what is wrong with this process or its database, not with the document.
         """
         try:
-            async with self._held(working):
-                arrived = await fetch()
-                digest = _digest(arrived, described)
-                chunks, vectors, mime_type = await self._made(share, described, arrived, digest)
-                await self._keep(share, working, described.document_id, chunks, vectors, arrived, digest, mime_type)
+            arrived = await fetch()
+            digest = _digest(arrived, described)
+            chunks, vectors, mime_type = await self._made(share, described, arrived, digest)
+            await self._keep(share, working, described.document_id, chunks, vectors, arrived, digest, mime_type)
         except StackError as error:
             await self._store.fail(working, DocumentError(code=error.code, message=error.message))
         except Exception as error:  # libraries that read files fail in ways of their own; the row must say so
@@ -101,13 +100,15 @@ class Ingestion:
             await self._store.fail(working, DocumentError(code="internal_error", message=message))
 
     @asynccontextmanager
-    async def _held(self, working: Working) -> AsyncIterator[None]:
+    async def held(self, workings: Collection[Working]) -> AsyncIterator[None]:
+        """Nobody else takes the documents meanwhile; those that are done may be taken out of the collection."""
+
         async def renew() -> None:
             while True:
                 await asyncio.sleep(RENEWALS_EVERY_S)
-                await self._store.renew([working])
+                await self._store.renew(list(workings))
 
-        renewing = asyncio.create_task(renew(), name=f"lease of {working.document_id}")
+        renewing = asyncio.create_task(renew(), name="leases of documents")
         try:
             yield
         finally:

@@ -21,6 +21,15 @@ would use, put names in place of pronouns, and answer with the query alone.
 {% endfor %}"""
 
 
+class Said(dict[str, str]):
+    """A message as a template sees it: its role and its content. Written as it is, it is its content, because the
+    messages of the classic client's templates are texts.
+    """
+
+    def __str__(self) -> str:
+        return self["content"]
+
+
 async def rewritten(
     rewriting: Rewriting | None, question: str, inference: Inference, caller: Caller, messages: Sequence[Message] = ()
 ) -> str:
@@ -32,10 +41,10 @@ async def rewritten(
     if rewriting is None:
         return question[:MAX_QUERY_CHARACTERS]
     said = [
-        {"role": message.role, "content": text_of(message.content)}
+        Said(role=message.role, content=text_of(message.content))
         for message in messages
         if isinstance(message, UserMessage | AssistantMessage)
-    ] or [{"role": "user", "content": question}]
+    ] or [Said(role="user", content=question)]
     if rewriting.model is None and rewriting.template is None:
         raise InvalidRequest("rewriting needs a `model`, a `template` or both", param="rewriting")
     values = {"messages": said, "query": question}

@@ -155,20 +155,21 @@ class MemoryService:
         sizes_of(share.bank, sizes, share.window)
         new = [NewDocument(one.document_id, one.name, one.mime_type, one.metadata, sizes) for one in documents]
         workings = await self._documents.begin(bank_id, new, caller, is_held=True)
-        waiting = list(zip(documents, workings, strict=True))
+        left = set(workings)
+        waiting = iter(zip(documents, workings, strict=True))
 
         async def work() -> None:
-            while waiting:
-                document, working = waiting.pop()
+            for document, working in waiting:
                 described = Described(document.document_id, document.name, document.metadata, sizes)
                 await self._ingestion.remember(share, working, described, self._arrivals.of_document(document))
+                left.discard(working)
 
-        waiting.reverse()
         try:
-            await gathered(work() for _ in range(min(DOCUMENTS_AT_ONCE, len(waiting))))
+            async with self._ingestion.held(left):
+                await gathered(work() for _ in range(min(DOCUMENTS_AT_ONCE, len(documents))))
         except BaseException:
             # Nobody will hear how it went: what was not finished is not to look as if it were under way.
-            await self._documents.forget(bank_id, [document.document_id for document, _ in waiting], caller)
+            await self._documents.forget(bank_id, [working.document_id for working in left], caller)
             raise
         stored = await self._documents.some(bank_id, [one.document_id for one in documents], caller)
         return [stored[one.document_id].status for one in documents if one.document_id in stored]
@@ -307,7 +308,8 @@ class MemoryService:
             fetch = self._arrivals.interrupted()
         else:
             fetch = self._arrivals.of_file(self._files, status.file_id, caller)
-        await self._ingestion.remember(share, working, described, fetch)
+        async with self._ingestion.held([working]):
+            await self._ingestion.remember(share, working, described, fetch)
 
     async def batch(self, bank_id: str, batch_id: str, caller: Caller) -> FileBatch:
         await self._banks.share(bank_id, caller)
@@ -432,7 +434,6 @@ async def open_memory(
         service = MemoryService(
             banks, BankStore(database), DocumentStore(database), inference, embedder, arrivals, files
         )
-        files.on_delete(service.let_go_of_file)
         async with service.jobs.running():
             yield service
 

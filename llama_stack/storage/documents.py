@@ -88,9 +88,12 @@ class DocumentStore:
         async with self._database.write() as connection:
             for first in range(0, len(rows), ROWS_A_STATEMENT):
                 statement = self._database.insert(documents).values(rows[first : first + ROWS_A_STATEMENT])
-                # A page is in the order of times, so a document that comes again comes last.
+                # A page is in the order of times, so a document that comes again comes last. What it came to before
+                # lies in the bank until it is replaced, and the same content need not be embedded again.
                 fresh = {
-                    column.name: statement.excluded[column.name] for column in documents.c if not column.primary_key
+                    column.name: statement.excluded[column.name]
+                    for column in documents.c
+                    if not column.primary_key and column.name not in ("content_sha256", "chunks")
                 }
                 await connection.execute(
                     statement.on_conflict_do_update(index_elements=["owner", "bank_id", "document_id"], set_=fresh)
@@ -228,11 +231,11 @@ class DocumentStore:
         return Page(entries=entries, next_after=entries[-1].document_id if len(rows) > limit else None)
 
     async def with_content(self, bank_id: str, content_sha256: str, caller: Caller) -> "list[StoredDocument]":
-        """Finished documents of the bank that hold this very content."""
+        """Documents whose chunks in the bank were made of this very content."""
         query = select(documents).where(
             _of_bank(bank_id, caller),
             documents.c.content_sha256 == content_sha256,
-            documents.c.state == "completed",
+            documents.c.chunks > 0,
         )
         async with self._database.read() as connection:
             return [StoredDocument(row) for row in (await connection.execute(query.limit(8))).all()]

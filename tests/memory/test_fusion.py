@@ -20,10 +20,19 @@ def names(chunks: list[FoundChunk]) -> list[str]:
 
 
 def test_ranks_are_summed_so_that_what_both_find_comes_first() -> None:
-    fused = fuse([found("a", 0.9), found("b", 0.8)], [found("b", 7.0), found("c", 3.0)], ReciprocalRankFusion())
+    vector, keyword = [found("a", 0.9), found("b", 0.8)], [found("b", 7.0), found("c", 6.0)]
+    fused = fuse(vector, keyword, ReciprocalRankFusion(impact_factor=60))
     assert names(fused) == ["b", "a", "c"]
     assert fused[0].score == pytest.approx((1 / 62 + 1 / 61) / (2 / 61))
     assert fused[2].score == pytest.approx((1 / 62) / (2 / 61))
+
+
+def test_a_chunk_that_shares_few_words_comes_after_all_that_are_near() -> None:
+    vector = [found(f"near-{number}", 0.9 - number / 100) for number in range(40)]
+    keyword = [found("near-1", 8.0), found("far", 3.9)]
+    fused = fuse(vector, keyword, ReciprocalRankFusion())
+    assert names(fused)[:2] == ["near-1", "near-0"]
+    assert names(fused)[-1] == "far"
 
 
 def test_what_is_first_in_both_scores_one() -> None:

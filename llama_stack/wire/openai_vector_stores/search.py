@@ -99,7 +99,11 @@ def with_ranking(query: MemoryQuery, options: RankingOptions | None) -> MemoryQu
         case None | "auto" | "none" | "default-2024-08-21" | "default-2024-11-15" | "default_2024_08_21":
             pass
         case "rrf":
-            fusion = ReciprocalRankFusion(impact_factor=options.impact_factor or 60.0)
+            fusion = (
+                ReciprocalRankFusion()
+                if options.impact_factor is None
+                else ReciprocalRankFusion(impact_factor=options.impact_factor)
+            )
         case "weighted":
             fusion = WeightedFusion(alpha=0.5 if options.alpha is None else options.alpha)
         case "vector" | "keyword":
