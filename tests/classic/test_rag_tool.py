@@ -112,7 +112,8 @@ async def test_a_document_again_replaces_itself_and_is_cut_as_asked(tmp_path: Pa
 async def test_the_query_config_is_followed(tmp_path: Path) -> None:
     rewritten = says("cabins of ferries")
     inference = ScriptedInference(rewritten, embed=bag_of_words)
-    generator = {"type": "llm", "model": "scripted", "template": "Rewrite: {{ messages[-1].content }}"}
+    template = "Rewrite: {{ messages[-1].content }} / {{ messages | join }} / {{ messages[0] }}"
+    generator = {"type": "llm", "model": "scripted", "template": template}
     async with serve_notes(tmp_path, inference=inference) as server:
         await insert(server, document("animals", LLAMAS), document("travel", FERRIES))
         by_model = await asked(server, "Where do I sleep?", query_generator_config=generator, max_chunks=1)
@@ -128,7 +129,8 @@ async def test_the_query_config_is_followed(tmp_path: Path) -> None:
         with pytest.raises(BadRequestError, match=r"max_tokens_in_context: 3 tokens do not hold any of the 2 chunks"):
             await asked(server, "wool", max_tokens_in_context=3)
     assert by_model.metadata["document_ids"] == ["travel"]
-    assert prompt.messages[-1].content == "Rewrite: Where do I sleep?"
+    asked_for = " / ".join(["Where do I sleep?"] * 3)
+    assert prompt.messages[-1].content == f"Rewrite: {asked_for}", "a message is its text, too"
     assert '"Where do I sleep?"' in texts(by_model)[-1]
     assert texts(written)[1].startswith(f"<1> {LLAMAS} {{not_ours}} {{")
     assert '"a | wool"' in texts(separated)[-1]

@@ -85,6 +85,8 @@ async def test_vectors_that_are_brought_are_used(tmp_path: Path) -> None:
         by_words = await found(server, "ferry", mode="keyword")
         with pytest.raises(BadRequestError, match=r"chunks\.1\.embedding has 3 numbers.*have 64"):
             await insert(vector_db_id="team/notes", chunks=[chunks[0], {**FERRIES, "embedding": [1, 2, 3]}])
+        with pytest.raises(BadRequestError, match=r"chunks\.0\.embedding\.0: should be less than"):
+            await insert(vector_db_id="team/notes", chunks=[{**FERRIES, "embedding": [1e39, *axis(0, 63)]}])
         with pytest.raises(InternalServerError, match="the engine of the vectors is down") as down:
             await insert(vector_db_id="team/notes", chunks=[{"content": "new", "metadata": {}}])
         with pytest.raises(InternalServerError, match="the engine of the vectors is down"):

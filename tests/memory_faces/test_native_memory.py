@@ -284,6 +284,7 @@ async def test_a_document_that_cannot_be_read_is_told_beside_the_others(http: ht
             "here is no model 'nope'",
         ),
         ("memory/facts", {"bank_id": "notes", "facts": [{"document_id": "d"}]}, 400, "'notes' is no graph bank"),
+        ("memory/facts", {"bank_id": "notes", "facts": [{"document_id": ""}]}, 400, "facts.0.document_id: "),
         ("memory/documents/get", {"bank_id": "notes", "document_ids": ["nope"]}, 404, "nope"),
         ("memory/documents/delete", {"bank_id": "notes"}, 400, "document_ids: name the documents"),
         ("memory/documents/list", {"bank_id": "notes", "state": "lost"}, 400, "state: should be 'pending'"),

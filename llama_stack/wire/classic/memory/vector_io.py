@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from hashlib import sha256
+from typing import Annotated
 
 from pydantic import Field, FiniteFloat
 
@@ -22,12 +23,16 @@ MAX_CHUNKS_IN = 10_000
 # --- in --------------------------------------------------------------------------------------------------------------
 
 
+_MAX_FLOAT32 = 3.4e38
+Float32 = Annotated[FiniteFloat, Field(ge=-_MAX_FLOAT32, le=_MAX_FLOAT32)]
+
+
 class ChunkBody(ClassicBody):
     """A chunk as it is to be found. metadata: `document_id` names its document. chunk_id: later clients'."""
 
     content: ContentBody
     metadata: JsonObject | None = None
-    embedding: list[FiniteFloat] | None = Field(None, min_length=1)
+    embedding: list[Float32] | None = Field(None, min_length=1)
     chunk_id: str | None = Field(None, min_length=1, max_length=512)
 
 
