@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from llama_stack.agents import form
 from llama_stack.agents.budget import Allowance
+from llama_stack.agents.citing import AnswerCiting
 from llama_stack.agents.setup import AgentSetup, new_id
 from llama_stack.agents.shielding import Blocked, OutputScreen, Verdict, forbidding, judge, refused
 from llama_stack.agents.transcript import calls_made, last_inference, messages_of
@@ -62,16 +63,16 @@ class Inferring:
             stream, event, left_out = await self._opened(plan)
         except _OutOfTime:
             stream, event, left_out, out_of_time = _nothing(), None, 0, True
-        screen = self._screen()
+        citing, screen = AnswerCiting(self._turn), self._screen()
         async with aclosing(stream):
             try:
-                while event is not None:
-                    builder.feed(event)
-                    if screen is None:
-                        yield StepProgress(step_id=step_id, event=event)
-                    else:
-                        for released in await screen.feed(event):
+                while True:
+                    for made in citing.finish() if event is None else citing.feed(event):
+                        builder.feed(made)
+                        for released in [made] if screen is None else await screen.feed(made):
                             yield StepProgress(step_id=step_id, event=released)
+                    if event is None:
+                        break
                     event = await _next_within(stream, self._allowance.deadline)
             except _OutOfTime:
                 out_of_time = True
@@ -85,8 +86,9 @@ class Inferring:
             except Blocked as blocked:
                 verdicts = blocked.verdicts
         step = self._finished(builder, plan, verdicts, out_of_time)
+        cited = [] if forbidding(verdicts) else await citing.citations(step.message)
         times = {"started_at": started_at, "completed_at": _now()}
-        step = step.model_copy(update={"step_id": step_id, "messages_left_out": left_out, **times})
+        step = step.model_copy(update={"step_id": step_id, "messages_left_out": left_out, "citations": cited, **times})
         self._turn.steps.append(step)
         self._turn.usage = self._turn.usage.plus(step.usage or Usage())
         yield StepCompleted(step=step)

@@ -179,7 +179,7 @@ class _TurnUnderWay:
             if config.input_shields and not asked:
                 return self._judge_input()
             if config.memory_banks and retrieval_of(turn) is None:
-                return retrieve(self._setup, turn)
+                return retrieve(self._setup, self._history, turn)
         if calls := open_calls(turn):
             waiting = {call.id for call in (*self._awaited(), *self._unapproved())}
             ours = [call for call in calls if call.id not in waiting]

@@ -1,29 +1,49 @@
-"""What an agent's memory banks hold on what the user has just said."""
+"""What memory holds on a conversation: looked up before the model is asked, or by a tool that the model calls."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from llama_stack.agents.setup import AgentSetup, new_id
+from llama_stack.agents.tools import Tool, tool_from_schema
 from llama_stack.api.agents import AgentEvent, MemoryRetrievalStep, StepCompleted, StepStarted, StepType, Turn
-from llama_stack.api.memory import MemoryQuery
-from llama_stack.api.messages import UserMessage, text_of
+from llama_stack.api.common import Caller
+from llama_stack.api.memory import MemoryQuery, MemorySearch
+from llama_stack.api.messages import Message, UserMessage, text_of
+from llama_stack.api.tools import ToolDefinition, ToolResult
 from llama_stack.errors import InvalidRequest
-from llama_stack.memory.context import as_context, passages_of
+from llama_stack.memory.context import CONTEXT_HEADING, MAX_CONTEXT_TOKENS, as_context, passages_of, told_passages
 
 MAX_CHUNKS = 5
-MAX_CONTEXT_TOKENS = 3_000
+CONTEXT_SHARE = 1 / 3
+"""Part of the model's window that the passages of one search may take."""
+SHORT_WORDS = 5
+SHORT_CHARACTERS = 30
+"""What is no longer hardly ever says what it is about: `and in winter?`"""
+MAX_QUERY_CHARACTERS = 2_000
+"""Of what was said before, and of a message; more than a model that embeds reads."""
 
 
-async def retrieve(setup: AgentSetup, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
+def context_tokens(context_length: int | None) -> int:
+    """How many tokens of passages may be put before a model with this window."""
+    return (
+        MAX_CONTEXT_TOKENS if context_length is None else min(MAX_CONTEXT_TOKENS, int(context_length * CONTEXT_SHARE))
+    )
+
+
+# --- before the model is asked -------------------------------------------------------------------------------------
+
+
+async def retrieve(setup: AgentSetup, history: Sequence[Message], turn: Turn) -> AsyncGenerator[AgentEvent, None]:
     """Search the banks with the user's words and add what was found to the turn, as one step."""
     banks = setup.config.memory_banks
     if setup.memory is None:
         raise InvalidRequest("this agent has memory banks, but there is no memory provider here", param="memory_banks")
     step_id, started_at = new_id("step"), datetime.now(UTC)
     yield StepStarted(step_id=step_id, step_type=StepType.MEMORY_RETRIEVAL)
-    said = next((message for message in reversed(turn.input) if isinstance(message, UserMessage)), None)
-    query = MemoryQuery(query=text_of(said.content) if said else "", max_chunks=MAX_CHUNKS)
-    passages = passages_of(await setup.memory.query(banks, query, setup.caller), MAX_CONTEXT_TOKENS)
+    question = question_of([*history, *turn.input])
+    found = await setup.memory.query(banks, MemoryQuery(query=question, max_chunks=MAX_CHUNKS), setup.caller)
+    passages = passages_of(found, context_tokens(setup.context_length))
     step = MemoryRetrievalStep(
         step_id=step_id,
         memory_banks=banks,
@@ -34,3 +54,62 @@ async def retrieve(setup: AgentSetup, turn: Turn) -> AsyncGenerator[AgentEvent, 
     )
     turn.steps.append(step)
     yield StepCompleted(step=step)
+
+
+def question_of(messages: Sequence[Message]) -> str:
+    """What the user asks: the last message, with the one before it where the last is short."""
+    said = [_own_words(message) for message in messages if isinstance(message, UserMessage)]
+    said = [words for words in said if words]
+    if not said:
+        return ""
+    last = said[-1]
+    is_short = len(last) <= SHORT_CHARACTERS and len(last.split()) <= SHORT_WORDS
+    return f"{said[-2]}\n{last}" if is_short and len(said) > 1 else last
+
+
+def _own_words(message: UserMessage) -> str:
+    """Without the passages that were put behind them in an earlier turn."""
+    words, _, _ = text_of(message.content).partition(CONTEXT_HEADING)
+    return words.strip()[:MAX_QUERY_CHARACTERS]
+
+
+# --- by the model --------------------------------------------------------------------------------------------------
+
+FILE_SEARCH = ToolDefinition(
+    name="file_search",
+    description=(
+        "Search the files that the user has given for passages that help to answer. Use it before answering a question "
+        "that the files may tell something about; ask again in other words where little was found."
+    ),
+    parameters={
+        "type": "object",
+        "properties": {
+            "query": {
+                "type": "string",
+                "minLength": 1,
+                "description": "What to search for: a whole question, or words that the files would use",
+            }
+        },
+        "required": ["query"],
+    },
+)
+
+
+def file_search(
+    memory: MemorySearch, bank_ids: Sequence[str], search: MemoryQuery, caller: Caller, *, max_tokens: int
+) -> Tool:
+    """A tool that searches all of the banks together, as `search` says, for what the model asks.
+
+    Its result is numbered passages of at most `max_tokens`; its metadata tells all that was found.
+    """
+
+    async def run(arguments: Mapping[str, Any]) -> ToolResult:
+        question = str(arguments["query"]).strip()[:MAX_QUERY_CHARACTERS]
+        found = await memory.query(bank_ids, search.model_copy(update={"query": question}), caller)
+        passages = passages_of(found, max_tokens)
+        nothing = "Nothing was found in the files. Try other words, or say that the files do not tell."
+        if found:
+            nothing = "Passages were found, but they are too long to be shown. Ask for something more particular."
+        return ToolResult(content=as_context(passages) or nothing, metadata=told_passages(passages, found))
+
+    return tool_from_schema(FILE_SEARCH, run)

@@ -271,14 +271,19 @@ async def origin_of(stores: Stores, request: ResponseRequest, caller: Caller) ->
     return Origin(Told(), [], labels_listed(request.input))
 
 
+_KNOWN_BY_ID = frozenset({"item_reference", "file_search_call", "web_search_call", "code_interpreter_call"})
+"""Items that mean an output item of an earlier response. A hosted tool's call is shown without what the model read."""
+
+
 async def with_items(stores: Stores, items: list[JsonObject], caller: Caller) -> list[JsonObject]:
-    """The items, each reference replaced by the output item it means; one that means none stays."""
+    """The items, each that means an output item of an earlier response replaced by that; one that means none stays."""
     resolved: list[JsonObject] = []
     for item in items:
         found = None
-        if item["type"] == "item_reference":
+        if item["type"] in _KNOWN_BY_ID and "_output" not in item:
             found = await stores.responses.output_item(item["id"], caller)
-        resolved.append(found or item)
+        is_meant = found is not None and item["type"] in ("item_reference", found["type"])
+        resolved.append(found if found is not None and is_meant else item)
     return resolved
 
 

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from llama_stack.agents import form
+from llama_stack.agents.retrieval import FILE_SEARCH, context_tokens, file_search
 from llama_stack.agents.setup import AgentSetup
 from llama_stack.agents.toolboxes import needs_approval, offered_name, toolbox_for
 from llama_stack.agents.tools import Tool, Toolbox
@@ -15,6 +17,7 @@ from llama_stack.api.responses import (
     ApprovalRule,
     CodeInterpreterTool,
     CustomTool,
+    FileSearchTool,
     FunctionTool,
     McpTool,
     ResponseRequest,
@@ -62,12 +65,14 @@ async def make_ready(
     requests: Mapping[str, str],
     told_labels: set[str],
 ) -> Ready:
-    """Raises NotFound for an unknown model, UnsupportedParameter for a hosted tool that this stack has not.
+    """Raises NotFound for an unknown model or vector store, UnsupportedParameter for a hosted tool that this stack has
+    not.
 
     told_labels: MCP servers whose tools an earlier response has told. An MCP server that cannot be reached is no
     error here but the `failure` of what is returned.
     """
     model = await stack.model(request.model, caller)
+    await check_stores(stack, request, caller)
     caller = with_headers(caller, request)
     listings: list[McpListing] = []
     groups: list[_Group] = []
@@ -84,7 +89,8 @@ async def make_ready(
     known = _known(request, groups)
     config = _config(request, groups, known)
     if failure is None:
-        toolbox = await toolbox_for(config, stack.tools, caller, session_id=root_id, own=_callers_tools(request))
+        own = [*_callers_tools(request), *await _searches(stack, request, caller, model.context_length)]
+        toolbox = await toolbox_for(config, stack.tools, caller, session_id=root_id, own=own)
     else:
         toolbox = Toolbox()
     setup = AgentSetup(
@@ -93,7 +99,6 @@ async def make_ready(
         caller=caller,
         toolbox=_HandingOver(toolbox, {name for name, tool in known.items() if tool.kind in ("function", "custom")}),
         safety=stack.safety,
-        memory=await stack.memory() if config.memory_banks else None,
         context_length=model.context_length,
         logprobs=request.top_logprobs,
     )
@@ -190,6 +195,8 @@ def _known(request: ResponseRequest, groups: list[_Group]) -> dict[str, KnownToo
                 known[tool.definition.name] = KnownTool("function")
             case CustomTool():
                 known[tool.name] = KnownTool("custom")
+            case FileSearchTool():
+                known[FILE_SEARCH.name] = KnownTool("file_search")
     for group in groups:
         for definition in group.listed:
             label = group.tool.server_label if isinstance(group.tool, McpTool) else ""
@@ -271,6 +278,54 @@ def _callers_tools(request: ResponseRequest) -> list[Tool]:
                 definition = ToolDefinition(name=tool.name, description=tool.description, parameters=parameters)
                 tools.append(Tool(definition, unchecked))
     return tools
+
+
+# --- files ---------------------------------------------------------------------------------------------------------
+
+
+async def check_stores(stack: ServedStack, request: ResponseRequest, caller: Caller) -> None:
+    """Raises NotFound for a vector store or a reranking model that there is not, InvalidRequest for a store that has
+    expired.
+    """
+    for position, tool in enumerate(request.tools):
+        if not isinstance(tool, FileSearchTool):
+            continue
+        where = f"tools.{position}"
+        memory = await stack.memory()
+        for bank_id in tool.vector_store_ids:
+            try:
+                record = await memory.bank(bank_id, caller)
+            except NotFound as error:
+                field = f"{where}.vector_store_ids"
+                raise NotFound(f"{field}: {error.message}", param=field, code="vector_store_not_found") from None
+            if record.expires_at is not None and record.expires_at <= datetime.now(UTC):
+                raise InvalidRequest(
+                    f"{where}.vector_store_ids: {bank_id!r} has expired and is empty; add its files to a new one",
+                    param=f"{where}.vector_store_ids",
+                    code="vector_store_expired",
+                )
+        if tool.search.rerank_model is not None:
+            try:
+                await stack.model(tool.search.rerank_model, caller)
+            except NotFound as error:
+                field = f"{where}.ranking_options.ranker"
+                raise NotFound(f"{field}: {error.message}", param=field, code=error.code) from None
+
+
+async def _searches(
+    stack: ServedStack, request: ResponseRequest, caller: Caller, context_length: int | None
+) -> list[Tool]:
+    return [
+        file_search(
+            await stack.memory(),
+            tool.vector_store_ids,
+            tool.search,
+            caller,
+            max_tokens=context_tokens(context_length),
+        )
+        for tool in request.tools
+        if isinstance(tool, FileSearchTool)
+    ]
 
 
 class _HandingOver(Toolbox):

@@ -11,6 +11,7 @@ from llama_stack.errors import InvalidRequest
 from llama_stack.responses.background import Background
 from llama_stack.responses.compaction import compacted, counted
 from llama_stack.responses.making import Making, Stores, origin_of, with_items
+from llama_stack.responses.preparing import check_stores
 from llama_stack.storage import AgentStore, Database
 from llama_stack.storage.columns import now
 from llama_stack.storage.conversations import ConversationStore
@@ -69,6 +70,7 @@ class ResponseService:
         self._background.check_room()
         record = await self._record(request, caller, "queued")
         await self._stack.model(request.model, caller)
+        await check_stores(self._stack, request, caller)
         origin = await origin_of(self._stores, request, caller)
         tell(await with_items(self._stores, request.input, caller), origin.told, earlier=origin.earlier)
         await self._stores.responses.create(record, caller)

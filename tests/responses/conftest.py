@@ -89,10 +89,13 @@ def start(tmp_path: Path) -> Start:
         inference: ScriptedInference | None = None,
         tools: Mapping[str, Tools] | None = None,
         context_length: int | None = None,
+        **settings: Any,
     ) -> AsyncIterator[Running]:
         model = inference or ScriptedInference(*scripts)
         async with (
-            open_scripted_stack(inference=model, tools=tools, context_length=context_length, home=tmp_path) as stack,
+            open_scripted_stack(
+                inference=model, tools=tools, context_length=context_length, home=tmp_path, **settings
+            ) as stack,
             serving(create_app(stack)) as url,
             AsyncOpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=0) as openai,
             httpx.AsyncClient(base_url=url, verify=False) as http,

@@ -13,11 +13,12 @@ from llama_stack.api.tools import ToolDefinition, ToolGroup, ToolResult
 from llama_stack.errors import ProviderUnavailable, RateLimited
 from llama_stack.testing.scripted import Script, calls, says
 from tests.responses.conftest import FixedTools, Start
+from tests.responses.manuals import search, with_files
 
 EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 EVERY_TYPE = {get_args(one.model_fields["type"].annotation)[0] for one in get_args(get_args(ResponseStreamEvent)[0])}
 
-UNSERVED = tuple(f"response.{kind}" for kind in ("audio", "image_generation", "shell", "file_search"))
+UNSERVED = tuple(f"response.{kind}" for kind in ("audio", "image_generation", "shell"))
 NOT_SENT = {
     # A stream that breaks ends with response.failed; what fails before it begins has an HTTP status.
     "error",
@@ -36,6 +37,7 @@ TOOLS: Any = [
     {"type": "function", "name": "mine"},
     {"type": "custom", "name": "plain"},
 ]
+INCLUDE = ["code_interpreter_call.outputs", "reasoning.encrypted_content", "file_search_call.results"]
 
 
 class Away(FixedTools):
@@ -56,10 +58,10 @@ REQUESTS: list[tuple[list[Script], dict[str, Any]]] = [
     (
         [
             calls(("find", "{}"), ("fail", "{}"), ("web_search", '{"query": "owls"}')),
-            calls(("code_interpreter", '{"code": "2 + 2"}')),
+            calls(("code_interpreter", '{"code": "2 + 2"}'), ("file_search", '{"query": "lamps"}')),
             [ReasoningDelta(text="hm"), *says("As [1] says.")],
         ],
-        {"tools": TOOLS, "include": ["code_interpreter_call.outputs", "reasoning.encrypted_content"]},
+        {"tools": TOOLS, "include": INCLUDE},
     ),
     ([calls(("mine", '{"a": 1}'), ("plain", '{"input": "some plain text"}'))], {"tools": TOOLS}),
     ([[ReasoningDelta(text="hm"), *says("Hi")]], {"reasoning": {"summary": "auto"}}),
@@ -74,8 +76,10 @@ REQUESTS: list[tuple[list[Script], dict[str, Any]]] = [
 async def test_every_type_is_sent_or_known_not_to_be(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
     sent: set[str] = set()
     for scripts, fields in REQUESTS:
-        async with start(*scripts, tools=GROUPS) as running:
-            body = {"model": "scripted", "input": "?", "stream": True, **fields}
+        async with with_files(start, *scripts, tools=GROUPS) as (running, store_id):
+            body: dict[str, Any] = {"model": "scripted", "input": "?", "stream": True, **fields}
+            if body.get("tools") is TOOLS:
+                body["tools"] = [*TOOLS, search(store_id)]
             answer = await running.http.post("/v1/responses", json=body)
         assert answer.status_code == 200, answer.text
         events = frames(answer.text)

@@ -217,10 +217,6 @@ async def test_a_hosted_tool_this_stack_has_not_is_refused_by_name(start: Start)
     async with start(says("Hi")) as running:
         with pytest.raises(BadRequestError, match="no web_search; add a tool group 'builtin::websearch'"):
             await running.openai.responses.create(model="scripted", input="?", tools=[{"type": "web_search"}])
-        with pytest.raises(BadRequestError, match="file_search is not supported: it needs a vector store"):
-            await running.openai.responses.create(
-                model="scripted", input="?", tools=[{"type": "file_search", "vector_store_ids": ["vs_1"]}]
-            )
 
 
 async def test_the_loop_ends_and_says_why(start: Start) -> None:

@@ -14,12 +14,14 @@ from llama_stack.api.inference import (
     ToolCallDelta,
     ToolCallStart,
 )
+from llama_stack.api.memory import Citation
 from llama_stack.api.messages import text_of
 from llama_stack.wire.openai_responses.manner import KnownTool, Manner
 from llama_stack.wire.openai_responses.under_way import (
     CallItem,
     CodeItem,
     CustomItem,
+    FileSearchItem,
     FunctionItem,
     McpItem,
     MessageItem,
@@ -52,6 +54,7 @@ class AnswerUnderWay:
         self._reasonings = 0
         self._messages = 0
         self._told = ""
+        self._citations: Sequence[Citation] = ()
         self._unsaid_logprobs: list[TokenLogprob] = []
         self._refused = ""
 
@@ -78,6 +81,7 @@ class AnswerUnderWay:
         if message.reasoning and not self._reasonings:
             self._reason(message.reasoning)
         is_draft = not message.tool_calls and step.ends_turn is None and self._output.manner.holds_text
+        self._citations = step.citations
         if not is_draft:
             self._tell_rest(text_of(message.content), message.refusal or "")
         self._end_said("incomplete" if step.finish_reason == "length" else "completed")
@@ -132,6 +136,8 @@ class AnswerUnderWay:
             self._reasoning = None
         if self._message is not None:
             self._message.searches = self._output.searches
+            self._message.citations = self._citations
+            self._message.offset = len(self._told) - len(self._message.text)
             self._message.status = status
             self._message.end()
             self._message = None
@@ -162,6 +168,8 @@ def _call_item(output: AnswerOutput, known: KnownTool, bare_id: str, call_id: st
             return McpItem(output, f"mcp_{bare_id}", name, known.server_label)
         case "web_search":
             return WebSearchItem(output, f"ws_{bare_id}", name)
+        case "file_search":
+            return FileSearchItem(output, f"fs_{bare_id}", name)
         case "code_interpreter":
             container_id = f"cntr_{bare(output.manner.root_id)}"
             return CodeItem(output, f"ci_{bare_id}", name, container_id)

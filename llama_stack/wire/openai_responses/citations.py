@@ -1,13 +1,15 @@
 """Which sources an answer cites (API reference, "The response object", `annotations`).
 
-Citations are found in the finished text and not asked of the model: small models do not keep to a format. A source
-is cited where its address stands, or the number it was shown under (`[1]`), or its whole title.
+Citations are found in the finished text and not asked of the model: small models do not keep to a format. A page is
+cited where its address stands, or the number it was shown under (`[1]`), or its whole title. Which files are cited
+the step says that made the answer.
 """
 
 import re
 from collections.abc import Sequence
 
 from llama_stack.api.common import JsonObject
+from llama_stack.api.memory import Chunk, Citation
 
 MIN_TITLE_CHARS = 8
 """Shorter titles are ordinary words."""
@@ -51,6 +53,53 @@ def url_citations(text: str, searches: Sequence[Sequence[JsonObject]]) -> list[J
             free_from = end
             annotations.append({"type": "url_citation", "start_index": start, "end_index": end, **source})
     return annotations
+
+
+def file_citations(citations: Sequence[Citation], offset: int, length: int) -> list[JsonObject]:
+    """`file_citation` annotations of the part of an answer's text that begins at `offset`.
+
+    index: characters of that part before the place that is cited. Beside OpenAI's fields, where in the file it stands.
+    """
+    return [
+        {
+            "type": "file_citation",
+            "index": one.index - offset,
+            "file_id": one.document_id,
+            "filename": one.document_name or one.document_id,
+            "chunk_id": one.chunk_id,
+            "page": one.page,
+            "start": one.start,
+            "end": one.end,
+            "quote": one.quote,
+        }
+        for one in citations
+        if offset <= one.index <= offset + length
+    ]
+
+
+def file_results(metadata: JsonObject) -> list[JsonObject]:
+    """What a search of files found, best first, as the results of a `file_search_call`."""
+    told = metadata.get("passages")
+    results: list[JsonObject] = []
+    for one in told if isinstance(told, list) else ():
+        try:
+            chunk = Chunk.model_validate(one["chunk"])
+        except (KeyError, TypeError, ValueError):
+            continue  # a stranger's tool uses the same key for something else
+        results.append(
+            {
+                "file_id": chunk.document_id,
+                "filename": chunk.document_name or chunk.document_id,
+                "score": chunk.score,
+                "text": chunk.content,
+                "attributes": chunk.metadata,
+                "chunk_id": chunk.chunk_id,
+                "page": chunk.page,
+                "start": chunk.start,
+                "end": chunk.end,
+            }
+        )
+    return results
 
 
 def _places(text: str, source: JsonObject) -> list[tuple[int, int]]:

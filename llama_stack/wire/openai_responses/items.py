@@ -158,6 +158,13 @@ class CodeInterpreterCallBody(OpenBody):
     outputs: list[JsonObject] | None = None
 
 
+class FileSearchCallBody(OpenBody):
+    type: Literal["file_search_call"]
+    id: str | None = None
+    queries: list[str] = []
+    results: list[JsonObject] | None = None
+
+
 class CompactionBody(OpenBody):
     type: Literal["compaction"]
     id: str | None = None
@@ -195,6 +202,7 @@ ItemBody = Annotated[
     | Annotated[McpApprovalResponseBody, Tag("mcp_approval_response")]
     | Annotated[WebSearchCallBody, Tag("web_search_call")]
     | Annotated[CodeInterpreterCallBody, Tag("code_interpreter_call")]
+    | Annotated[FileSearchCallBody, Tag("file_search_call")]
     | Annotated[CompactionBody, Tag("compaction")]
     | Annotated[ItemReferenceBody, Tag("item_reference")],
     Discriminator(_kind_of),
@@ -217,6 +225,7 @@ _KINDS = frozenset(
         "mcp_approval_response",
         "web_search_call",
         "code_interpreter_call",
+        "file_search_call",
         "compaction",
         "item_reference",
     }
@@ -232,6 +241,7 @@ _PREFIXES = {
     "mcp_approval_response": "mcpa",
     "web_search_call": "ws",
     "code_interpreter_call": "ci",
+    "file_search_call": "fs",
     "compaction": "cmp",
 }
 
@@ -239,7 +249,6 @@ _ELSEWHERE = {
     "computer_call": "computer use is not served",
     "computer_call_output": "computer use is not served",
     "image_generation_call": "image generation is not served",
-    "file_search_call": "it needs a vector store, and none is served yet",
     "local_shell_call": "shells are not served; offer a function tool",
     "local_shell_call_output": "shells are not served; offer a function tool",
     "shell_call": "shells are not served; offer a function tool",
@@ -301,6 +310,8 @@ def _defaults(kind: str) -> JsonObject:
             return {"status": "completed"}
         case "reasoning":
             return {"summary": []}
+        case "file_search_call":
+            return {"queries": [], "status": "completed"}
         case _:
             return {}
 
@@ -367,6 +378,8 @@ def shown(item: JsonObject, include: Collection[str] = ()) -> JsonObject:
     match body.get("type"):
         case "code_interpreter_call" if "code_interpreter_call.outputs" not in include:
             body["outputs"] = None
+        case "file_search_call" if "file_search_call.results" not in include:
+            body["results"] = None
         case "web_search_call" if "web_search_call.action.sources" not in include:
             action = body.get("action") or {}
             body["action"] = {name: value for name, value in action.items() if name != "sources"}

@@ -11,7 +11,7 @@ from llama_stack.api.tools import ToolDefinition
 class KnownTool:
     """What a tool's calls look like. needs_approval: a call ends the response as a request for approval."""
 
-    kind: Literal["function", "custom", "mcp", "web_search", "code_interpreter"]
+    kind: Literal["function", "custom", "mcp", "web_search", "code_interpreter", "file_search"]
     server_label: str = ""
     needs_approval: bool = False
 

@@ -102,7 +102,7 @@ class _Teller:
                 self._add_request(item)
             case "mcp_approval_response":
                 self._decide(item, f"{path}.approval_request_id")
-            case "web_search_call" | "code_interpreter_call":
+            case "web_search_call" | "code_interpreter_call" | "file_search_call":
                 self._add_hosted_call(item, path)
             case "compaction":
                 self._settle(path)
@@ -188,6 +188,10 @@ class _Teller:
         result = item.get("_output")
         if item["type"] == "web_search_call":
             arguments = {"query": (item.get("action") or {}).get("query") or ""}
+        elif item["type"] == "file_search_call":
+            arguments = {"query": "; ".join(item.get("queries") or ())}
+            if result is None and item.get("results"):
+                result = "\n\n".join(_result_text(one, place) for place, one in enumerate(item["results"], start=1))
         else:
             arguments = {"code": item.get("code") or ""}
             if result is None and item.get("outputs"):
@@ -265,6 +269,11 @@ def _part_of(part: JsonObject) -> ContentPart:
             return FilePart(file_id=part.get("file_id"), data_url=part.get("file_data"), filename=part.get("filename"))
         case _:
             return TextPart(text=part.get("text") or part.get("refusal") or "")
+
+
+def _result_text(result: JsonObject, number: int) -> str:
+    """A file search's result as a caller hands it back."""
+    return f"[{number}] (document {result.get('filename') or result.get('file_id')})\n{result.get('text') or ''}"
 
 
 def error_text(error: object) -> str:

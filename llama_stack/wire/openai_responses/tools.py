@@ -5,10 +5,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from llama_stack.api.common import JsonObject
+from llama_stack.api.memory import MemoryQuery
 from llama_stack.api.responses import (
     ApprovalRule,
     CodeInterpreterTool,
     CustomTool,
+    FileSearchTool,
     FunctionTool,
     McpTool,
     ResponseTool,
@@ -19,7 +21,12 @@ from llama_stack.api.responses import (
 from llama_stack.api.tools import ToolDefinition
 from llama_stack.errors import InvalidRequest, UnsupportedParameter
 from llama_stack.wire.openai_body import refuse_unsupported
+from llama_stack.wire.openai_vector_stores.search import MAX_RESULTS, RankingOptions, decode_filters, with_ranking
 from llama_stack.wire.validation import Body, OpenBody, invalid_request
+
+DEFAULT_RESULTS = 10
+MAX_STORES = 20
+"""That one search may look through."""
 
 
 class FunctionToolBody(OpenBody):
@@ -49,6 +56,14 @@ class CodeInterpreterToolBody(OpenBody):
     container: ContainerBody | str | None = None
 
 
+class FileSearchToolBody(OpenBody):
+    type: Literal["file_search"]
+    vector_store_ids: list[Annotated[str, Field(min_length=1)]] = Field(min_length=1, max_length=MAX_STORES)
+    filters: JsonObject | None = None
+    max_num_results: int | None = Field(None, ge=1, le=MAX_RESULTS)
+    ranking_options: RankingOptions | None = None
+
+
 class ToolNamesBody(Body):
     tool_names: list[str] | None = None
     read_only: bool | None = None
@@ -71,13 +86,12 @@ class McpToolBody(OpenBody):
 
 
 ToolBody = Annotated[
-    FunctionToolBody | CustomToolBody | WebSearchToolBody | CodeInterpreterToolBody | McpToolBody,
+    FunctionToolBody | CustomToolBody | WebSearchToolBody | CodeInterpreterToolBody | FileSearchToolBody | McpToolBody,
     Field(discriminator="type"),
 ]
 _TOOL: TypeAdapter[Any] = TypeAdapter(ToolBody)
 
 _NOT_SERVED = {
-    "file_search": "it needs a vector store, and none is served yet; offer a function tool, or an MCP server's search",
     "computer": "computer use is not served",
     "computer_use_preview": "computer use is not served",
     "image_generation": "image generation is not served",
@@ -133,6 +147,8 @@ def read_tools(values: list[Any]) -> tuple[list[ResponseTool], list[JsonObject],
             case CodeInterpreterToolBody():
                 _check_container(body.container, path)
                 tools.append(CodeInterpreterTool())
+            case FileSearchToolBody():
+                tools.append(_file_search_tool(body, path))
             case McpToolBody():
                 tools.append(_mcp_tool(body, path))
                 if body.server_url is not None and (sent := _headers(body)):
@@ -174,6 +190,19 @@ def _check_container(container: ContainerBody | str | None, path: str) -> None:
         )
     if container is not None:
         _refuse(container.unknown(), _CONTAINER_LEFT_OUT, f"{path}.container")
+
+
+def _file_search_tool(body: FileSearchToolBody, path: str) -> FileSearchTool:
+    query = MemoryQuery(
+        max_chunks=body.max_num_results or DEFAULT_RESULTS,
+        # An empty object is how typed clients leave filters out.
+        filters=decode_filters(body.filters or None, f"{path}.filters"),
+    )
+    try:
+        search = with_ranking(query, body.ranking_options)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"{path}.{error.message}", param=f"{path}.{error.param}") from None
+    return FileSearchTool(vector_store_ids=list(dict.fromkeys(body.vector_store_ids)), search=search)
 
 
 def _mcp_tool(body: McpToolBody, path: str) -> McpTool:
@@ -250,6 +279,7 @@ _HOSTED = {
     "web_search_preview": "web_search",
     "web_search_preview_2025_03_11": "web_search",
     "code_interpreter": "code_interpreter",
+    "file_search": "file_search",
 }
 
 

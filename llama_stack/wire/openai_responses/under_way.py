@@ -8,9 +8,10 @@ from pydantic_core import from_json
 
 from llama_stack.api.common import JsonObject
 from llama_stack.api.inference import TokenLogprob
+from llama_stack.api.memory import Citation
 from llama_stack.api.messages import ImagePart, ToolMessage, text_of
 from llama_stack.wire.openai_answer import encode_token_logprobs
-from llama_stack.wire.openai_responses.citations import sources_in, url_citations
+from llama_stack.wire.openai_responses.citations import file_citations, file_results, sources_in, url_citations
 from llama_stack.wire.openai_responses.telling import sealed
 
 
@@ -95,7 +96,11 @@ class ReasoningItem(Item):
 
 
 class MessageItem(Item):
-    """The model's text, or its refusal, or both, each a part of one message."""
+    """The model's text, or its refusal, or both, each a part of one message.
+
+    searches: pages that tools have found. citations: of files, in the answer's whole text, in which this message's
+    begins at `offset`.
+    """
 
     def __init__(self, output: Output, item_id: str) -> None:
         body = {"id": item_id, "type": "message", "role": "assistant", "status": "in_progress", "content": []}
@@ -105,6 +110,8 @@ class MessageItem(Item):
         self._refusal: list[str] = []
         self._parts: list[str] = []
         self.searches: Sequence[Sequence[JsonObject]] = ()
+        self.citations: Sequence[Citation] = ()
+        self.offset = 0
         self.status = "completed"
         self.begin()
 
@@ -145,7 +152,10 @@ class MessageItem(Item):
 
     def _end_text(self, place: int) -> JsonObject:
         text = self.text
-        annotations = url_citations(text, self.searches)
+        annotations = [
+            *url_citations(text, self.searches),
+            *file_citations(self.citations, self.offset, len(text)),
+        ]
         for number, annotation in enumerate(annotations):
             self.emit(
                 "output_text.annotation.added", content_index=place, annotation_index=number, annotation=annotation
@@ -272,6 +282,28 @@ class WebSearchItem(CallItem):
         self.body["action"] = {**self.body["action"], "sources": sources}
         self.body.update(status="failed" if is_error else "completed", _output=text_of(result.content))
         self.emit("web_search_call.completed")
+        self.end()
+
+
+class FileSearchItem(CallItem):
+    def __init__(self, output: Output, item_id: str, name: str) -> None:
+        body = {"id": item_id, "type": "file_search_call", "status": "in_progress", "_name": name}
+        super().__init__(output, {**body, "queries": [], "results": None})
+        self.emit("file_search_call.in_progress")
+
+    def said(self) -> None:
+        query = _TextArgument("query").more_of(self.arguments)
+        self.body.update(queries=[query] if query else [], _arguments=self.arguments)
+
+    def run(self) -> None:
+        self.body["status"] = "searching"
+        self.emit("file_search_call.searching")
+
+    def finish(self, result: ToolMessage, is_error: bool, metadata: JsonObject) -> None:
+        results = None if is_error else file_results(metadata)
+        status = "failed" if is_error else "completed"
+        self.body.update(status=status, results=results, _output=text_of(result.content))
+        self.emit("file_search_call.completed")
         self.end()
 
 
