@@ -188,6 +188,16 @@ async def test_a_document_that_cannot_be_read_is_named_and_the_others_stay(tmp_p
     assert found.metadata["document_ids"] == ["animals"]
 
 
+async def test_an_address_inside_our_own_network_is_not_followed(tmp_path: Path) -> None:
+    async with serve_notes(tmp_path) as server:
+        for address in ("http://127.0.0.1:1/secret?key=s3cret", {"uri": "http://169.254.169.254/latest"}):
+            with pytest.raises(BadRequestError, match="'d' was not read: ") as refused:
+                await insert(server, document("d", address))
+            assert "s3cret" not in str(refused.value)
+        with pytest.raises(BadRequestError, match="'d' was not read: "):
+            await insert(server, document("d", {"uri": "file:///etc/passwd"}))
+
+
 async def test_a_model_that_is_down_is_not_the_callers_fault(tmp_path: Path) -> None:
     inference = ScriptedInference(embed=ProviderUnavailable("the engine of the vectors is down"))
     async with serve_notes(tmp_path, inference=inference) as server:
@@ -197,7 +207,9 @@ async def test_a_model_that_is_down_is_not_the_callers_fault(tmp_path: Path) -> 
 
 
 async def test_the_agent_of_the_client_searches_its_vector_dbs(tmp_path: Path) -> None:
-    scripts = (calls(("knowledge_search", '{"query": "wool of llamas"}')), says("They carry wool [1]."))
+    # A model that tries another bank than it was given gets nowhere.
+    call = ("knowledge_search", '{"query": "wool of llamas", "vector_db_ids": ["others"]}')
+    scripts = (calls(call), says("They carry wool [1]."))
     inference = ScriptedInference(*scripts, embed=bag_of_words)
     async with serve_notes(tmp_path, inference=inference) as server:
         await server.client.vector_dbs.register(vector_db_id="others", embedding_model=WORDS)

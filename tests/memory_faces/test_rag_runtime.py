@@ -74,6 +74,7 @@ class TestRagRuntime(ToolsContract):
         {"query": 7, "vector_db_ids": ["notes"]},
         {"query": " ", "vector_db_ids": ["notes"]},
         {"query": "wool"},
+        {"query": "wool", "bank_ids": ["notes"]},
         {"query": "wool", "vector_db_ids": []},
         {"query": "wool", "vector_db_ids": [7]},
         {"query": "wool", "vector_db_ids": ["notes"], "query_config": "all"},

@@ -1,7 +1,7 @@
 """The stack's memory as tools of an agent: `knowledge_search` finds passages, `insert_into_memory` keeps a text.
 
-Which banks are meant is said by whoever gives an agent the group, in its arguments: `vector_db_ids` (or `bank_ids`).
-They stand over what the model writes.
+Which banks are meant is said by whoever gives an agent the group, in its argument `vector_db_ids`. It stands over what
+the model writes, so a model reaches no other bank; a second name for it would be a way around.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -118,19 +118,17 @@ class RagRuntime:
 
 def _bank_ids(arguments: dict[str, Any]) -> list[str]:
     """The banks that are meant. Raises InvalidRequest where none is."""
-    for name in ("vector_db_ids", "bank_ids", "vector_db_id"):
-        given = arguments.get(name)
-        if given is None:
-            continue
-        listed = [given] if isinstance(given, str) else given
-        if isinstance(listed, list) and listed and all(isinstance(one, str) and one for one in listed):
-            return listed
-        raise InvalidRequest(f"{name}: should be a list of the ids of memory banks", param=name)
-    raise InvalidRequest(
-        "vector_db_ids: is required; name the memory banks in the arguments of the tool group, such as "
-        '{"name": "builtin::rag", "args": {"vector_db_ids": ["notes"]}}',
-        param="vector_db_ids",
-    )
+    given = arguments.get("vector_db_ids")
+    if given is None:
+        raise InvalidRequest(
+            "vector_db_ids: is required; name the memory banks in the arguments of the tool group, such as "
+            '{"name": "builtin::rag", "args": {"vector_db_ids": ["notes"]}}',
+            param="vector_db_ids",
+        )
+    listed = [given] if isinstance(given, str) else given
+    if isinstance(listed, list) and listed and all(isinstance(one, str) and one for one in listed):
+        return listed
+    raise InvalidRequest("vector_db_ids: should be a list of the ids of memory banks", param="vector_db_ids")
 
 
 def _text(arguments: dict[str, Any], name: str, most: int = 10_000) -> str:
