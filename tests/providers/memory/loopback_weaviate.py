@@ -152,7 +152,7 @@ class LoopbackWeaviate(LoopbackDatabase):
         return web.Response(status=204)
 
     async def _graphql(self, request: web.Request) -> web.Response:
-        operation = parse((await request.json())["query"]).definitions[0]
+        operation = parse((await request.json())["query"], no_location=True).definitions[0]
         assert isinstance(operation, OperationDefinitionNode)
         (function,) = _fields(operation)
         (asked,) = _fields(function)

@@ -10,7 +10,14 @@ import orjson
 from pydantic import AnyHttpUrl, Field, SecretStr, field_validator
 
 from llama_stack.api.common import JsonObject
-from llama_stack.errors import InvalidRequest, ProviderFailed, ProviderUnavailable, RateLimited, StackError
+from llama_stack.errors import (
+    InvalidRequest,
+    ProviderFailed,
+    ProviderTimeout,
+    ProviderUnavailable,
+    RateLimited,
+    StackError,
+)
 from llama_stack.provider import Ground, ProviderConfig
 from llama_stack.wire.openai_errors import upstream_error
 from llama_stack_providers.remote._openai.failures import partner_failures
@@ -20,6 +27,7 @@ if TYPE_CHECKING:
     from llama_stack.provider import Client
 
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
+MAX_REASON_CHARACTERS = 500
 BUSY = (429, 502, 503)
 """Said of a moment: the same request may succeed soon."""
 
@@ -102,11 +110,41 @@ class Service:
 
     def _refusal(self, status: int, told: bytes, retry_after: str | None) -> StackError:
         error = upstream_error(self._who, status, told, retry_after)
-        if status in (401, 403):
-            return ProviderFailed(f"{error.message}; {self._hint}", upstream_status=status, code="not_accepted")
-        if status in (502, 503) and not isinstance(error, RateLimited):
-            return ProviderUnavailable(error.message, upstream_status=status)
-        return error
+        reason = reason_in(told)
+        text = f"{self._who} answered {status}: {reason}" if reason else error.message
+        match status:
+            case 401 | 403:
+                return ProviderFailed(f"{text}; {self._hint}", upstream_status=status, code="not_accepted")
+            case 429:
+                return RateLimited(text, retry_after_s=error.retry_after_s)
+            case 502 | 503:
+                return ProviderUnavailable(text, upstream_status=status)
+            case 413:
+                return ProviderFailed(f"{text}; lower the provider's write_chunks", upstream_status=status)
+            case 504:
+                return ProviderTimeout(text, upstream_status=status)
+            case _:
+                return ProviderFailed(text, upstream_status=status)
+
+
+def reason_in(told: bytes | JsonObject) -> str:
+    """Why the server says it failed; empty where it does not say.
+
+    Elasticsearch and OpenSearch: `{"error": {"reason", "caused_by": {"reason", ...}}}`, of which the innermost says
+    what was wrong. Weaviate: `{"error": [{"message"}]}`.
+    """
+    if isinstance(told, bytes):
+        try:
+            told = orjson.loads(told)
+        except orjson.JSONDecodeError:
+            return ""
+    error: Any = told.get("error") if isinstance(told, dict) else None
+    while isinstance(error, dict) and isinstance(error.get("caused_by"), dict):
+        error = error["caused_by"]
+    if isinstance(error, list) and error and isinstance(error[0], dict):
+        error = error[0]
+    reason = (error.get("reason") or error.get("message")) if isinstance(error, dict) else None
+    return str(reason)[:MAX_REASON_CHARACTERS] if reason else ""
 
 
 def json_bytes(value: Any) -> bytes:

@@ -96,7 +96,10 @@ class Store(Protocol):
     async def drop(self, bank: BankPlace) -> None: ...
 
     async def put_rows(self, bank: BankPlace, rows: Sequence[Row], *, last: bool) -> None:
-        """Keep the rows; some of them may be there when it fails. They need not be found before the last ones are."""
+        """Keep the rows; some of them may be there when it fails. They need not be found before the last ones are.
+
+        last: with these, or with none, all that was put is to be found.
+        """
         ...
 
     async def heads(self, bank: BankPlace, documents: Sequence[str]) -> dict[str, Head]:

@@ -218,6 +218,7 @@ class WholeWrites:
     async def _forget(self, bank: BankPlace, rows: dict[str, list[Row]]) -> None:
         """After a write that failed. Where this fails, too, a later write to the document does it."""
         try:
+            await self._store.put_rows(bank, [], last=True)
             writes = [of_document[0].write for of_document in rows.values()]
             await self._store.delete(bank, [Rows(writes=writes)])
         except StackError:

@@ -80,6 +80,8 @@ class WeaviateStore:
         self._properties.pop(bank.key, None)
 
     async def put_rows(self, bank: BankPlace, rows: Sequence[Row], *, last: bool) -> None:
+        if not rows:
+            return
         # Weaviate would make up a collection, or a property with a type of its own choice, where there is none.
         known = await self._read_properties(bank)
         facets = [facets_of(row.chunk.metadata, row.chunk.document_id) for row in rows]
