@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from llama_stack.api.filters import Comparison, Compound, matches
 from llama_stack.api.memory import Chunk
 from llama_stack.api.vectors import Vectors, floats_of
 from llama_stack.errors import Conflict, InvalidRequest, NotFound
+from llama_stack.text import language_of, query_stems, stems
 
 MAX_DIMENSION = 4_096
 Where = Comparison | Compound | None
@@ -53,7 +55,7 @@ class ReferenceIndex:
         self._file.write_text(json.dumps(stored))
 
     def abilities(self) -> IndexAbilities:
-        return IndexAbilities(keyword=False, max_dimension=MAX_DIMENSION)
+        return IndexAbilities(keyword=True, max_dimension=MAX_DIMENSION)
 
     async def create_bank(self, bank: BankPlace) -> None:
         if not 0 <= bank.dimension <= MAX_DIMENSION:
@@ -91,7 +93,19 @@ class ReferenceIndex:
         return _best(there, scores, limit, with_vectors)
 
     async def search_keyword(self, bank: BankPlace, query: str, limit: int, where: Where = None) -> list[FoundChunk]:
-        raise InvalidRequest("the reference does not search by words")
+        there = self._bank(bank)
+        words = {one.chunk_id: Counter(_stems(one)) for one in there.chunks.values()}
+        languages = {_language(one) for one in there.chunks.values()}
+        asked = query_stems(query, languages)
+        rarity = {stem: 1 / (1 + sum(stem in counts for counts in words.values())) for stem in asked}
+        scores: dict[str, float] = {}
+        for one in _select(there, where):
+            counts = words[one.chunk_id]
+            # Rare words first and long chunks last, which is as much of BM25 as the contract asks for.
+            score = sum(rarity[stem] * counts[stem] for stem in asked) / (1 + counts.total())
+            if score:
+                scores[one.chunk_id] = score
+        return _best(there, scores, limit, with_vectors=False)
 
     async def list_chunks(
         self,
@@ -146,6 +160,14 @@ async def open_reference(home: Path) -> AsyncIterator[ChunkIndex]:
     index.load()
     yield index
     index.save()
+
+
+def _language(one: Chunk) -> str:
+    return one.language or language_of(one.content)
+
+
+def _stems(one: Chunk) -> list[str]:
+    return stems(one.content, _language(one))
 
 
 def _order(one: Chunk) -> tuple[str, int, str]:

@@ -1,6 +1,7 @@
 """One open bank: each operation is one transaction on its file, and runs in a thread of the caller's choosing."""
 
 import json
+import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -82,6 +83,8 @@ class Bank:
 
     def write(self, chunks: list[Chunk], vectors: Vectors | None, replacing: bool, interruption: Interruption) -> int:
         """Tells how many earlier chunks went."""
+        if vectors is not None:
+            _check_numbers(vectors.buffer, "vectors")
         places = {chunk.chunk_id: place for place, chunk in enumerate(chunks)}
         if len(places) < len(chunks):
             # Named twice: the last one counts, as if they had been written one after the other.
@@ -136,6 +139,7 @@ class Bank:
     def search_vector(
         self, vector: bytes, limit: int, where: Where, with_vectors: bool, interruption: Interruption
     ) -> list[FoundChunk]:
+        _check_numbers(memoryview(vector), "vector")
         with self._reading(interruption, nearest=True) as connection:
             selected = _selected_chunks(where)
             scored = with_equals(lambda count: self._keeper.nearest(connection, vector, count, selected), limit)
@@ -308,6 +312,12 @@ class Bank:
 def files_of(path: Path) -> list[Path]:
     """The file of a bank and those that SQLite lays beside it."""
     return [path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")]
+
+
+def _check_numbers(buffer: memoryview, param: str) -> None:
+    # One of them would be near to nothing, or spoil the graph that it becomes a part of. It shows in the sum.
+    if not math.isfinite(sum(buffer.cast("f"))):
+        raise InvalidRequest("a vector holds an infinity or NaN; embed the text again", param=param)
 
 
 def _selected_chunks(where: Where) -> Condition | None:

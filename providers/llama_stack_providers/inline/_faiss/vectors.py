@@ -7,12 +7,13 @@ file, and are then taken over from there.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llama_stack_providers.inline._chunks.filters import Condition
+from llama_stack_providers.inline._chunks.filters import Condition, Value
 from llama_stack_providers.inline._chunks.keeper import Change, Scored, read_vectors
 from llama_stack_providers.inline._chunks.rows import select
 from llama_stack_providers.inline._chunks.schema import BankFacts, transaction
@@ -35,10 +36,13 @@ if TYPE_CHECKING:
     from llama_stack_providers.inline._faiss.kinds import Floats
     from llama_stack_providers.inline._faiss.rows import Ids
 
-PAGE_ROWS = 4_096
+SCORE_DECIMALS = 6
+PAGE_ROWS = 1_024
 """Vectors that are read from the file at once."""
 DEAD_SHARE = 4
 """One dead vector to so many in all, and the index is built anew without them."""
+REMEMBERED_FILTERS = 8
+"""Of one bank, as long as it does not change."""
 FEW_ROWS = 1_000
 """Not worth a snapshot, nor building anew without the dead."""
 TRAINING_ROWS = 100_000
@@ -59,6 +63,7 @@ class VectorsInMemory:
         self._changes = -1
         self._trained_with = 0
         self._saved_last_id = 0
+        self._filtered: dict[tuple[int, str, tuple[Value, ...]], Ids] = {}
 
     @contextmanager
     def reading(self, connection: "apsw.Connection") -> Iterator[None]:
@@ -87,12 +92,9 @@ class VectorsInMemory:
     def nearest(self, connection: "apsw.Connection", query: bytes, limit: int, selected: Condition | None) -> Scored:
         assert self._index is not None, "nearest is asked within reading, which loads the index"
         wanted = _unit(np.frombuffer(query, dtype=np.float32).reshape(1, -1))[0]
-        among = None
-        if selected is not None:
-            keys = np.fromiter((key for (key,) in select(connection, *selected)), dtype=np.int64)
-            among = self._rows.positions(keys)
-            if not len(among):
-                return []
+        among = None if selected is None else self._selected(connection, selected)
+        if among is not None and not len(among):
+            return []
         positions = self._index.propose(wanted, limit, among)
         scores = self._exact_scores(connection, self._index, positions, wanted)
         # Equal scores are told apart by whoever asked; here the order only has to be the same every time.
@@ -115,6 +117,7 @@ class VectorsInMemory:
                 index, rows = self._built_anew(connection)
             with self._lock.exclusive():
                 self._index, self._rows = index, rows
+                self._filtered.clear()
             return True
         if self._is_to_be_saved():
             self._save()
@@ -123,6 +126,19 @@ class VectorsInMemory:
     def close(self) -> None:
         if self._is_to_be_saved():
             self._save()
+
+    def _selected(self, connection: "apsw.Connection", selected: Condition) -> "Ids":
+        """Positions that a filter leaves. The same few filters come again and again, with each turn of an agent."""
+        known = self._filtered
+        name = (self._changes, selected[0], tuple(selected[1]))
+        positions = known.get(name)
+        if positions is None:
+            keys = np.fromiter(chain.from_iterable(select(connection, *selected)), dtype=np.int64)
+            positions = self._rows.positions(keys)
+            if len(known) >= REMEMBERED_FILTERS:
+                known.clear()
+            known[name] = positions
+        return positions
 
     def _follow(self, connection: "apsw.Connection") -> None:
         """Make the index what the file says."""
@@ -189,7 +205,7 @@ class VectorsInMemory:
     def _exact_scores(
         self, connection: "apsw.Connection", index: Nearest, positions: "Ids", query: "Floats"
     ) -> "NDArray[np.float64]":
-        """Cosines in double precision, by the same steps for each row, so equal vectors have equal scores."""
+        """Cosines to as many decimals as float32 can tell apart, so equal vectors have equal scores."""
         chosen: Any = index.vectors(positions)
         if chosen is None:
             keys = self._rows.ids[positions].tolist()
@@ -197,7 +213,7 @@ class VectorsInMemory:
             joined = b"".join(vectors[key] for key in keys)
             chosen = _unit(np.frombuffer(joined, dtype=np.float32).reshape(-1, self._dimension))
         products = chosen.astype(np.float64) * query.astype(np.float64)
-        scores: NDArray[np.float64] = products.sum(axis=1)
+        scores: NDArray[np.float64] = np.round(products.sum(axis=1), SCORE_DECIMALS)
         return scores
 
     def _is_worn(self) -> bool:
@@ -229,7 +245,7 @@ def _changes_of(connection: "apsw.Connection") -> int:
 
 def _unit(rows: "Floats") -> "Floats":
     """Rows of length one; a row of zeros stays one."""
-    lengths = np.sqrt(np.sum(rows * rows, axis=1, keepdims=True, dtype=np.float64))
+    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
     lengths[lengths == 0] = 1.0
-    unit: Floats = (rows / lengths).astype(np.float32)
+    unit: Floats = rows / lengths[:, np.newaxis]
     return unit
