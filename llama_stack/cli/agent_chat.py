@@ -37,6 +37,7 @@ def stack_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--model", metavar="MODEL", help="A model of the stack, or a GGUF for the embedded engine.")
 @click.option("--instructions", metavar="TEXT", help="What the agent is told before everything else.")
 @click.option("--tools", metavar="GROUP", multiple=True, help="A tool group, or an MCP server's URL. Repeatable.")
+@click.option("--memory", "banks", metavar="BANK", multiple=True, help="Answer from this memory bank. Repeatable.")
 @click.option("--ask", is_flag=True, help="Ask before each call of a tool.")
 @click.option("--session", "chat_id", metavar="ID", help="Go on with this chat; `llama agent sessions` lists them.")
 @click.option("--continue", "goes_on", is_flag=True, help="Go on with the latest chat.")
@@ -59,6 +60,7 @@ def chat(
       llama agent chat
       llama agent chat starter --tools builtin::websearch --ask
       llama agent chat --url http://localhost:8321 --model llama-micro
+      llama agent chat --memory default
       llama agent chat --continue
       echo "What is 2 + 2?" | llama agent chat
     """
@@ -103,13 +105,20 @@ def _options(given: dict[str, Any], model: str | None, earlier: Chat | None) -> 
     options: dict[str, Any] = {}
     if earlier is not None:
         config = earlier.config
-        options = {"model": config.model, "instructions": config.instructions, "tool_groups": config.tool_groups}
+        options = {
+            "model": config.model,
+            "instructions": config.instructions,
+            "tool_groups": config.tool_groups,
+            "memory_banks": config.memory_banks,
+        }
     if model is not None:
         options["model"] = model
     if given["instructions"] is not None:
         options["instructions"] = given["instructions"]
     if given["tools"]:
         options["tool_groups"] = [_group(name) for name in given["tools"]]
+    if given["banks"]:
+        options["memory_banks"] = list(given["banks"])
     if given["ask"]:
         options["approval"] = "always"
     return options

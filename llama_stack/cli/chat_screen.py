@@ -24,6 +24,7 @@ from llama_stack.api.agents import (
 from llama_stack.api.inference import ReasoningDelta, RefusalDelta, TextDelta
 from llama_stack.api.messages import Content, TextPart, ToolCall, text_of
 from llama_stack.cli.printing import styled
+from llama_stack.sdk.session import AgentResult
 
 RESULT_LINES = 6
 MAX_VALUE_CHARS = 60
@@ -106,6 +107,8 @@ class ChatScreen:
             self._write(text)
         self.end_line()
         self._said = ""
+        if text and (sources := _sources(turn)):
+            self.note(f"sources: {'; '.join(sources)}", mark="*", fg="cyan")
         if turn.end_reason in _ENDS:
             self.note(f"The answer ends here: {_ENDS[turn.end_reason]}.", mark="!", fg="yellow")
 
@@ -150,6 +153,17 @@ class Flow:
         self._column = len(piece) if breaks else self._column + len(piece)
         self._gap = self._word = ""
         return f"\n{piece}" if breaks else piece
+
+
+def _sources(turn: Turn) -> list[str]:
+    """The documents that the answer cites, with their pages; those that were found where it cites none."""
+    result = AgentResult(turn)
+    return list(
+        dict.fromkeys(
+            f"{one.document_name or one.document_id}{f', page {one.page}' if one.page else ''}"
+            for one in result.citations or result.passages
+        )
+    )
 
 
 def shown_call(call: ToolCall) -> str:

@@ -110,11 +110,37 @@ def agent() -> None:
     """
 
 
+MEMORY = {
+    "add": Lazy("llama_stack.cli.memory_add:add", "Remember files, folders and web pages."),
+    "search": Lazy("llama_stack.cli.memory_search:search", "Find the passages that answer a question."),
+    "list": Lazy("llama_stack.cli.memory_banks:list_banks", "List the memory banks."),
+    "create": Lazy("llama_stack.cli.memory_banks:create", "Make a memory bank."),
+    "documents": Lazy("llama_stack.cli.memory_documents:documents", "List the documents of a memory bank."),
+    "delete": Lazy("llama_stack.cli.memory_documents:delete", "Forget documents, or a whole bank."),
+    "stats": Lazy("llama_stack.cli.memory_banks:stats", "Show how much is in a memory bank."),
+}
+
+
+@click.group(cls=LazyGroup, table=MEMORY, context_settings=CONTEXT)
+def memory() -> None:
+    """Remember documents, and find what answers a question.
+
+    Documents lie in memory banks, by default in the bank `default` of the starter stack on this machine.
+
+    \b
+    Examples:
+      llama memory add report.pdf notes/
+      llama memory search "When is the report due?"
+      llama agent chat --memory default
+    """
+
+
 VERBS = {
     "stack": Lazy("llama_stack.cli.main:stack", "Run, build and inspect distributions."),
     "model": Lazy("llama_stack.cli.main:model", "Find, fetch and understand models."),
     "mcp": Lazy("llama_stack.cli.main:mcp", "Offer a stack to MCP hosts."),
     "agent": Lazy("llama_stack.cli.main:agent", "Talk with agents."),
+    "memory": Lazy("llama_stack.cli.main:memory", "Remember documents, and find what answers a question."),
     "db": Lazy("llama_stack.cli.main:db", "Look after the database that holds a stack's state."),
 }
 

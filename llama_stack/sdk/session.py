@@ -9,11 +9,14 @@ from llama_stack.agents.handoff import handoffs_in
 from llama_stack.api.agents import (
     AgentEvent,
     ApprovalDecision,
+    InferenceStep,
+    MemoryRetrievalStep,
     Step,
     Turn,
     TurnAwaitingInput,
     TurnCompleted,
 )
+from llama_stack.api.memory import Chunk, Citation
 from llama_stack.api.messages import Message, ToolCall, ToolMessage, UserMessage, text_of
 from llama_stack.errors import Conflict, InvalidRequest
 from llama_stack.sdk.conversations import Conversation
@@ -44,6 +47,17 @@ class AgentResult:
     @property
     def steps(self) -> list[Step]:
         return self.turn.steps
+
+    @property
+    def citations(self) -> list[Citation]:
+        """What the answer rests on, where its agent has memory banks or tools that search; in the answer's order."""
+        inferred = [step for step in self.turn.steps if isinstance(step, InferenceStep)]
+        return inferred[-1].citations if inferred else []
+
+    @property
+    def passages(self) -> list[Chunk]:
+        """What the agent's memory banks held on the question, best first."""
+        return [chunk for step in self.turn.steps if isinstance(step, MemoryRetrievalStep) for chunk in step.chunks]
 
     @property
     def handoffs(self) -> list[str]:

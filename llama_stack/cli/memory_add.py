@@ -1,0 +1,172 @@
+"""`llama memory add`: files, folders, addresses and what comes through a pipe, into a memory bank."""
+
+import base64
+import hashlib
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from llama_stack.api.memory import ChunkSizes, Document
+from llama_stack.cli.chat_screen import printable
+from llama_stack.cli.choosing import json_option
+from llama_stack.cli.memory_options import bank_option, memory_options, opened, read_attributes
+from llama_stack.cli.printing import colours_wanted, print_error, print_json, print_note
+from llama_stack.errors import NotFound
+from llama_stack.sdk.adding import Added
+from llama_stack.sdk.folders import FoundFiles, find_files
+from llama_stack.sdk.memory import DEFAULT_BANK, Source, is_address
+from llama_stack.sdk.stack import SyncLlamaStack
+
+
+@click.command()
+@click.argument("sources", metavar="PATH|URL...", nargs=-1, required=True)
+@bank_option
+@click.option(
+    "--attribute",
+    "metadata",
+    metavar="KEY=VALUE",
+    multiple=True,
+    callback=read_attributes,
+    help="Metadata of each document, by which searches can be filtered. Repeatable.",
+)
+@click.option("--chunk-size", metavar="TOKENS", type=click.IntRange(16, 8192), help="How long a passage may be.")
+@click.option("--name", help="What citations call the text that comes through a pipe.")
+@json_option
+@memory_options
+def add(
+    sources: Sequence[str],
+    bank: str,
+    metadata: dict[str, Any],
+    chunk_size: int | None,
+    name: str | None,
+    as_json: bool,
+    where: Any,
+) -> None:
+    """Remember files, folders and web pages.
+
+    Folders are taken with all that is in them, but for what is hidden, made by tools, or holds no text. `-` reads a
+    document from a pipe. What is there already and has not changed is left as it is. A bank that is not there is made.
+
+    \b
+    Examples:
+      llama memory add report.pdf notes/
+      llama memory add handbook/ --bank support --attribute product=kettle
+      llama memory add https://example.org/page.html --url http://localhost:8321
+      pdftotext scan.pdf - | llama memory add - --name scan.pdf
+    """
+    found, others = _wanted(sources, name)
+    sizes = None if chunk_size is None else ChunkSizes(chunk_size_tokens=chunk_size)
+    wanted: list[Source] = [*others, *found.files]
+    with opened(where) as stack:
+        _make_bank(stack, bank)
+        results: list[Added] = []
+        with (
+            _progress(len(wanted)) as report,
+            closing(stack.memory.add_each(*wanted, bank=bank, metadata=metadata, sizes=sizes)) as events,  # type: ignore[type-var]  # a generator
+        ):
+            for one in events:
+                results.append(one)
+                report(len(results), one.source)
+    if as_json:
+        print_json(_as_json(results, found))
+    else:
+        for line in _summary(results, found, bank):
+            click.echo(line)
+    failed = [one for one in results if one.error is not None]
+    if failed:
+        _tell_failures(failed, len(results), bank)
+        raise SystemExit(1)
+
+
+def _wanted(sources: Sequence[str], name: str | None) -> tuple[FoundFiles, list[Source]]:
+    found = find_files(one for one in sources if one != "-" and not is_address(one))
+    others: list[Source] = [one for one in sources if is_address(one)]
+    if "-" in sources:
+        others.append(_piped(name or "stdin"))
+    elif name is not None:
+        raise click.UsageError("--name: is of the text that `-` reads; files have names of their own")
+    return found, others
+
+
+def _piped(name: str) -> Document:
+    content = sys.stdin.buffer.read()
+    identity = f"{name}-{hashlib.sha256(content).hexdigest()[:16]}"
+    try:
+        return Document(document_id=identity, name=name, content=content.decode())
+    except UnicodeDecodeError:
+        encoded = base64.b64encode(content).decode()
+        return Document(document_id=identity, name=name, url=f"data:application/octet-stream;base64,{encoded}")
+
+
+def _make_bank(stack: SyncLlamaStack, bank: str) -> None:
+    if bank == DEFAULT_BANK:
+        return
+    try:
+        stack.memory.stats(bank)
+    except NotFound:
+        stack.memory.create_bank(bank)
+        print_note(f"Made the memory bank {bank!r}.")
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[int, str], None]]:
+    """A bar of files on a terminal's stderr; a pipe sees the summary only."""
+    if not sys.stderr.isatty():
+        yield lambda done, source: None
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True, color_system="auto" if colours_wanted() else None)
+    columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda done, source: progress.update(task, completed=done, description=escape(printable(_short(source))))
+
+
+def _summary(results: Sequence[Added], found: FoundFiles, bank: str) -> list[str]:
+    counts = Counter(one.outcome for one in results)
+    told = [f"{counts[outcome]} {outcome}" for outcome in ("added", "changed", "unchanged") if counts[outcome]]
+    chunks = sum(one.status.chunks for one in results if one.status is not None)
+    lines = [f"{bank}: {', '.join(told) or 'nothing added'}; {chunks} passages."]
+    if found.skipped:
+        reasons = Counter(one.reason for one in found.skipped)
+        listed = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+        lines.append(f"Skipped {len(found.skipped)}: {listed}.")
+    return lines
+
+
+def _tell_failures(failed: Sequence[Added], of: int, bank: str) -> None:
+    print_error(f"{len(failed)} of {of} were not added to {bank!r}:")
+    for one in failed:
+        assert one.error is not None
+        print_note(printable(f"  {_short(one.source)}  [{one.error.code}] {one.error.message}"))
+
+
+def _as_json(results: Sequence[Added], found: FoundFiles) -> Any:
+    return {
+        "documents": [
+            {
+                "source": one.source,
+                "outcome": one.outcome,
+                "document_id": None if one.status is None else one.status.document_id,
+                "chunks": 0 if one.status is None else one.status.chunks,
+                "error": None if one.error is None else one.error.model_dump(),
+            }
+            for one in results
+        ],
+        "skipped": [{"path": str(one.path), "reason": one.reason} for one in found.skipped],
+    }
+
+
+def _short(source: str) -> str:
+    """A path below this folder as a person would type it."""
+    here = Path.cwd()
+    return os.path.relpath(source, here) if Path(source).is_relative_to(here) else source
