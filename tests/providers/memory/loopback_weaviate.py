@@ -7,7 +7,7 @@ selects what has no such value, and a property that the collection has not is an
 
 import asyncio
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -118,9 +118,9 @@ class LoopbackWeaviate(LoopbackDatabase):
         unknown = set(one["properties"]) - set(collection.properties)
         if unknown:
             return f"no such prop with name '{unknown.pop()}' found in class '{one['class']}'"
-        widths = {len(other["vector"]) for other in collection.objects.values() if "vector" in other}
-        if "vector" in one and widths and len(one["vector"]) not in widths:
-            return f"new node has a vector with length {len(one['vector'])}. Existing nodes have {widths.pop()}"
+        width = next((len(other["vector"]) for other in collection.objects.values() if "vector" in other), None)
+        if "vector" in one and width not in (None, len(one["vector"])):
+            return f"new node has a vector with length {len(one['vector'])}. Existing nodes have {width}"
         return None
 
     async def _delete(self, request: web.Request) -> web.Response:
@@ -129,7 +129,8 @@ class LoopbackWeaviate(LoopbackDatabase):
         if collection is None:
             return _failed(422, f"class {match['class']} not found")
         try:
-            selected = [key for key, one in collection.objects.items() if _matches(match["where"], one, collection)]
+            fits = _compiled(match["where"], collection)
+            selected = [key for key, one in collection.objects.items() if fits(one)]
         except BadQuery as problem:
             return _failed(422, str(problem))
         for key in selected[: self.most_deleted]:
@@ -194,8 +195,8 @@ def _value(node: ValueNode) -> Any:
 
 
 def _get(collection: Collection, arguments: dict[str, Any], asked: FieldNode) -> list[dict[str, Any]]:
-    where = arguments.get("where")
-    selected = {key: one for key, one in collection.objects.items() if _matches(where, one, collection)}
+    fits = _compiled(arguments.get("where"), collection)
+    selected = {key: one for key, one in collection.objects.items() if fits(one)}
     additional: dict[str, dict[str, Any]] = {key: {"id": key} for key in selected}
     if "nearVector" in arguments:
         query = arguments["nearVector"]["vector"]
@@ -235,7 +236,8 @@ def _shown(one: dict[str, Any], told: dict[str, Any], asked: FieldNode, collecti
 
 
 def _aggregate(collection: Collection, arguments: dict[str, Any], asked: FieldNode) -> list[dict[str, Any]]:
-    selected = [one for one in collection.objects.values() if _matches(arguments.get("where"), one, collection)]
+    fits = _compiled(arguments.get("where"), collection)
+    selected = [one for one in collection.objects.values() if fits(one)]
     if "groupBy" in arguments:
         (name,) = arguments["groupBy"]
         values = {one["properties"][name] for one in selected if name in one["properties"]}
@@ -243,46 +245,49 @@ def _aggregate(collection: Collection, arguments: dict[str, Any], asked: FieldNo
     return [{"meta": {"count": len(selected)}}]
 
 
-def _matches(where: dict[str, Any] | None, one: dict[str, Any], collection: Collection) -> bool:
+Fits = Callable[[dict[str, Any]], bool]
+
+
+def _compiled(where: dict[str, Any] | None, collection: Collection) -> Fits:
+    """The condition as a test of an object."""
     if where is None:
-        return True
+        return lambda one: True
     operator = where["operator"]
     if operator in ("And", "Or"):
-        parts = (_matches(part, one, collection) for part in where["operands"])
-        return all(parts) if operator == "And" else any(parts)
+        parts = [_compiled(part, collection) for part in where["operands"]]
+        joined = all if operator == "And" else any
+        return lambda one: joined(part(one) for part in parts)
     (name,) = where["path"]
     kept = collection.properties.get(name)
     if kept is None:
         raise BadQuery(f"no such prop with name '{name}' found in class")
     if not kept["indexFilterable"]:
         raise BadQuery(f"Filtering by property '{name}' requires inverted index")
-    known = one.setdefault("tokens", {})
-    if name not in known:
-        known[name] = set(_tokens(one["properties"].get(name)))
-    found = known[name]
     (wanted,) = (set(_tokens(where[value])) for value in VALUES if value in where)
-    return _holds(operator, found, wanted)
+    holds = _operators(wanted).get(operator)
+    if holds is None:
+        raise BadQuery(f"unknown operator {operator}")
+
+    def fits(one: dict[str, Any]) -> bool:
+        known = one.setdefault("tokens", {})
+        if name not in known:
+            known[name] = set(_tokens(one["properties"].get(name)))
+        return holds(known[name])
+
+    return fits
 
 
-def _holds(operator: str, found: set[bytes], wanted: set[bytes]) -> bool:
-    match operator:
-        case "ContainsAny":
-            return bool(found & wanted)
-        case "Equal":
-            return wanted <= found
-        case "NotEqual":
-            return not wanted & found
-    (bound,) = wanted
-    match operator:
-        case "GreaterThan":
-            return any(value > bound for value in found)
-        case "GreaterThanEqual":
-            return any(value >= bound for value in found)
-        case "LessThan":
-            return any(value < bound for value in found)
-        case "LessThanEqual":
-            return any(value <= bound for value in found)
-    raise BadQuery(f"unknown operator {operator}")
+def _operators(wanted: set[bytes]) -> dict[str, Callable[[set[bytes]], bool]]:
+    bound = max(wanted, default=b"")
+    return {
+        "ContainsAny": lambda found: not wanted.isdisjoint(found),
+        "Equal": lambda found: wanted <= found,
+        "NotEqual": lambda found: wanted.isdisjoint(found),
+        "GreaterThan": lambda found: any(value > bound for value in found),
+        "GreaterThanEqual": lambda found: any(value >= bound for value in found),
+        "LessThan": lambda found: any(value < bound for value in found),
+        "LessThanEqual": lambda found: any(value <= bound for value in found),
+    }
 
 
 def _tokens(value: Any) -> Iterator[bytes]:
