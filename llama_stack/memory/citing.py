@@ -18,6 +18,7 @@ from llama_stack.api.memory import Chunk, Citation
 from llama_stack.memory.context import Passage
 from llama_stack.memory.likeness import Likeness, Said, Source, sentence_spans
 from llama_stack.memory.markers import Mark, natural_marks
+from llama_stack.text.languages import language_of
 
 MAX_QUOTE_CHARACTERS = 400
 BULLETS = " \t-*•·–—"
@@ -55,7 +56,8 @@ class _Citing:
             {chunk.chunk_id: chunk for group in reversed(self._numbered) for chunk in group.values()}.values()
         )
         self._sentences = sentence_spans(text)
-        self._likeness = Likeness([Source(chunk) for chunk in self._chunks])
+        self._language = language_of(text)
+        self._likeness = Likeness([Source(chunk, self._language) for chunk in self._chunks])
 
     def citations(self) -> list[Citation]:
         found = self._by_marks() or self._by_sentences() or [self._of_the_whole()]
@@ -72,7 +74,7 @@ class _Citing:
         cited: list[Citation] = []
         for mark in marks:
             place = self._place_before(mark)
-            said = Said(self._without_marks(place, marks))
+            said = Said(self._without_marks(place, marks), self._language)
             for chunk in self._meant(mark, said):
                 cited.append(self._citation(place, said, chunk))
         return cited
@@ -126,14 +128,14 @@ class _Citing:
     def _by_sentences(self) -> list[Citation]:
         cited: list[Citation] = []
         for start, end in self._sentences[:MAX_CITED_SENTENCES]:
-            said = Said(self._text[start:end])
+            said = Said(self._text[start:end], self._language)
             chunk = self._likeness.rests_on(said)
             if chunk is not None:
                 cited.append(self._citation(_Place(start, end, end), said, chunk))
         return cited
 
     def _of_the_whole(self) -> Citation:
-        said = Said(self._text)
+        said = Said(self._text, self._language)
         end = len(self._text.rstrip())
         return self._citation(_Place(0, end, end), said, self._likeness.best(said, self._chunks))
 

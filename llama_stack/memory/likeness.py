@@ -4,7 +4,7 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -29,7 +29,8 @@ PASSAGE_WEIGHT = 0.5
 CLOSELY_COMPARED = 6
 """Passages whose sentences are looked at one by one, those that share most words."""
 PAIR_GAIN = 0.12
-"""Two sentences are quoted where they have so much more of the words than one."""
+PAIR_WORDS = 2
+"""Two sentences are quoted where they have so much more of the words than one, and so many words more."""
 MAX_WORDS = 400
 """Of a sentence; text without full stops has no end."""
 
@@ -47,21 +48,40 @@ def _plain_numbers(text: str) -> str:
     return _DECIMAL_COMMA.sub(".", text)
 
 
+@dataclass(frozen=True)
+class _Match:
+    """The words of a passage that are closest to something said. score: compares passages, higher is closer."""
+
+    start: int
+    end: int
+    score: float
+    share: float
+    run: int
+
+
 class Said:
     """Words of an answer, without the common ones of its language. They are stemmed in the language of what they are
     compared with.
     """
 
-    def __init__(self, text: str) -> None:
-        common = COMMON_WORDS.get(language_of(text), frozenset())
+    def __init__(self, text: str, language: str) -> None:
+        """language: of the whole answer, which a few words do not tell."""
+        common = COMMON_WORDS.get(language, frozenset())
         said = _LETTERS.sub(lambda word: "" if word[0].casefold() in common else word[0], text)
         # An answer may consist of nothing else.
         self._text = _plain_numbers(said if re.search(r"\w", said) else text)
         self._stems: dict[str, list[str]] = {}
+        self._words: dict[str, frozenset[str]] = {}
+        self.matches: dict[str, _Match] = {}
+
+    def words(self, language: str) -> frozenset[str]:
+        if language not in self._words:
+            self._words[language] = frozenset(self.stems(language))
+        return self._words[language]
 
     def stems(self, language: str) -> list[str]:
         if language not in self._stems:
-            self._stems[language] = stems(self._text, language)[:MAX_WORDS]
+            self._stems[language] = [word for word in stems(self._text, language) if word][:MAX_WORDS]
         return self._stems[language]
 
 
@@ -79,9 +99,10 @@ class _Sentence:
 class Source:
     """A passage, its words and its sentences."""
 
-    def __init__(self, chunk: Chunk) -> None:
+    def __init__(self, chunk: Chunk, default_language: str = "") -> None:
+        """default_language: where the passage's own cannot be told."""
         self.chunk = chunk
-        self.language = chunk.language or language_of(chunk.content)
+        self.language = chunk.language or language_of(chunk.content) or default_language
         self.words = set(stems(_plain_numbers(chunk.content), self.language))
 
     @cached_property
@@ -94,24 +115,15 @@ class Source:
         ]
 
 
-@dataclass(frozen=True)
-class _Match:
-    """The words of a passage that are closest to something said. score: compares passages, higher is closer."""
-
-    start: int
-    end: int
-    score: float
-    share: float
-    run: int
-
-
 class Likeness:
     """Compares what an answer says with passages, given best first."""
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self._sources = {source.chunk.chunk_id: source for source in sources}
         self._frequency = Counter(word for source in sources for word in source.words)
-        self._count = len(sources)
+        count = len(sources)
+        self._weights = [math.log(1.0 + (count + 0.5) / (times + 0.5)) for times in range(count + 1)]
+        self._totals: dict[frozenset[str], float] = {}
 
     def best(self, said: Said, chunks: Sequence[Chunk]) -> Chunk:
         """The chunk that has most in common with what is said; the first of equals."""
@@ -138,7 +150,7 @@ class Likeness:
     # --- comparing -------------------------------------------------------------------------------------------------
 
     def _is_enough(self, said: Said, source: Source, match: _Match) -> bool:
-        words = set(said.stems(source.language))
+        words = said.words(source.language)
         numbers = {word for word in words if word[0].isdigit()}
         if numbers and not numbers & source.words:
             return False
@@ -147,8 +159,13 @@ class Likeness:
         return match.share >= LEAST_SHARE or (match.run >= LEAST_RUN and match.share >= LEAST_SHARE_WITH_RUN)
 
     def _match(self, said: Said, source: Source) -> _Match:
-        ordered = said.stems(source.language)
-        words = set(ordered)
+        chunk_id = source.chunk.chunk_id
+        if chunk_id not in said.matches:
+            said.matches[chunk_id] = self._matched(said, source)
+        return said.matches[chunk_id]
+
+    def _matched(self, said: Said, source: Source) -> _Match:
+        ordered, words = said.stems(source.language), said.words(source.language)
         sentences = source.sentences
         if not words or not sentences:
             end = sentences[0].end if sentences else len(source.chunk.content)
@@ -157,14 +174,9 @@ class Likeness:
         closest = max(range(len(sentences)), key=lambda number: (shares[number], -number))
         # Of sentences that share as many words, the one with more of them in the same order.
         rivals = [number for number, share in enumerate(shares) if share >= shares[closest] * 0.9]
-        runs = {number: longest_run(ordered, sentences[number].stems) for number in rivals[:CLOSELY_COMPARED]}
+        runs = {number: _run(ordered, words, sentences[number]) for number in rivals[:CLOSELY_COMPARED]}
         closest = max(runs, key=lambda number: (shares[number] + RUN_WEIGHT * min(runs[number], MAX_RUN), -number))
-        first = last = closest
-        for neighbour in (closest - 1, closest + 1):
-            if 0 <= neighbour < len(sentences):
-                joint = self._share(words, sentences[closest].words | sentences[neighbour].words)
-                if joint >= self._joint(words, sentences[first : last + 1]) + PAIR_GAIN:
-                    first, last = min(closest, neighbour), max(closest, neighbour)
+        first, last = self._with_neighbour(words, sentences, closest)
         joined = set().union(*(sentence.words for sentence in sentences[first : last + 1]))
         share = len(words & joined) / len(words)
         run = runs[closest]
@@ -172,19 +184,35 @@ class Likeness:
         score += PASSAGE_WEIGHT * self._share(words, source.words)
         return _Match(sentences[first].start, sentences[last].end, score, share, run)
 
-    def _joint(self, words: set[str], sentences: Sequence[_Sentence]) -> float:
-        return self._share(words, set().union(*(sentence.words for sentence in sentences)))
+    def _with_neighbour(self, words: frozenset[str], sentences: Sequence[_Sentence], closest: int) -> tuple[int, int]:
+        """The first and the last sentence to be quoted: the closest, and one beside it where that adds enough."""
+        alone = sentences[closest].words
+        best, span = self._share(words, alone) + PAIR_GAIN, (closest, closest)
+        for neighbour in (closest - 1, closest + 1):
+            if 0 <= neighbour < len(sentences):
+                both = alone | sentences[neighbour].words
+                share = self._share(words, both)
+                if share >= best and len(words & both) >= len(words & alone) + PAIR_WORDS:
+                    best, span = share, (min(closest, neighbour), max(closest, neighbour))
+        return span
 
     def _shared_weight(self, said: Said, source: Source) -> float:
-        return self._share(set(said.stems(source.language)), source.words)
+        return self._share(said.words(source.language), source.words)
 
-    def _share(self, words: set[str], found: set[str]) -> float:
+    def _share(self, words: frozenset[str], found: Set[str]) -> float:
         """Part of the words that is found, each with the weight of its rarity among the passages."""
-        total = sum(map(self._weight, words))
-        return sum(self._weight(word) for word in words & found) / total if total else 0.0
+        common = words & found
+        if not common:
+            return 0.0
+        return sum(map(self._weight, common)) / self._total(words)
+
+    def _total(self, words: frozenset[str]) -> float:
+        if words not in self._totals:
+            self._totals[words] = sum(map(self._weight, words))
+        return self._totals[words]
 
     def _weight(self, word: str) -> float:
-        return math.log(1.0 + (self._count + 0.5) / (self._frequency[word] + 0.5))
+        return self._weights[self._frequency.get(word, 0)]
 
 
 def sentence_spans(text: str) -> list[tuple[int, int]]:
@@ -199,6 +227,11 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
             spans.append((begin, begin + len(inner)))
         start = end
     return spans
+
+
+def _run(ordered: Sequence[str], words: frozenset[str], sentence: _Sentence) -> int:
+    shared = len(words & sentence.words)
+    return longest_run(ordered, sentence.stems) if shared > 1 else shared
 
 
 def longest_run(one: Sequence[str], other: Sequence[str]) -> int:
