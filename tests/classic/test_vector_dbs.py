@@ -1,12 +1,12 @@
 """Vector databases as the unmodified client registers, lists, finds and removes them."""
 
-import asyncio
 from pathlib import Path
 
 import pytest
 from llama_stack_client import BadRequestError, ConflictError, NotFoundError
 
 from llama_stack.server.memory_schema import ClassicVectorDb, ClassicVectorDbList
+from tests.classic.test_client_commands import command
 from tests.memory_faces.stacks import DIMENSION, WORDS, serve_memory
 from tests.server.test_openapi import strictly
 
@@ -90,11 +90,14 @@ async def test_programs_find_a_provider_of_vector_dbs(tmp_path: Path) -> None:
     assert insert.provider_types == ["inline::sqlite-vec"]
 
 
-async def test_the_synchronous_client_and_its_commands_see_the_same(tmp_path: Path) -> None:
+async def test_the_commands_of_the_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
     async with serve_memory(home=tmp_path) as server:
-
-        def work() -> list[str]:
-            server.sync.vector_dbs.register(vector_db_id="notes", embedding_model=WORDS, embedding_dimension=DIMENSION)
-            return [db.identifier for db in server.sync.vector_dbs.list()]
-
-        assert await asyncio.to_thread(work) == ["notes"]
+        more = ("--provider-id", "sqlite", "--embedding-model", WORDS, "--embedding-dimension", "64")
+        await command(server, "vector_dbs", "register", "team/notes", *more)
+        listed = await command(server, "vector_dbs", "list")
+        await command(server, "vector_dbs", "unregister", "team/notes")
+        after = await server.client.vector_dbs.list()
+    assert "team/notes" in listed
+    assert WORDS in listed
+    assert after == []

@@ -7,6 +7,7 @@ import pytest
 
 from llama_stack.server import memory_schema as shapes
 from llama_stack.server.classic_schema import Removed
+from llama_stack.server.routes import memory
 from llama_stack.server.schema import Answer
 from tests.memory_faces.stacks import DIMENSION, WORDS
 from tests.server.test_openapi import strictly
@@ -298,6 +299,17 @@ async def test_what_means_nothing_is_refused(
     found_status, found_message = await refusal(http, f"/v1/{path}", body)
     assert message in found_message
     assert found_status == status
+
+
+async def test_an_answer_has_an_end(http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "MAX_CHUNKS_READ", 1)
+    await make(http, "notes", "keyword")
+    await insert(http, "notes", LLAMAS, FERRIES)
+    both = ["animals", "travel/ferries"]
+    status, message = await refusal(http, "/v1/memory/documents/get", {"bank_id": "notes", "document_ids": both})
+    one = await http.post("/v1/memory/documents/get", json={"bank_id": "notes", "document_ids": both[:1]})
+    assert (status, one.status_code) == (413, 200)
+    assert "these documents have 2 chunks" in message
 
 
 async def test_what_a_query_string_lacks_is_named(http: httpx.AsyncClient) -> None:

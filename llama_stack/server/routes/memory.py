@@ -5,7 +5,7 @@ from fastapi import APIRouter, Request, Response
 from llama_stack.api.memory import Memory
 from llama_stack.api.resources import MemoryBank
 from llama_stack.api.stack import ServedStack
-from llama_stack.errors import InvalidRequest
+from llama_stack.errors import InvalidRequest, PayloadTooLarge
 from llama_stack.server.answers import json_response, stops_with_its_client
 from llama_stack.server.bodies import read_json
 from llama_stack.server.callers import caller_of
@@ -46,6 +46,8 @@ from llama_stack.wire.classic.memory.contents import (
 )
 
 LISTED = 100
+MAX_CHUNKS_READ = 10_000
+"""Of several documents in one answer."""
 
 
 def routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
@@ -166,10 +168,17 @@ def _add_documents(router: APIRouter, stack: ServedStack, options: ServerOptions
     async def get_documents(request: Request) -> Response:
         bank_id, document_ids = decode_reading(await read_json(request, options))
         memory, caller = await stack.memory(), caller_of(request)
-        found = []
-        for document_id in document_ids:
-            status = await memory.document(bank_id, document_id, caller)
-            found.append(encode_document(status, await memory.chunks_of(bank_id, document_id, caller)))
+        statuses = [await memory.document(bank_id, document_id, caller) for document_id in document_ids]
+        chunks = sum(status.chunks for status in statuses)
+        if len(statuses) > 1 and chunks > MAX_CHUNKS_READ:
+            raise PayloadTooLarge(
+                f"document_ids: these documents have {chunks} chunks, and one answer {MAX_CHUNKS_READ} at most; "
+                "ask for fewer of them",
+                param="document_ids",
+            )
+        found = [
+            encode_document(status, await memory.chunks_of(bank_id, status.document_id, caller)) for status in statuses
+        ]
         return json_response({"data": found})
 
     @router.post(
