@@ -21,6 +21,10 @@ _WESTERN = frozenset({"cp437", "cp850", "cp858", "cp775", "cp1252", "latin_1", "
 _NOT_IN_CP1252 = b"\x81\x8d\x8f\x90\x9d"
 MAX_HIGH_SHARE_OF_LATIN = 0.3
 """A text in Latin letters has at most so many others among its bytes; in Polish nearly so many, in Thai all."""
+_NOT_THAI = re.compile(
+    r"(?<![\u0e01-\u0e2e\u0e31-\u0e3a\u0e47-\u0e4e])[\u0e31\u0e34-\u0e3a\u0e47-\u0e4e]|[\u0e40-\u0e44](?![\u0e01-\u0e2e])"
+)
+"""A mark without a letter below it, or a vowel that stands before its letter with none behind."""
 _ODD_IN_WORDS = re.compile(r"[a-z][¹³¿¯£¥¼¾¶][a-z]")
 """Signs inside a word: letters of another code page, such as those of Central Europe."""
 
@@ -101,11 +105,9 @@ def _guess(content: bytes) -> str:
 
 
 def _is_thai(sample: bytes) -> bool:
-    """Thai has a byte a letter; the Chinese and Korean encodings that use the same bytes use them in pairs."""
-    if all(len(run) % 2 == 0 for run in re.findall(rb"[\x80-\xff]+", sample)):
-        return False
+    """Whether the bytes, read as Thai, never break the order in which Thai is written; Korean soon does."""
     text = sample.decode("cp874", "replace")
-    return "\ufffd" not in text and re.search(r"(?:^|\s)[\u0e30-\u0e3a\u0e45-\u0e4e]", text) is None
+    return "\ufffd" not in text and _NOT_THAI.search(text) is None
 
 
 def _no_text() -> DocumentUnreadable:

@@ -161,7 +161,8 @@ def _claimed(filename: str, mime_type: str) -> str | None:
 def _binary_type(content: bytes) -> str | None:
     """The readable binary format that the content is, if it is one."""
     # The header may follow a little of something else (ISO 32000-1, annex H, implementation note 13).
-    if b"%PDF-" in content[:1024] and (content.startswith(b"%PDF-") or not is_text(content[:HEAD_BYTES])):
+    head = content[:1024]
+    if head.lstrip().startswith(b"%PDF-") or (b"%PDF-" in head and not is_text(content[:HEAD_BYTES])):
         return PDF
     image = image_type(content)
     if image is not None:

@@ -107,7 +107,7 @@ def _checked(url: str) -> "httpx.URL":
         port = target.port
     except (httpx.InvalidURL, ValueError):
         target, port = httpx.URL(""), None
-    if target.scheme not in ("http", "https") or not target.host or port == 0:
+    if target.scheme not in ("http", "https") or not target.host or not 0 < (port or 80) < 65536:
         raise InvalidRequest(
             f"{_shown(url)!r} is no URL that can be fetched; give one with http, https or data", param="url"
         )
@@ -169,7 +169,7 @@ async def _unpacked(response: "httpx.Response", shown: str, limits: FetchLimits)
     """The body in pieces. Some servers compress though they were asked not to."""
     encoding = response.headers.get("content-encoding", "").strip().lower()
     if encoding in ("", "identity"):
-        async for piece in response.aiter_raw():
+        async for piece in response.aiter_bytes():
             yield piece
         return
     if encoding not in ("gzip", "x-gzip", "deflate"):

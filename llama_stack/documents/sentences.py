@@ -11,7 +11,7 @@ from bisect import bisect_left
 _CLOSERS = "\"'”’»›)\\]」』）】》〉"
 _END = re.compile(
     rf"""
-    (?P<stop> [.!?…‽؟۔։]+ [{_CLOSERS}]* (?:[ \u00a0\u202f]»)? )  # scripts with blanks between words
+    (?P<stop> [.!?…‽؟۔։]+ [{_CLOSERS}“‘]* (?:[ \u00a0\u202f]»)? )  # scripts with blanks between words
     | [।॥။።។๚๛]+ [{_CLOSERS}]*                             # Devanagari and its neighbours, Burmese, Ethiopic, Khmer
     | [。！？｡．]+ [{_CLOSERS}]*                            # Chinese, Japanese
     | (?<=[\u0e00-\u0e7f]) (?=[ \u3000]+[\u0e00-\u0e7f])    # Thai
@@ -41,7 +41,8 @@ _ANYWHERE = frozenset({
     "gen",
 })  # fmt: skip
 _MONTHS = re.compile(
-    r"\s+(?:jan|feb|mär|maerz|apr|mai|jun|jul|aug|sep|okt|nov|dez|jahrhundert|quartal|auflage|klasse|stock)", re.I
+    r"\s+(?:jan|feb|mär|maerz|apr|mai|jun|jul|aug|sep|okt|nov|dez|jahrhundert|quartal|auflage|klasse|stock|etage|platz)",
+    re.I,
 )
 
 

@@ -157,7 +157,11 @@ async def _end(worker: Process) -> int:
 async def _ended(worker: Process) -> int:
     if worker.returncode is None:
         with suppress(ProcessLookupError):
-            worker.kill()
+            if sys.platform == "win32":
+                worker.kill()
+            else:
+                # `Process.kill` looks whether it is dead already, and then its exit status is lost to the loop.
+                os.kill(worker.pid, signal.SIGKILL)
     if worker.stdin is not None:
         worker.stdin.close()
     if worker.stdout is not None:

@@ -1,0 +1,133 @@
+"""A file is what its content says."""
+
+import codecs
+
+import pytest
+
+from llama_stack.documents.decoding import decoded
+from llama_stack.documents.detection import detect, display_name
+from llama_stack.documents.failures import DocumentUnreadable
+from tests.documents.files import pdf_file, png_file, slides_file, spreadsheet_file, word_file, zip_file
+
+OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600
+
+
+@pytest.mark.parametrize(
+    ("content", "filename", "mime_type", "expected"),
+    [
+        (b"hello", "a.txt", "", "text/plain"),
+        (b"hello", "a", "", "text/plain"),
+        (b"hello", "a.unknown", "text/markdown; charset=utf-8", "text/markdown"),
+        (b"# hello", "README.MD", "text/plain", "text/markdown"),
+        (b"x = 1", "a.py", "", "text/x-python"),
+        (b"int x;", "a.c", "", "text/x-source"),
+        (b"{}", "a.json", "", "application/json"),
+        (b"<!DOCTYPE html><p>x", "a.txt", "", "text/html"),
+        (b"\xef\xbb\xbf <html><p>x", "a", "", "text/html"),
+        (b"<p>x</p>", "a.html", "", "text/html"),
+        (b"plain words", "report.docx", "", "text/plain"),
+        (b"plain words", "scan.png", "", "text/plain"),
+        (b"<html>a page that a spreadsheet program saved", "book.xlsx", "", "text/html"),
+        (b"From: a@b.c\nTo: d@e.f\nSubject: x\n\nhi", "saved", "", "message/rfc822"),
+        (b"MZ is a text about two letters", "a.txt", "", "text/plain"),
+        (b"Such a file begins with %PDF- as this text says", "a.md", "", "text/markdown"),
+        (pdf_file(["x"]), "a", "application/octet-stream", "application/pdf"),
+        (b"\n\n" + pdf_file(["x"]), "a.pdf", "", "application/pdf"),
+        (word_file(), "", "", "application/vnd.openxmlformats-officedocument.wordprocessingml.document"),
+        (slides_file(), "a.pptm", "", "application/vnd.openxmlformats-officedocument.presentationml.presentation"),
+        (spreadsheet_file(), "a.bin", "", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
+        (png_file(), "a.jpg", "", "image/png"),
+    ],
+)  # fmt: skip
+def test_what_a_file_is_read_as(content: bytes, filename: str, mime_type: str, expected: str) -> None:
+    assert detect(content, filename, mime_type) == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "filename", "code", "words"),
+    [
+        (b"", "a.txt", "empty", "is empty"),
+        (b" \n\t\0\0", "a.txt", "empty", "is empty"),
+        (png_file(), "a.pdf", "file_type_mismatch", "image/png; rename it to end in .png"),
+        (word_file(), "a.txt", "file_type_mismatch", "rename it to end in .docx"),
+        (b"MZ\x90\0\x03\0\0\0\x04\0\0\0\xff\xff\0\0", "a.txt", "file_type_mismatch", "a Windows program"),
+        (b"MZ\x90\0\x03\0\0\0\x04\0\0\0\xff\xff\0\0", "setup.exe", "unsupported_file", "a Windows program"),
+        (b"\x7fELF\x02\x01\x01\0", "a.csv", "file_type_mismatch", "a Linux program"),
+        (b"\x1f\x8b\x08\0" + b"\0" * 9, "a.gz", "unsupported_file", "gzip archive"),
+        (zip_file({"a.txt": b"x"}), "a.zip", "unsupported_file", "send the files in it one by one"),
+        (zip_file({"a.txt": b"x"}), "a.docx", "file_type_mismatch", "zip archive"),
+        (OLE, "a.doc", "unsupported_file", "save it as DOCX"),
+        (OLE + "EncryptedPackage".encode("utf-16-le"), "a.docx", "encrypted", "remove the password"),
+        (b"{\\rtf1 hi}", "a.rtf", "unsupported_file", "save it as DOCX or PDF"),
+        (b"\x00\x01\x02\x03" * 50, "a", "unsupported_file", "no known format"),
+        (b"\x00\x01\x02\x03" * 50, "a.md", "file_type_mismatch", "no known format"),
+        (b"\x00\x01\x02\x03" * 50, "a.pdf", "damaged", "does not begin like one"),
+        (word_file()[:4000], "a.docx", "damaged", "not a whole DOCX file"),
+        (b"PK\x03\x04" + b"\1" * 40, "a.docx", "damaged", "cannot be read"),
+    ],
+)  # fmt: skip
+def test_what_is_refused_and_why(content: bytes, filename: str, code: str, words: str) -> None:
+    with pytest.raises(DocumentUnreadable, match=words) as caught:
+        detect(content, filename)
+    assert caught.value.code == code
+    assert caught.value.http_status == 400
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("../../etc/passwd", "passwd"),
+        ("C:\\Users\\ada\\notes.txt", "notes.txt"),
+        ("/", "document"),
+        ("..", "document"),
+        ("", "document"),
+        ("a\0b\r\n\x1b[31m.txt", "ab[31m.txt"),
+        ("x" * 500 + ".pdf", "x" * 196 + ".pdf"),
+    ],
+)
+def test_a_name_holds_no_folders_and_nothing_unprintable(given: str, shown: str) -> None:
+    assert display_name(given) == shown
+
+
+TEXTS = {
+    "cp1252": "Die Größe der Bestände wird täglich geprüft – „Öffnen“ Sie das Gerät nicht.",
+    "iso8859-1": "El niño comió una piña; ¿dónde está el señor Núñez?",
+    "cp1250": "Zażółć gęślą jaźń. Być może jutro będzie lepiej, powiedział Łukasz.",
+    "cp1251": "Привет, как дела? Сегодня хорошая погода, и мы идём гулять.",
+    "cp874": "สวัสดีครับ วันนี้อากาศดีมาก เราไปเดินเล่นกันเถอะ",
+    "shift_jis": "これは日本語の文章です。今日は天気がいいので散歩に行きましょう。",
+    "gb18030": "这是一个中文句子。今天天气很好，我们去散步吧。",
+    "big5": "這是一個中文句子。今天天氣很好，我們去散步吧。",
+    "euc_kr": "안녕하세요. 오늘은 날씨가 좋아서 산책하러 갑니다.",
+}
+
+
+@pytest.mark.parametrize("encoding", TEXTS)
+def test_texts_in_older_encodings(encoding: str) -> None:
+    assert decoded(TEXTS[encoding].encode(encoding))[0] == TEXTS[encoding]
+
+
+@pytest.mark.parametrize(
+    ("mark", "encoding"),
+    [
+        (b"", "utf-8"), (codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"),
+        (codecs.BOM_UTF16_BE, "utf-16-be"), (codecs.BOM_UTF32_LE, "utf-32-le"), (b"", "utf-16-le"), (b"", "utf-16-be"),
+    ],
+)  # fmt: skip
+def test_unicode_with_and_without_a_mark(mark: bytes, encoding: str) -> None:
+    text = "Grüße aus Köln, mit vielen Wörtern.\r\nZweite Zeile.\rDritte."
+    content = mark + text.encode(encoding)
+    assert decoded(content)[0] == text.replace("\r\n", "\n").replace("\r", "\n")
+    assert detect(content, "a.txt") == "text/plain"
+
+
+def test_utf8_that_is_cut_within_a_letter_stays_utf8() -> None:
+    text, encoding = decoded("Schöne Grüße aus München und Köln ß".encode()[:-1])
+    assert (text, encoding) == ("Schöne Grüße aus München und Köln \ufffd", "utf-8")
+
+
+def test_a_stray_control_character_is_left_out_and_many_are_no_text() -> None:
+    assert decoded(b"one\x00two " * 1 + b"three " * 50)[0].startswith("onetwo")
+    with pytest.raises(DocumentUnreadable) as caught:
+        decoded(b"a\x01b\x02" * 50)
+    assert caught.value.code == "unsupported_file"
