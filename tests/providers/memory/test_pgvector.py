@@ -19,6 +19,7 @@ from llama_stack.errors import Conflict, InvalidRequest, ProviderUnavailable
 from llama_stack.provider import Ground, InferenceFloor
 from llama_stack.testing.memory_contract import MemoryContract
 from llama_stack.testing.memory_contract_ground import axis, chunk, everything, ids, one, random_rows
+from llama_stack_providers.remote._pgvector import index as index_module
 from llama_stack_providers.remote._pgvector.settings import BankSettings
 from llama_stack_providers.remote.pgvector import Config, open_pgvector
 from tests.storage.conftest import create_postgres_database
@@ -87,6 +88,33 @@ async def test_the_graph_serves_a_search_of_a_large_bank(url: str, index: ChunkI
         await connection.close()
     assert "hnsw (embedding vector_cosine_ops) WITH (m='16', ef_construction='64')" in definition
     assert any("bank_graph_vectors" in line[0] for line in plan)
+
+
+async def test_common_words_of_a_large_bank_add_to_scores_only(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bank = BankPlace(key="common", dimension=0)
+    texts = ["stone " * (1 + number % 3) + ("harbour" if number % 50 == 0 else "lake") for number in range(400)]
+    chunks = [chunk("d", number, text, language="en") for number, text in enumerate(texts)]
+    harbours = [f"d-{number:04}" for number in range(0, 400, 50)]
+    async with opened_at(url, tmp_path) as index:
+        await index.create_bank(bank)
+        await index.write_chunks(bank, chunks, None)
+        exact = await index.search_keyword(bank, "harbour stone", 400)
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute("analyze bank_common")
+    finally:
+        await connection.close()
+    monkeypatch.setattr(index_module, "COMMON_SINCE_CHUNKS", 1)
+    async with opened_at(url, tmp_path) as index:
+        best = await index.search_keyword(bank, "harbour stone", 5)
+        assert [hit.score for hit in best] == pytest.approx([hit.score for hit in exact[:5]])
+        assert ids(best) == ids(exact[:5])
+        assert set(ids(best)) < set(harbours)
+        # Where the rare word chooses too few, the common one chooses, too; alone it always does.
+        assert ids(await index.search_keyword(bank, "harbour stone", 400)) == ids(exact)
+        assert len(await index.search_keyword(bank, "stones", 400)) == 400
 
 
 async def test_several_servers_share_one_database(url: str, tmp_path: Path) -> None:

@@ -94,12 +94,14 @@ class ElasticStore:
         conflicting = await self._bulk(bank, lines)
         return [document for document in heads if _head_id(document) in conflicting]
 
-    async def drop_heads(self, bank: BankPlace, documents: Sequence[str]) -> None:
-        lines: list[tuple[JsonObject, JsonObject | None]] = [
-            ({"delete": {"_id": _head_id(document)}}, None) for document in documents
-        ]
-        if lines:
-            await self._bulk(bank, lines, refresh=True)
+    async def drop_heads(self, bank: BankPlace, heads: dict[str, Head]) -> list[str]:
+        lines: list[tuple[JsonObject, JsonObject | None]] = []
+        for document, head in heads.items():
+            number, term = head.version
+            action = {"_id": _head_id(document), "if_seq_no": number, "if_primary_term": term}
+            lines.append(({"delete": action}, None))
+        conflicting = await self._bulk(bank, lines) if lines else set()
+        return [document for document in heads if _head_id(document) in conflicting]
 
     async def nearest(self, bank: BankPlace, vector: bytes, limit: int, rows: Rows, *, with_vectors: bool) -> list[Hit]:
         body = self._dialect.search(bank, floats_of(vector), limit, query_of(rows))

@@ -110,7 +110,9 @@ class Store(Protocol):
         """Keep the heads, each in place of the one with its version; gives the documents whose head is another now."""
         ...
 
-    async def drop_heads(self, bank: BankPlace, documents: Sequence[str]) -> None: ...
+    async def drop_heads(self, bank: BankPlace, heads: dict[str, Head]) -> list[str]:
+        """Forget the heads that still have their version; gives the documents whose head is another now."""
+        ...
 
     async def nearest(
         self, bank: BankPlace, vector: bytes, limit: int, rows: Rows, *, with_vectors: bool

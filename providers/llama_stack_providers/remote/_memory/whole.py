@@ -46,6 +46,7 @@ MAX_FOUND = 10_000
 MAX_WRITES = 256
 """Of one document. One more, and the document is written anew as a single write."""
 MAX_KNOWN_WRITES = 100_000
+MAX_KNOWN_BANKS = 1_000
 LEFTOVER_AGE_S = 3600
 """A write that is not committed after this is taken for one that crashed."""
 LANGUAGES_AGE_S = 30.0
@@ -163,21 +164,24 @@ class WholeWrites:
 
     async def delete_documents(self, bank: BankPlace, document_ids: list[str]) -> int:
         deleted = 0
-        for start in range(0, max(len(document_ids), 1), PAGE):
+        for start in range(0, len(document_ids), PAGE):
             part = document_ids[start : start + PAGE]
-            # Without a head nothing of a document is found, so they go in one step.
-            await self._store.drop_heads(bank, part)
-            deleted += await self._store.delete(bank, [Rows(documents=part)])
+            async with self._alone(bank, part):
+                deleted += await self._delete_documents(bank, part)
         return deleted
 
     async def delete_where(self, bank: BankPlace, where: Comparison | Compound) -> int:
         deleted = 0
         while hits := await self._list(bank, Rows(where=where), PAGE, with_vectors=False):
-            deleted += await self._store.delete(bank, [Rows(row_ids=[hit.row_id for hit in hits])])
-            documents = {hit.found.chunk.document_id for hit in hits}
-            for document in documents:
-                if not await self._store.in_order(bank, 1, Rows(documents=[document]), with_vectors=False):
-                    await self._store.drop_heads(bank, [document])
+            documents = sorted({hit.found.chunk.document_id for hit in hits})
+            async with self._alone(bank, documents):
+                heads = await self._store.heads(bank, documents)
+                deleted += await self._store.delete(bank, [Rows(row_ids=[hit.row_id for hit in hits])])
+                while left := await self._store.in_order(bank, PAGE, Rows(documents=list(heads)), with_vectors=False):
+                    for hit in left:
+                        heads.pop(hit.found.chunk.document_id, None)
+                # Where another server wrote meanwhile, the head is another one and stays.
+                await self._store.drop_heads(bank, heads)
         return deleted
 
     async def stats(self, bank: BankPlace) -> IndexStats:
@@ -195,6 +199,19 @@ class WholeWrites:
             for stripe in sorted({_stripe(bank, document) for document in documents}):
                 await held.enter_async_context(self._locks[stripe])
             yield
+
+    async def _delete_documents(self, bank: BankPlace, document_ids: list[str]) -> int:
+        """Without a head nothing of a document is found. What others are about to write is left alone."""
+        deleted, left = 0, document_ids
+        for _ in range(ATTEMPTS):
+            heads = await self._store.heads(bank, left)
+            left = await self._store.drop_heads(bank, heads)
+            writes = [write for document, head in heads.items() if document not in left for write in head.writes]
+            leftovers = Rows(documents=document_ids, written_before=int(time.time()) - LEFTOVER_AGE_S)
+            deleted += await self._store.delete(bank, [Rows(writes=writes), replace(leftovers, not_writes=writes)])
+            if not left:
+                return deleted
+        raise Conflict(f"others write to {left[0]!r} all the time; try again")
 
     async def _finish(self, work: Awaitable[None]) -> None:
         """Does the work even if the caller is cancelled, who then waits no longer; its failure is still raised here."""
@@ -297,7 +314,7 @@ class WholeWrites:
 
     async def _settled(self, bank: BankPlace, rows: Rows, search: Callable[[Rows], Awaitable[list[Hit]]]) -> list[Hit]:
         """What the search finds of whole, current writes; see above."""
-        shown: list[Hit] = []
+        whole: list[Hit] = []
         left_out: list[Hit] = []
         heads: dict[str, Head] = {}
         for _ in range(ATTEMPTS):
@@ -311,10 +328,12 @@ class WholeWrites:
             still_left_out = [hit for hit in left_out if not _head_of(hit, heads).shows(hit)]
             if len(shown) == len(hits) and not new and len(still_left_out) == len(left_out):
                 return shown
+            whole = [hit for hit in shown if hit.write not in new]
             for write in new:
                 self._know(write)
             left_out = still_left_out + [hit for hit in hits if not _head_of(hit, heads).shows(hit)]
-        return shown
+        # Others write all the time. What is left out here would have been found; what is not is whole.
+        return whole
 
     def _know(self, write: str) -> None:
         """Remembers that the write was committed, so that any search from now on sees all of it."""
@@ -327,7 +346,7 @@ class WholeWrites:
         if known is None or time.monotonic() - known.read_at >= LANGUAGES_AGE_S:
             read_at = time.monotonic()
             known = self._languages[bank.key] = Languages(set(await self._store.languages(bank)), read_at)
-            while len(self._languages) > MAX_WRITES:
+            while len(self._languages) > MAX_KNOWN_BANKS:
                 self._languages.popitem(last=False)
         return sorted(known.found)
 
@@ -374,5 +393,5 @@ def _rows(bank: BankPlace, chunks: list[Chunk], vectors: Vectors | None) -> dict
 
 
 def _row(bank: BankPlace, chunk: Chunk, write: str, now: int, vector: bytes | None) -> Row:
-    words = " ".join(stems(chunk.content, chunk.language)) if bank.keyword else ""
+    words = " ".join(stems(chunk.indexed_text, chunk.language)) if bank.keyword else ""
     return Row(chunk, write, now, vector, words)

@@ -35,7 +35,15 @@ from llama_stack_providers.remote._pgvector.tables import (
     found_chunk,
     name_of,
 )
-from llama_stack_providers.remote._pgvector.words import MAX_QUERY_WORDS, digest, search_statement, word_columns
+from llama_stack_providers.remote._pgvector.words import (
+    COMMON_SHARE,
+    COMMON_SINCE_CHUNKS,
+    MAX_QUERY_WORDS,
+    Statistics,
+    digest,
+    search_statement,
+    word_columns,
+)
 
 ResultT = TypeVar("ResultT")
 
@@ -49,10 +57,9 @@ ITERATIVE_SCAN_SINCE = (0, 8)
 
 @dataclass(frozen=True)
 class Figures:
-    """What a search wants to know of a whole bank. words: in a chunk, on average. read_at: by time.monotonic."""
+    """What a search wants to know of a whole bank. read_at: by time.monotonic."""
 
-    chunks: int
-    words: float
+    statistics: Statistics
     languages: list[str]
     read_at: float
 
@@ -141,7 +148,7 @@ class PgvectorIndex:
             select {columns}, 1 - (embedding <=> $1) as score from {self._table(bank)}
             where {selected} order by (embedding <=> $1) + 0, chunk_id limit {most}
         """
-        if settings.index == "hnsw" and (await self._figures_of(bank)).chunks >= settings.exact_below:
+        if settings.index == "hnsw" and (await self._figures_of(bank)).statistics.chunks >= settings.exact_below:
             nearest = f"""
                 with nearest as materialized (
                     select {columns}, embedding <=> $1 as distance from {self._table(bank)}
@@ -165,11 +172,12 @@ class PgvectorIndex:
         words = [digest(word) for word in asked[:MAX_QUERY_WORDS]]
         if not words:
             return []
-        arguments = Arguments()
-        selected = condition(where, arguments)
-        statistics = [float(figures.chunks), max(figures.words, 1.0)]
-        statement = search_statement(self._table(bank), words, selected, _columns(False), arguments, limit, statistics)
-        rows = await self._fetch(bank, statement, arguments)
+        rare = [word for word in words if word not in figures.statistics.common]
+        rows: list[Any] = []
+        if 0 < len(rare) < len(words):
+            rows = await self._fetch_sharing(bank, words, rare, limit, where, figures.statistics)
+        if len(rows) < limit:
+            rows = await self._fetch_sharing(bank, words, words, limit, where, figures.statistics)
         return [found_chunk(row, with_vectors=False) for row in rows]
 
     async def list_chunks(
@@ -248,6 +256,22 @@ class PgvectorIndex:
 
         return await self._run(bank, work, whole=True)
 
+    async def _fetch_sharing(
+        self,
+        bank: BankPlace,
+        words: list[int],
+        candidates: list[int],
+        limit: int,
+        where: Comparison | Compound | None,
+        statistics: Statistics,
+    ) -> list[Any]:
+        arguments = Arguments()
+        selected = condition(where, arguments)
+        statement = search_statement(
+            self._table(bank), words, candidates, selected, _columns(False), arguments, limit, statistics
+        )
+        return await self._fetch(bank, statement, arguments)
+
     async def _execute(self, bank: BankPlace, statement: str, *values: Any) -> int:
         """How many rows the statement changed."""
 
@@ -270,12 +294,25 @@ class PgvectorIndex:
             f" coalesce(array_agg(distinct language), '{{}}') as languages from {self._table(bank)}"
         )
         row = (await self._fetch(bank, statement, Arguments()))[0]
-        figures = Figures(row["chunks"], row["words"], row["languages"], read_at)
+        common = await self._common_words(bank) if row["chunks"] >= COMMON_SINCE_CHUNKS else {}
+        holders = {word: share * row["chunks"] for word, share in common.items()}
+        figures = Figures(Statistics(row["chunks"], row["words"], holders), row["languages"], read_at)
         self._figures[bank.key] = figures
         self._figures.move_to_end(bank.key)
         while len(self._figures) > MAX_FIGURES:
             self._figures.popitem(last=False)
         return figures
+
+    async def _common_words(self, bank: BankPlace) -> dict[int, float]:
+        """The share of the chunks that have a word, of words that many have."""
+        statement = """
+            select most_common_elems::text::bigint[] as words, most_common_elem_freqs as shares from pg_stats
+            where schemaname = $1 and tablename = $2 and attname = 'words' and most_common_elems is not null
+        """
+        rows = await self._fetch(bank, statement, Arguments(self._schema, name_of(bank)))
+        # Behind the shares of the words stand the smallest and the largest of them.
+        pairs = [pair for row in rows for pair in zip(row["words"], row["shares"], strict=False)]
+        return {word: share for word, share in pairs if share > COMMON_SHARE}
 
 
 def _columns(with_vectors: bool) -> str:
@@ -294,7 +331,7 @@ def _rows(bank: BankPlace, chunks: list[Chunk], vectors: Vectors | None, kept: l
         chunk = chunks[position]
         row = chunk_row(chunk)
         if bank.keyword:
-            row += word_columns(stems(chunk.content, chunk.language))
+            row += word_columns(stems(chunk.indexed_text, chunk.language))
         if sent:
             row += (sent[position],)
         rows.append(row)

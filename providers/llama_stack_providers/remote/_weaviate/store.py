@@ -116,9 +116,11 @@ class WeaviateStore:
         await self._put_objects(bank, objects)
         return []
 
-    async def drop_heads(self, bank: BankPlace, documents: Sequence[str]) -> None:
-        where = join("And", [HEAD, any_of("document", [_head_id(document) for document in documents])])
-        await self._delete(bank, where)
+    async def drop_heads(self, bank: BankPlace, heads: dict[str, Head]) -> list[str]:
+        if heads:
+            where = join("And", [HEAD, any_of("document", [_head_id(document) for document in heads])])
+            await self._delete(bank, where)
+        return []
 
     async def nearest(self, bank: BankPlace, vector: bytes, limit: int, rows: Rows, *, with_vectors: bool) -> list[Hit]:
         arguments = {
