@@ -51,7 +51,19 @@ _TELLING_LETTERS = {
     "ő": "hu",
     "ű": "hu",
 }
-_LATIN_LISTS = {name: words for name, words in COMMON_WORDS.items() if name not in ("ru", "hi")}
+_LATIN_LANGUAGES = [name for name in COMMON_WORDS if name not in ("ru", "hi")]
+
+
+def _by_word() -> dict[str, list[str]]:
+    languages: dict[str, list[str]] = {}
+    for name in _LATIN_LANGUAGES:
+        for word in COMMON_WORDS[name]:
+            languages.setdefault(word, []).append(name)
+    return languages
+
+
+# This way round a text is gone through once, not once for each language.
+_LANGUAGES_OF = _by_word()
 
 
 def language_of(text: str) -> str:
@@ -81,10 +93,12 @@ def language_of(text: str) -> str:
 
 def _by_common_words(sample: str) -> str:
     lowered = sample.casefold() if sample.isascii() else sample.lower()
-    words = Counter(_LATIN_WORD.findall(lowered))
-    votes = Counter({name: sum(words[word] for word in words.keys() & common) for name, common in _LATIN_LISTS.items()})
+    votes = dict.fromkeys(_LATIN_LANGUAGES, 0)
+    for word in _LATIN_WORD.findall(lowered):
+        for name in _LANGUAGES_OF.get(word, ()):
+            votes[name] += 1
     if not sample.isascii():
         for letter, name in _TELLING_LETTERS.items():
             votes[name] += min(lowered.count(letter), 3)
-    (first, most), (_, second) = votes.most_common(2)
-    return first if most > second else ""
+    first, second, *_ = sorted(votes, key=votes.__getitem__, reverse=True)
+    return first if votes[first] > votes[second] else ""

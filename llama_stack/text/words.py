@@ -12,8 +12,8 @@ is kept whole, without its joints, beside its parts.
 import re
 import threading
 import unicodedata
-from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, pairwise
 
 import Stemmer
 
@@ -86,13 +86,7 @@ def stems(text: str, language: str) -> list[str]:
     language: ISO 639-1 code. Where it is unknown or has no stemmer, words lose English endings, none is left out: a
     heading is often too short to tell its language, and other languages are not hurt when both sides lose the same.
     """
-    analysis = _analysis_of(language)
-    remembered = analysis.remembered
-    found: list[str] = []
-    for word in _words(text):
-        known = remembered.get(word)
-        found += analysis.index_stems(word) if known is None else known
-    return found
+    return list(chain.from_iterable(map(_analysis_of(language).remembered.__getitem__, _words(text))))
 
 
 def query_stems(text: str, languages: Iterable[str]) -> list[str]:
@@ -116,6 +110,16 @@ def _words(text: str) -> list[str]:
     return _WORD.findall(text)
 
 
+class _Remembered(dict[str, tuple[str, ...]]):
+    """Stems by word; what is missing is made, which is where it is remembered or not."""
+
+    def __init__(self, make: Callable[[str], tuple[str, ...]]) -> None:
+        self._make = make
+
+    def __missing__(self, word: str) -> tuple[str, ...]:
+        return self._make(word)
+
+
 class _Analysis:
     """What becomes of the words of one language. Belongs to one thread, because Snowball's stemmers do."""
 
@@ -125,7 +129,7 @@ class _Analysis:
         # What it would remember is remembered below, with all that comes before and after.
         self._stemmer.maxCacheSize = 0
         self._common = COMMON_WORDS.get(language, frozenset())
-        self.remembered: dict[str, tuple[str, ...]] = {}
+        self.remembered = _Remembered(self.index_stems)
 
     def index_stems(self, word: str) -> tuple[str, ...]:
         """What a word, with any joints in it, is found by."""
