@@ -96,7 +96,8 @@ _UNREADABLE = (
     (b"%!PS", "a PostScript document, which is not read; save it as PDF"),
 )
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
-_HTML_START = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html[\s>])", re.I | re.S)
+# Never going back, because a head of nothing but comments could otherwise be parted in more ways than there is time.
+_HTML_START = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*+)*+<(?:!doctype\s+html|html[\s>])", re.I | re.S)
 _MAIL_START = re.compile(
     rb"(?:(?:from|to|cc|subject|date|message-id|received|return-path|mime-version|delivered-to|x-[\w-]+):[^\n]*\n"
     rb"(?:[ \t][^\n]*\n)*){3}",

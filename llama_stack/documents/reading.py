@@ -17,6 +17,8 @@ Caption = Callable[[bytes, str], Awaitable[str]]
 """What an image shows, in words, from its content and MIME type."""
 
 SMALL_BYTES = 64 * 1024
+MANY_BLOCKS = 1000
+"""More take long enough to be made that others would wait."""
 
 
 class Reader:
@@ -92,7 +94,10 @@ class Reader:
         if "failure" in answer:
             failure = answer["failure"]
             raise DocumentUnreadable(failure["message"], code=failure["code"])
-        return from_json(answer["document"])
+        document = answer["document"]
+        if len(document["blocks"]) > MANY_BLOCKS:
+            return await asyncio.to_thread(from_json, document)
+        return from_json(document)
 
 
 @asynccontextmanager

@@ -172,7 +172,7 @@ async def _ended(worker: Process) -> int:
 
 def _death(status: int) -> DocumentUnreadable:
     """Why a worker died while it read, from the status that was there before it was killed."""
-    if status in (-signal.SIGKILL, -getattr(signal, "SIGXCPU", 0)):
+    if -status in {getattr(signal, name, None) for name in ("SIGKILL", "SIGXCPU")}:
         return DocumentUnreadable(
             "reading it needs more memory or processor time than allowed; split it into smaller files",
             code="too_complex",

@@ -25,6 +25,8 @@ OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600
         (b"<!DOCTYPE html><p>x", "a.txt", "", "text/html"),
         (b"\xef\xbb\xbf <html><p>x", "a", "", "text/html"),
         (b"<p>x</p>", "a.html", "", "text/html"),
+        (b"<!-- a --> <!-- b -->\n<!DOCTYPE html><p>x", "a.txt", "", "text/html"),
+        (b"<!---->" * 500 + b"x", "a.txt", "", "text/plain"),
         (b"plain words", "report.docx", "", "text/plain"),
         (b"plain words", "scan.png", "", "text/plain"),
         (b"<html>a page that a spreadsheet program saved", "book.xlsx", "", "text/html"),

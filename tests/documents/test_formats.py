@@ -66,6 +66,10 @@ def test_markdown_keeps_its_text_and_shows_its_blocks() -> None:
     assert document.text[table.start : table.header_end] == "| a | b |\n|---|---|"
 
 
+def test_a_title_of_nothing_but_blanks_takes_no_time() -> None:
+    assert read("---\ntitle: " + " " * 50_000 + "x\n---\n\nText.", "a.md").title == "x"
+
+
 def test_a_web_page_is_its_main_content() -> None:
     page = """<!DOCTYPE html><html><head><title>Tents &amp; more</title><style>p{}</style></head><body>
     <nav><ul><li>Home</ul></nav><h1>Shop</h1><div hidden>secret</div>

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
 
 _FRONT_MATTER = re.compile(r"---[ \t]*\n(?:.*\n)*?(?:---|\.\.\.)[ \t]*(?:\n|\Z)")
-_FRONT_TITLE = re.compile(r"^title:[ \t]*[\"']?(.+?)[\"']?[ \t]*$", re.M)
+_FRONT_TITLE = re.compile(r"^title:(.*)$", re.M)
 _MARKUP = re.compile(r"!?\[([^\]\[]*)\]\([^()\s]*(?:\s\"[^\"]*\")?\)|[*_`]{1,3}(?=\S)|(?<=\S)[*_`]{1,3}")
 _KINDS = {
     "heading_open": BlockKind.HEADING,
@@ -37,7 +37,7 @@ def add_markdown(text: str, builder: DocumentBuilder) -> None:
         body_start = front.end()
         blocks.append(Block(BlockKind.CODE, 0, len(front[0].rstrip())))
         title = _FRONT_TITLE.search(front[0])
-        builder.title = builder.title or (title[1] if title else "")
+        builder.title = builder.title or (title[1].strip().strip("\"'") if title else "")
     blocks += _blocks(text, body_start)
     if not builder.title:
         builder.title = next((b.title for b in blocks if b.kind is BlockKind.HEADING and b.level == 1), "")
