@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 COLUMNS = "c.id, c.chunk_id, s.document_id, c.content, c.position, c.language, c.details, s.metadata"
 
 
+# `json.dumps` with settings of its own would make an encoder for each chunk.
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
 def details_of(chunk: Chunk) -> str:
     """What of a chunk is neither searched nor sorted by."""
-    return json.dumps(
-        [chunk.document_name, chunk.start, chunk.end, chunk.page, chunk.headings, chunk.token_count],
-        ensure_ascii=False,
-        separators=(",", ":"),
-    )
+    return _compact([chunk.document_name, chunk.start, chunk.end, chunk.page, chunk.headings, chunk.token_count])
 
 
 def read_chunk(row: tuple[Any, ...]) -> Chunk:
