@@ -59,11 +59,13 @@ class Banks:
         )
         self._require_provider(completed.provider_id)
         share = await self._share(completed, caller)
+        is_new = await self._is_new(identifier, caller)
         registered = await self._registry.register(completed, caller)
         try:
             await share.index.create_bank(share.place)
         except BaseException:
-            await self._registry.unregister(MemoryBank, identifier, caller)
+            if is_new:
+                await self._registry.unregister(MemoryBank, identifier, caller)
             raise
         stored = await self._store.create(
             identifier,
@@ -74,6 +76,13 @@ class Banks:
             expiry_days=None if expiry is None else expiry.days,
         )
         return _record(registered, stored)
+
+    async def _is_new(self, identifier: str, caller: Caller) -> bool:
+        try:
+            await self._registry.resource(MemoryBank, identifier, caller)
+        except NotFound:
+            return True
+        return False
 
     def _first_provider(self) -> str:
         """The first that serves now; the first of all where none does, so that its reason is told."""

@@ -29,6 +29,8 @@ async def search(
 ) -> list[Chunk]:
     """The best chunks over all the banks. Raises InvalidRequest for what a bank cannot be asked."""
     check_filter(query.filters)
+    if query.rerank_model is not None:
+        inference.capabilities(query.rerank_model)  # an unknown model is told also where nothing is found
     question = text_of(query.query)
     if query.rewriting is not None:
         question = await rewritten(query.rewriting, question, inference, caller)

@@ -81,10 +81,11 @@ class DocumentStore:
         """
         moment, workings = now(), []
         rows = []
-        for one in new:
+        for position, one in enumerate(new):
             working = Working(caller.owner, bank_id, one.document_id, new_id("rev"))
             workings.append(working)
-            rows.append(_row_of(one, working, moment, is_held=is_held))
+            # A list shows them in the order in which they were named.
+            rows.append(_row_of(one, working, moment + timedelta(microseconds=position), is_held=is_held))
         async with self._database.write() as connection:
             for first in range(0, len(rows), ROWS_A_STATEMENT):
                 statement = self._database.insert(documents).values(rows[first : first + ROWS_A_STATEMENT])

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from fastapi import APIRouter, Request, Response
 
 from llama_stack.api.common import Caller, JsonObject
-from llama_stack.api.memory import BankRecord, ListedOrder, MemoryQuery, Rewriting
+from llama_stack.api.memory import BankRecord, Chunk, ListedOrder, MemoryQuery, Rewriting
 from llama_stack.api.resources import ModelType, VectorBank
 from llama_stack.api.stack import ServedStack
 from llama_stack.errors import NotFound
@@ -108,10 +108,13 @@ async def _searched(
     rankings = await gather_results(
         [memory.query([store_id], query.model_copy(update={"query": question}), caller) for question in questions]
     )
-    best = {chunk.chunk_id: chunk for ranking in rankings for chunk in sorted(ranking, key=lambda one: one.score)}
-    chunks = (
-        sorted(best.values(), key=lambda chunk: (-chunk.score, chunk.chunk_id)) if len(questions) > 1 else rankings[0]
-    )
+    best: dict[str, Chunk] = {}
+    for chunk in (chunk for ranking in rankings for chunk in ranking):
+        if chunk.chunk_id not in best or chunk.score > best[chunk.chunk_id].score:
+            best[chunk.chunk_id] = chunk
+    chunks = list(best.values())
+    if len(questions) > 1:
+        chunks.sort(key=lambda chunk: (-chunk.score, chunk.chunk_id))
     return encode_results(questions, chunks[: query.max_chunks])
 
 
