@@ -4,6 +4,7 @@ Every vector is compared unless told otherwise: `index` in the config says which
 `params: {"index": {"kind": "hnsw"}}` of a bank which one it gets. `_faiss/settings.py` describes the kinds.
 """
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -62,8 +63,12 @@ async def open_faiss(config: Config, floor: InferenceFloor) -> AsyncIterator[Chu
         # One query is one thread's work; many queries share the cores by themselves.
         faiss.omp_set_num_threads(1)
 
+    def start_writing() -> None:
+        # Building a graph or training would otherwise take every core from those who search, and from the server.
+        faiss.omp_set_num_threads(max(1, (os.cpu_count() or 1) // 2))
+
     abilities = IndexAbilities(keyword=True, max_dimension=MAX_DIMENSION)
-    engine = Engine(abilities, check, lambda _: None, keeper, start_searching)
+    engine = Engine(abilities, check, lambda _: None, keeper, start_searching, start_writing)
     async with open_index(config, floor.ground.state, engine) as index:
         yield index
 

@@ -214,12 +214,14 @@ class Bank:
 
     def close(self) -> None:
         with sqlite_errors(self._path):
-            for _ in range(CLOSING_STEPS):
-                if not self._tidying.step():
-                    break
-            self._keeper.close()
-            self._readers.close()
-            self._writer.close()
+            try:
+                for _ in range(CLOSING_STEPS):
+                    if not self._tidying.step():
+                        break
+                self._keeper.close()
+            finally:
+                self._readers.close()
+                self._writer.close()
 
     @contextmanager
     def _reading(self, interruption: Interruption, *, nearest: bool = False) -> Iterator["apsw.Connection"]:
@@ -260,7 +262,7 @@ class Bank:
             for chunk in chunks:
                 interruption.check()
                 language = chunk.language or language_of(chunk.content)
-                analysed.append((language, " ".join(stems(chunk.content, language))))
+                analysed.append((language, " ".join(stems(chunk.indexed_text, language))))
         return analysed
 
     def _insert(self, connection: "apsw.Connection", chunks: list[Chunk], added: range) -> None:

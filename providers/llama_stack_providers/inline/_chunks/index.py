@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 Where = Comparison | Compound | None
 ResultT = TypeVar("ResultT")
 WRITING_THREADS = 2
+TIDYING_DELAY_S = 1.0
 
 
 class InlineConfig(ProviderConfig):
@@ -45,8 +46,8 @@ class InlineConfig(ProviderConfig):
 class Engine:
     """What a provider brings. check: raises InvalidRequest for params of a bank that it cannot serve.
 
-    extend: makes a connection ready. keeper: for the vectors of a bank. start_searching: runs first in each thread
-    that searches.
+    extend: makes a connection ready. keeper: for the vectors of a bank. start_searching, start_writing: run first in
+    each thread that does so.
     """
 
     abilities: IndexAbilities
@@ -54,6 +55,7 @@ class Engine:
     extend: Extend
     keeper: OpenKeeper
     start_searching: Callable[[], None] | None = None
+    start_writing: Callable[[], None] | None = None
 
 
 class InlineIndex:
@@ -168,6 +170,8 @@ class InlineIndex:
         """Tidy the banks that something was removed from, one after the other, a step at a time."""
         while True:
             await self._tidying.wait()
+            # Documents are often deleted one after the other; tidying once behind them all costs as much as once.
+            await asyncio.sleep(TIDYING_DELAY_S)
             while self._untidy:
                 _, bank = self._untidy.popitem()
                 try:
@@ -198,7 +202,7 @@ async def open_index(config: InlineConfig, home: Path, engine: Engine) -> AsyncI
     """Open the folder, `home` where the config names none; on leaving, wait for what runs and close its banks."""
     with (
         ThreadPoolExecutor(config.search_threads, "memory-search", engine.start_searching) as readers,
-        ThreadPoolExecutor(WRITING_THREADS, "memory-write") as writers,
+        ThreadPoolExecutor(WRITING_THREADS, "memory-write", engine.start_writing) as writers,
     ):
         folder = Folder(config.folder or home, engine.extend, engine.keeper, writers, config.max_open_banks)
         index = InlineIndex(folder, engine, readers, writers)

@@ -142,6 +142,8 @@ class IvfPqIndex:
         )
         self.index.own_fields = True
         quantizer.this.disown()
+        # Whoever sets `train_from` low knows that the centres are coarse; FAISS would say so on stderr each time.
+        self.index.cp.min_points_per_centroid = self.index.pq.cp.min_points_per_centroid = 1
         self.index.train(sample)
 
     def add(self, rows: "Floats") -> None:

@@ -25,7 +25,7 @@ class Hnsw(BaseModel):
 
     kind: Literal["hnsw"] = "hnsw"
     m: int = Field(32, ge=4, le=128)
-    ef_construction: int = Field(80, ge=8, le=1_000)
+    ef_construction: int = Field(40, ge=8, le=1_000)
     ef_search: int = Field(96, ge=8, le=4_096)
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from llama_stack_providers.inline._faiss.rows import Ids
 
 SCORE_DECIMALS = 6
-PAGE_ROWS = 1_024
+PAGE_ROWS = 512
 """Vectors that are read from the file at once."""
 DEAD_SHARE = 4
 """One dead vector to so many in all, and the index is built anew without them."""
@@ -45,7 +45,7 @@ REMEMBERED_FILTERS = 8
 """Of one bank, as long as it does not change."""
 FEW_ROWS = 1_000
 """Not worth a snapshot, nor building anew without the dead."""
-TRAINING_ROWS = 100_000
+TRAINING_ROWS = 50_000
 GROWTH = 4
 """So many times more vectors than it was trained with, and a compressed index is trained anew."""
 
@@ -63,6 +63,8 @@ class VectorsInMemory:
         self._changes = -1
         self._trained_with = 0
         self._saved_last_id = 0
+        # What is being built anew.
+        self._next: tuple[Nearest, Rows] | None = None
         self._filtered: dict[tuple[int, str, tuple[Value, ...]], Ids] = {}
 
     @contextmanager
@@ -83,7 +85,7 @@ class VectorsInMemory:
                 # Not loaded, or another process was here, too: the next search takes it from the file.
                 return
             if change.removed:
-                self._bury(np.asarray(change.removed, dtype=np.int64))
+                _bury(self._index, self._rows, np.asarray(change.removed, dtype=np.int64))
             if change.vectors is not None:
                 rows = np.frombuffer(change.vectors.buffer, dtype=np.float32).reshape(-1, self._dimension)
                 self._append(self._index, self._rows, np.asarray(change.added, dtype=np.int64), rows)
@@ -104,27 +106,24 @@ class VectorsInMemory:
 
     @property
     def untidy(self) -> bool:
-        return self._is_worn() or self._is_to_be_trained() or self._is_to_be_saved()
+        return self._next is not None or self._is_worn() or self._is_to_be_trained() or self._fresh_rows() > self._much
 
     def tidy(self, connection: "apsw.Connection") -> bool:
-        """Nobody writes meanwhile; searches go on in what there was until the new one stands."""
+        """An index is built anew page by page. Searches go on in the old one, and writes between the pages."""
         if self._index is None:
             return False
-        if self._is_worn() or self._is_to_be_trained():
-            with transaction(connection, writing=False):
-                if self._changes != _changes_of(connection):
-                    return False
-                index, rows = self._built_anew(connection)
-            with self._lock.exclusive():
-                self._index, self._rows = index, rows
-                self._filtered.clear()
+        if self._next is None and (self._is_worn() or self._is_to_be_trained()):
+            self._next = self._begun_anew(connection), Rows()
             return True
-        if self._is_to_be_saved():
+        if self._next is not None:
+            self._continue(connection, *self._next)
+            return True
+        if self._fresh_rows() > self._much:
             self._save()
         return False
 
     def close(self) -> None:
-        if self._is_to_be_saved():
+        if self._fresh_rows() > FEW_ROWS:
             self._save()
 
     def _selected(self, connection: "apsw.Connection", selected: Condition) -> "Ids":
@@ -145,8 +144,8 @@ class VectorsInMemory:
         if self._index is None:
             self._load()
         assert self._index is not None
-        there = np.fromiter((key for (key,) in connection.execute("SELECT id FROM vectors")), dtype=np.int64)
-        self._bury(np.setdiff1d(self._rows.ids[self._rows.alive], there, assume_unique=True))
+        gone = np.setdiff1d(self._rows.ids[self._rows.alive], _ids_in(connection), assume_unique=True)
+        _bury(self._index, self._rows, gone)
         for ids, rows in self._pages(connection, self._rows.last_id):
             self._append(self._index, self._rows, ids, rows)
         self._changes = _changes_of(connection)
@@ -167,19 +166,28 @@ class VectorsInMemory:
         self._rows.append(ids)
         self._saved_last_id = self._rows.last_id
 
-    def _built_anew(self, connection: "apsw.Connection") -> tuple[Nearest, Rows]:
-        rows = Rows()
+    def _begun_anew(self, connection: "apsw.Connection") -> Nearest:
         alive = self._rows.count - self._rows.dead
-        index: Nearest = empty_index(self._kind, self._dimension)
-        if isinstance(self._kind, IvfPq) and alive >= self._kind.train_from:
-            compressed = IvfPqIndex(self._dimension, self._kind)
-            compressed.train(self._sample(connection, alive), alive)
-            self._trained_with = alive
-            index = compressed
-        for ids, page in self._pages(connection, 0):
-            self._append(index, rows, ids, page)
+        if not isinstance(self._kind, IvfPq) or alive < self._kind.train_from:
+            return empty_index(self._kind, self._dimension)
+        compressed = IvfPqIndex(self._dimension, self._kind)
+        compressed.train(self._sample(connection, alive), alive)
+        self._trained_with = alive
+        return compressed
+
+    def _continue(self, connection: "apsw.Connection", index: Nearest, rows: Rows) -> None:
+        page = next(self._pages(connection, rows.last_id), None)
+        if page is not None:
+            self._append(index, rows, *page)
+            return
+        # All are in, those written meanwhile, too; what died meanwhile is not in the file any more.
+        _bury(index, rows, np.setdiff1d(rows.ids, _ids_in(connection), assume_unique=True))
+        with self._lock.exclusive():
+            self._index, self._rows, self._next = index, rows, None
+            # So that the next search compares it with the file, should another process have been there.
+            self._changes = -1
+            self._filtered.clear()
         self._saved_last_id = 0
-        return index, rows
 
     def _sample(self, connection: "apsw.Connection", alive: int) -> "Floats":
         every = max(1, alive // TRAINING_ROWS)
@@ -197,10 +205,6 @@ class VectorsInMemory:
     def _append(self, index: Nearest, rows: Rows, ids: "Ids", vectors: "Floats") -> None:
         index.add(_unit(vectors))
         rows.append(ids)
-
-    def _bury(self, ids: "Ids") -> None:
-        assert self._index is not None
-        self._index.bury(self._rows.bury(self._rows.positions(ids)))
 
     def _exact_scores(
         self, connection: "apsw.Connection", index: Nearest, positions: "Ids", query: "Floats"
@@ -225,17 +229,29 @@ class VectorsInMemory:
         alive = self._rows.count - self._rows.dead
         return alive >= self._kind.train_from and alive >= GROWTH * self._trained_with
 
-    def _is_to_be_saved(self) -> bool:
+    def _fresh_rows(self) -> int:
+        """How many no snapshot has; none where a snapshot is not worth it."""
         if self._index is None or isinstance(self._index, FlatIndex):
-            return False
-        # A fifth more than was saved, so that each vector is written a handful of times at most.
-        fresh = self._rows.count - int(np.searchsorted(self._rows.ids, self._saved_last_id, side="right"))
-        return fresh > max(FEW_ROWS, self._rows.count // 5)
+            return 0
+        return self._rows.count - int(np.searchsorted(self._rows.ids, self._saved_last_id, side="right"))
+
+    @property
+    def _much(self) -> int:
+        # A fifth of all, so that each vector is written a handful of times at most.
+        return max(FEW_ROWS, self._rows.count // 5)
 
     def _save(self) -> None:
         assert isinstance(self._index, HnswIndex | IvfPqIndex)
         save_snapshot(self._path, self._index.index, self._rows.ids, self._rows.last_id)
         self._saved_last_id = self._rows.last_id
+
+
+def _bury(index: Nearest, rows: Rows, ids: "Ids") -> None:
+    index.bury(rows.bury(rows.positions(ids)))
+
+
+def _ids_in(connection: "apsw.Connection") -> "Ids":
+    return np.fromiter(chain.from_iterable(connection.execute("SELECT id FROM vectors")), dtype=np.int64)
 
 
 def _changes_of(connection: "apsw.Connection") -> int:
