@@ -47,6 +47,7 @@ from llama_stack_providers._vector_database.terms import query_words
 MAX_DIMENSION = 65_536
 ROWS_PER_REQUEST = 250
 PAGE = 1000
+LARGE_PAGE = 4000
 LISTING_TRIES = 5
 MAX_LANGUAGES = 256
 SHOWN: Condition = {"shown": True}
@@ -206,12 +207,17 @@ class ChromaIndex:
         self, bank: BankPlace, where: Comparison | Compound | None, conditions: list[Condition]
     ) -> AsyncIterator[list[Place]]:
         """Page by page, what a search may see of what the conditions and the filter select."""
-        parts = [*conditions, SHOWN, *([condition_of(where, ChromaDialect())] if where is not None else [])]
-        async for page in self._pages(bank, {"where": ChromaDialect().all_of(parts), "include": ["metadatas"]}):
+        parts = [*conditions, *([condition_of(where, ChromaDialect())] if where is not None else [])]
+        body: dict[str, Any] = {"include": ["metadatas"]}
+        if parts:
+            body["where"] = ChromaDialect().all_of(parts)
+        async for page in self._pages(bank, body):
+            # Whether a record may be seen is read here: as a condition it would cost more than all the rest.
             yield [
                 Place(fields["document_id"], int(fields["position"]), fields["chunk_id"], record)
                 for record, fields in zip(page["ids"], page["metadatas"], strict=True)
-                if selected_metadata(where, metadata_of(fields["metadata"]), fields["document_id"])
+                if fields["shown"]
+                and (where is None or selected_metadata(where, metadata_of(fields["metadata"]), fields["document_id"]))
             ]
 
     async def _place(self, bank: BankPlace, chunk_id: str) -> Place:
@@ -297,11 +303,12 @@ class ChromaIndex:
     async def _pages(self, bank: BankPlace, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         offset = 0
         while True:
-            page = await self._ask(bank, "get", {**body, "limit": PAGE, "offset": offset})
+            # Every page costs the whole condition again, so pages are large.
+            page = await self._ask(bank, "get", {**body, "limit": LARGE_PAGE, "offset": offset})
             yield page
-            if len(page["ids"]) < PAGE:
+            if len(page["ids"]) < LARGE_PAGE:
                 return
-            offset += PAGE
+            offset += LARGE_PAGE
 
     async def _ask(self, bank: BankPlace, operation: Operation, body: dict[str, Any]) -> Any:
         known = self._known.get(bank.key)

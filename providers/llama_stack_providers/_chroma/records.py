@@ -2,13 +2,13 @@
 
 Metadata of a record: the fields of `records` but the content; `facets`, an array of tokens; a number for each facet
 that has an order; and `shown`, false until the write that the record belongs to is whole. The document is the content
-and after it the stems with how often they stand there: Chroma indexes documents for `$contains`, so that a stem
-between its marks is found exactly.
+and after it the number of its words and the stems with how often they stand there: Chroma indexes documents for
+`$contains`, so that a stem between its marks is found exactly.
 """
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -68,13 +68,13 @@ def _new_record(write: UUID, bank: BankPlace, row: Written) -> dict[str, Any]:
     metadata = {**row.fields(), **facet_fields(row.facets()), "shown": False}
     content = metadata.pop("content")
     stems = Counter(chunk_stems(row.chunk)) if bank.keyword else Counter[str]()
-    tail = "".join(f"{STEM}{stem}{COUNT}{count}" for stem, count in stems.items())
+    tail = "".join(f"{stem}{COUNT}{count}{STEM}" for stem, count in stems.items())
     return {
         # Not the chunk's id alone: the record that it replaces stays until this one is shown.
         "id": str(uuid5(write, row.chunk.chunk_id)),
         "embedding": row.vector if row.vector is not None else NO_VECTOR,
         "metadata": metadata,
-        "document": f"{content}{TAIL}{tail}",
+        "document": f"{content}{TAIL}{stems.total()}{STEM}{tail}",
     }
 
 
@@ -94,11 +94,15 @@ def holds_any(stems: list[str]) -> Condition:
     return {"$or": parts} if len(parts) > 1 else parts[0]
 
 
-def stem_counts(document: str) -> Iterator[tuple[str, int]]:
-    """The stems of a document and how often each stands there."""
-    for entry in document.rpartition(TAIL)[2].split(STEM)[1:]:
-        stem, _, count = entry.partition(COUNT)
-        yield stem, int(count)
+def stem_counts(document: str, stems: list[str]) -> tuple[int, dict[int, int]]:
+    """How many words the document has, and how often it holds which of the stems, by their place in the list."""
+    tail = document.rpartition(TAIL)[2]
+    counts: dict[int, int] = {}
+    for number, stem in enumerate(stems):
+        _, found, after = tail.partition(f"{STEM}{stem}{COUNT}")
+        if found:
+            counts[number] = int(after.partition(STEM)[0])
+    return int(tail.partition(STEM)[0]), counts
 
 
 def found_chunk(
