@@ -13,6 +13,7 @@ LAW: dict[str, set[str]] = {
     "errors": set(),
     "api": {"errors"},
     "gathering": set(),
+    "addresses": {"errors"},
     "text": set(),
     "documents": {"text", "transport", "addresses", "api", "errors"},
     "memory": {"documents", "text", "storage", "gathering", "api", "errors", "transport"},
@@ -40,7 +41,7 @@ LAW: dict[str, set[str]] = {
     "server": {"mcp_host", "wire", "api", "errors", "root"},
     "mcp_host": {"gathering", "agents", "api", "errors", "root"},
     "testing": {"compose", "distribution", "catalog", "wire", "provider", "api", "errors"},
-    "sdk": {"gathering", "agents", "client", "compose", "distribution", "api", "errors"},
+    "sdk": {"gathering", "memory", "agents", "client", "compose", "distribution", "api", "errors"},
     "root": {"sdk", "agents", "client", "api", "errors"},
     "cli": {
         "root", "sdk", "build", "doctor", "server", "mcp_host", "client", "agents", "compose", "catalog",
