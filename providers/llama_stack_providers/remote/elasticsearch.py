@@ -5,25 +5,19 @@ Each bank is one index, found by vector (HNSW) and by words (BM25). Elasticsearc
 """
 
 from contextlib import AbstractAsyncContextManager
-from typing import Literal
 
 from pydantic import Field, SecretStr
 
 from llama_stack.api.chunk_index import ChunkIndex
 from llama_stack.provider import InferenceFloor, MemoryProvider
-from llama_stack_providers.remote._elastic.settings import ClusterSettings, GraphSettings
-
-
-class BankSettings(GraphSettings):
-    index: Literal["hnsw", "int8_hnsw", "int4_hnsw", "bbq_hnsw", "flat"] = Field(
-        "hnsw", description="Elasticsearch's index_options; all but hnsw and flat keep shortened numbers, too"
-    )
-    num_candidates: int = Field(200, ge=1, le=10_000, description="of each shard while searching; more find better")
+from llama_stack_providers.remote._elastic.settings import ClusterSettings, DenseVectorSettings
 
 
 class Config(ClusterSettings):
     api_key: SecretStr | None = Field(None, description="encoded API key; empty for username and password, or neither")
-    index: BankSettings = Field(BankSettings(), description="of banks that do not say otherwise in their params")
+    index: DenseVectorSettings = Field(
+        DenseVectorSettings(), description="of banks that do not say otherwise in their params"
+    )
 
 
 def open_elasticsearch(config: Config, floor: InferenceFloor) -> AbstractAsyncContextManager[ChunkIndex]:

@@ -55,8 +55,9 @@ class LoopbackDatabase:
     def routes(self) -> Iterable[web.RouteDef]:
         raise NotImplementedError
 
-    def refused(self) -> web.Response:
-        return web.json_response({"error": "unauthorized"}, status=401)
+    def refused(self, key: str) -> web.Response:
+        """The answer to a wrong key, which it repeats, as some servers do."""
+        return web.json_response({"error": [{"message": f"the key {key} is not known"}]}, status=401)
 
     @asynccontextmanager
     async def served(self) -> AsyncIterator["LoopbackDatabase"]:
@@ -64,7 +65,7 @@ class LoopbackDatabase:
         async def faulty(request: web.Request, handler: Handler) -> web.StreamResponse:
             self.asked.append(f"{request.method} {request.path}")
             if self.wanted_authorization not in (None, request.headers.get("authorization")):
-                return self.refused()
+                return self.refused(request.headers.get("authorization", ""))
             fault = next((fault for fault in self.faults if fault.strikes(request)), None)
             if fault is None:
                 return await handler(request)

@@ -102,8 +102,8 @@ class LoopbackElastic(LoopbackDatabase):
             web.get("/{alias}/_stats/store", self._answering(self._stats)),
         ]
 
-    def refused(self) -> web.Response:
-        error = {"type": "security_exception", "reason": "unable to authenticate user"}
+    def refused(self, key: str) -> web.Response:
+        error = {"type": "security_exception", "reason": f"unable to authenticate user with {key}"}
         return web.json_response({"error": error, "status": 401}, status=401)
 
     def _answering(self, handler: Callable[[web.Request, Index], Any]) -> Callable[[web.Request], Any]:

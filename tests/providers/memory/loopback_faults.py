@@ -162,6 +162,7 @@ class FaultsContract:
             async with self.opened(tmp_path) as index:
                 await index.create_bank(BANK)
         assert refused.value.http_status == 401
+        assert "**********" in str(refused.value)
         assert self.secret not in str(refused.value)
 
     async def test_a_server_that_is_not_there_is_unavailable(self, tmp_path: Path) -> None:

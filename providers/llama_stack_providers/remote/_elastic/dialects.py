@@ -4,16 +4,13 @@ Both score a cosine as (1 + cosine) / 2 (Elasticsearch reference, "Dense vector 
 documentation, "Spaces", `cosinesimil` of the Lucene engine).
 """
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from llama_stack.api.chunk_index import BankPlace
 from llama_stack.api.common import JsonObject
 from llama_stack.api.vectors import Vectors
-from llama_stack_providers.remote._elastic.settings import GraphSettings
+from llama_stack_providers.remote._elastic.settings import DenseVectorSettings, GraphSettings
 from llama_stack_providers.remote._memory.bank_settings import settings_of
-
-if TYPE_CHECKING:
-    from llama_stack_providers.remote.elasticsearch import BankSettings
 
 FIELD = "embedding"
 
@@ -51,7 +48,7 @@ class Elasticsearch:
     name = "Elasticsearch"
     max_dimension = 4_096
 
-    def __init__(self, defaults: "BankSettings") -> None:
+    def __init__(self, defaults: DenseVectorSettings) -> None:
         self._defaults = defaults
 
     def check_params(self, bank: BankPlace) -> None:

@@ -1,6 +1,7 @@
 """What Elasticsearch and OpenSearch are configured by. Imported with the declarations."""
 
 from base64 import b64encode
+from typing import Literal
 
 from pydantic import Field, SecretStr
 
@@ -13,6 +14,15 @@ class GraphSettings(ProviderConfig):
 
     m: int = Field(16, ge=2, le=512, description="of HNSW: connections of each element")
     ef_construction: int = Field(100, ge=2, le=3200, description="of HNSW: candidates while building")
+
+
+class DenseVectorSettings(GraphSettings):
+    """Of Elasticsearch, which has more kinds of index."""
+
+    index: Literal["hnsw", "int8_hnsw", "int4_hnsw", "bbq_hnsw", "flat"] = Field(
+        "hnsw", description="Elasticsearch's index_options; all but hnsw and flat keep shortened numbers, too"
+    )
+    num_candidates: int = Field(200, ge=1, le=10_000, description="of each shard while searching; more find better")
 
 
 class ClusterSettings(DatabaseSettings):

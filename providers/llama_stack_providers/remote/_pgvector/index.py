@@ -52,16 +52,19 @@ STRIPES = 64
 FIGURES_AGE_S = 30.0
 """After this, what other servers wrote shows in the figures, too. They only shift scores."""
 MAX_FIGURES = 1_000
+MAX_CHANGED_SHARE = 0.1
+"""More chunks than this share, written here, make figures old at once."""
 ITERATIVE_SCAN_SINCE = (0, 8)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Figures:
-    """What a search wants to know of a whole bank. read_at: by time.monotonic."""
+    """What a search wants to know of a whole bank. read_at: by time.monotonic. written: chunks since, from here."""
 
     statistics: Statistics
-    languages: list[str]
+    languages: set[str]
     read_at: float
+    written: int = 0
 
 
 class PgvectorIndex:
@@ -126,7 +129,7 @@ class PgvectorIndex:
             await connection.copy_records_to_table(name_of(bank), schema_name=self._schema, columns=names, records=rows)
 
         await self._run(bank, work, whole=True)
-        self._figures.pop(bank.key, None)
+        self._note_written(bank, chunks)
 
     async def search_vector(
         self,
@@ -168,7 +171,7 @@ class PgvectorIndex:
     ) -> list[FoundChunk]:
         check_keyword(bank)
         figures = await self._figures_of(bank)
-        asked = await asyncio.to_thread(query_stems, query, figures.languages)
+        asked = await asyncio.to_thread(query_stems, query, sorted(figures.languages))
         words = [digest(word) for word in asked[:MAX_QUERY_WORDS]]
         if not words:
             return []
@@ -296,12 +299,22 @@ class PgvectorIndex:
         row = (await self._fetch(bank, statement, Arguments()))[0]
         common = await self._common_words(bank) if row["chunks"] >= COMMON_SINCE_CHUNKS else {}
         holders = {word: share * row["chunks"] for word, share in common.items()}
-        figures = Figures(Statistics(row["chunks"], row["words"], holders), row["languages"], read_at)
+        figures = Figures(Statistics(row["chunks"], row["words"], holders), set(row["languages"]), read_at)
         self._figures[bank.key] = figures
         self._figures.move_to_end(bank.key)
         while len(self._figures) > MAX_FIGURES:
             self._figures.popitem(last=False)
         return figures
+
+    def _note_written(self, bank: BankPlace, chunks: list[Chunk]) -> None:
+        """A few more chunks hardly change the figures, but a new language would not be looked for."""
+        known = self._figures.get(bank.key)
+        if known is None:
+            return
+        known.languages.update(chunk.language for chunk in chunks)
+        known.written += len(chunks)
+        if known.written > known.statistics.chunks * MAX_CHANGED_SHARE:
+            del self._figures[bank.key]
 
     async def _common_words(self, bank: BankPlace) -> dict[int, float]:
         """The share of the chunks that have a word, of words that many have."""
