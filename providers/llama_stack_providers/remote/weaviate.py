@@ -12,7 +12,7 @@ from pydantic import Field, SecretStr
 
 from llama_stack.api.chunk_index import ChunkIndex
 from llama_stack.provider import InferenceFloor, MemoryProvider
-from llama_stack_providers.remote._memory.service import DatabaseSettings
+from llama_stack_providers.remote._memory.settings import DatabaseSettings
 from llama_stack_providers.remote._weaviate.settings import BankSettings
 
 

@@ -2,15 +2,16 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
 from llama_stack.api.chunk_index import BankPlace, ChunkIndex
-from llama_stack.api.filters import Comparison
+from llama_stack.api.filters import Comparison, matches
 from llama_stack.api.memory import Chunk
 from llama_stack.errors import NotFound, ProviderFailed, ProviderUnavailable, RateLimited, StackError
 from llama_stack.testing.memory_contract_ground import axis, chunk, everything, ids, of_document, one, random_rows
@@ -22,6 +23,27 @@ from tests.providers.memory.loopback_database import Fault, LoopbackDatabase
 BANK = BankPlace(key="bank", dimension=8)
 OLD = [chunk("a", number, f"old river {number}", language="en") for number in range(5)]
 NEW = [chunk("a", number, f"new lake {number}", language="en") for number in range(7)]
+
+
+EXTREME_VALUES: tuple[Any, ...] = (
+    *("x" * 5_000, "x" * 5_000 + "y", "x" * 4_096, "x" * 4_095 + "z", " x", "x ", "\tx", "0"),
+    *(2**53, 2**53 + 1, 2**53 - 1, -(2**53) - 1, 2.0**53, 2**62, -0.0, 0, 1e308, -1e308, 5e-324),
+)
+
+
+async def check_filters(index: ChunkIndex, values: Sequence[Any], *, ordered_bytes: int) -> None:
+    """Holds each comparison with each value against its meaning. ordered_bytes: longest text whose order counts."""
+    bank = BANK.model_copy(update={"key": "extremes"})
+    await index.create_bank(bank)
+    chunks = [chunk(f"d{number:02}", metadata={"value": value}) for number, value in enumerate(values)]
+    await index.write_chunks(bank, chunks, random_rows(len(chunks)))
+    for value in values:
+        for operator in ("eq", "ne", "gt", "gte", "lt", "lte"):
+            if operator[0] in "gl" and isinstance(value, str) and len(value) > ordered_bytes:
+                continue
+            where = Comparison.model_validate({"type": operator, "key": "value", "value": value})
+            expected = [part.chunk_id for part in chunks if matches(where, part.metadata)]
+            assert ids(await index.list_chunks(bank, where=where)) == expected, (operator, value)
 
 
 class FaultsContract:
@@ -131,6 +153,11 @@ class FaultsContract:
             await index.write_chunks(BANK, [chunk("a", 9)], random_rows(1))
             assert await everything(index, BANK) == [*OLD, chunk("a", 9)]
             assert (await index.stats(BANK)).chunks == 6
+
+    async def test_filters_hold_for_long_texts_and_large_numbers(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as index:
+            # Of texts that are the same so far, more than 4,096 bytes are not put in order.
+            await check_filters(index, EXTREME_VALUES, ordered_bytes=4_096)
 
     async def test_a_busy_server_is_asked_again(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as index:

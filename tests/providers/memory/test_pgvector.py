@@ -22,6 +22,7 @@ from llama_stack.testing.memory_contract_ground import axis, chunk, everything, 
 from llama_stack_providers.remote._pgvector import index as index_module
 from llama_stack_providers.remote._pgvector.settings import BankSettings
 from llama_stack_providers.remote.pgvector import Config, open_pgvector
+from tests.providers.memory.loopback_faults import EXTREME_VALUES, check_filters
 from tests.storage.conftest import create_postgres_database
 
 __all__ = ["create_postgres_database"]
@@ -190,6 +191,10 @@ async def test_text_that_postgresql_cannot_keep_is_refused(index: ChunkIndex) ->
     with pytest.raises(InvalidRequest, match=r"U\+0000"):
         await index.list_chunks(bank, where=Comparison(type="eq", key="zero", value="\0"))
     assert await everything(index, bank) == []
+
+
+async def test_filters_hold_for_long_texts_and_large_numbers(index: ChunkIndex) -> None:
+    await check_filters(index, EXTREME_VALUES, ordered_bytes=10_000)
 
 
 async def test_a_bank_whose_vectors_are_all_zero_is_searched(index: ChunkIndex) -> None:

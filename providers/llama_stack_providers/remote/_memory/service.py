@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import orjson
-from pydantic import AnyHttpUrl, Field, SecretStr, field_validator
 
 from llama_stack.api.common import JsonObject
 from llama_stack.errors import (
@@ -18,10 +17,10 @@ from llama_stack.errors import (
     RateLimited,
     StackError,
 )
-from llama_stack.provider import Ground, ProviderConfig
+from llama_stack.provider import Ground
 from llama_stack.wire.openai_errors import upstream_error
+from llama_stack_providers.remote._memory.settings import DatabaseSettings
 from llama_stack_providers.remote._openai.failures import partner_failures
-from llama_stack_providers.remote._openai.keys import is_sendable
 
 if TYPE_CHECKING:
     from llama_stack.provider import Client
@@ -30,26 +29,6 @@ MAX_ANSWER_BYTES = 256 * 1024 * 1024
 MAX_REASON_CHARACTERS = 500
 BUSY = (429, 502, 503)
 """Said of a moment: the same request may succeed soon."""
-
-
-class DatabaseSettings(ProviderConfig):
-    """What the configs of such providers share."""
-
-    url: AnyHttpUrl = Field(description="where the server's API begins")
-    timeout_s: float = Field(60.0, gt=0, description="longest wait for an answer")
-    attempts: int = Field(
-        4, ge=1, le=10, description="of a request that the server is too busy for, or cannot serve yet"
-    )
-    first_pause_s: float = Field(0.25, gt=0, description="before the second attempt; doubled before each further one")
-    max_connections: int = Field(32, ge=1, description="requests that may be under way at the same time; others wait")
-    write_chunks: int = Field(200, ge=1, le=5_000, description="most chunks in one request")
-
-    @field_validator("*")
-    @classmethod
-    def _sendable(cls, value: Any) -> Any:
-        if isinstance(value, SecretStr) and value.get_secret_value() and not is_sendable(value.get_secret_value()):
-            raise ValueError("must be printable ASCII without line breaks")
-        return value
 
 
 class Service:
