@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-RECOGNITION_REMEDY = "to read text in pictures, run: pip install rapidocr onnxruntime"
+RECOGNITION_REMEDY = "to read text in pictures, run: pip install 'llama-stack[ocr]'"
 MAX_PIXELS = 64_000_000
 
 Recognise = Callable[["Image"], str]
