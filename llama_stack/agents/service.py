@@ -7,6 +7,7 @@ Whatever a turn hands out is stored before the loop goes on, so a process that d
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 
+from llama_stack.agents.documents import bank_of, forget, searching, taken_in
 from llama_stack.agents.loop import begin_turn, new_turn, resume_turn
 from llama_stack.agents.opening import Member, Surroundings, open_setup
 from llama_stack.agents.setup import AgentSetup
@@ -27,11 +28,14 @@ from llama_stack.api.agents import (
     TurnSettings,
 )
 from llama_stack.api.common import Caller, Page
+from llama_stack.api.memory import Document
 from llama_stack.api.messages import ToolMessage, UserMessage
 from llama_stack.api.resources import Shield
 from llama_stack.api.stack import ServedStack
 from llama_stack.errors import NotFound
 from llama_stack.storage import AgentStore, OpenTurn, Work
+
+SESSIONS_A_PAGE = 100
 
 
 class AgentService:
@@ -78,7 +82,16 @@ class AgentService:
         return await self._store.update_agent(agent_id, config, caller)
 
     async def delete_agent(self, agent_id: str, caller: Caller) -> None:
+        sessions: list[str] = []
+        after: str | None = None
+        while True:
+            page = await self._store.sessions(agent_id, caller, limit=SESSIONS_A_PAGE, after=after)
+            sessions.extend(session.session_id for session in page.entries)
+            after = page.next_after
+            if after is None:
+                break
         await self._store.delete_agent(agent_id, caller)
+        await forget(self._stack, sessions, caller)
 
     async def create_session(self, agent_id: str, name: str, caller: Caller) -> Session:
         return await self._store.create_session(agent_id, name, caller)
@@ -94,6 +107,7 @@ class AgentService:
 
     async def delete_session(self, agent_id: str, session_id: str, caller: Caller) -> None:
         await self._store.delete_session(agent_id, session_id, caller)
+        await forget(self._stack, [session_id], caller)
 
     async def turn(self, agent_id: str, session_id: str, turn_id: str, caller: Caller) -> Turn:
         session = await self._store.session(agent_id, session_id, caller)
@@ -113,8 +127,14 @@ class AgentService:
         *,
         settings: TurnSettings | None = None,
         turn_id: str | None = None,
+        documents: list[Document] | None = None,
     ) -> AsyncGenerator[AgentEvent, None]:
         record, session = await self._store.agent_and_session(agent_id, session_id, caller)
+        earlier = [other.settings for other in session.turns]
+        if documents:
+            messages, is_remembered = await taken_in(self._stack, session_id, messages, documents, caller)
+            earlier += [TurnSettings(memory_banks=[bank_of(session_id)])] if is_remembered else []
+        settings = searching(session_id, record.config, settings, earlier)
         turn = new_turn(messages, session_id=session_id, turn_id=turn_id, settings=settings)
         setup = await self.setup(record.config, turn.settings, caller, session_id, session.turns)
         async with AsyncExitStack() as exits:

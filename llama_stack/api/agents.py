@@ -22,7 +22,7 @@ from llama_stack.api.inference import (
     ToolPromptFormat,
     Usage,
 )
-from llama_stack.api.memory import Chunk, Citation
+from llama_stack.api.memory import Chunk, Citation, Document
 from llama_stack.api.messages import AssistantMessage, ToolCall, ToolMessage, UserMessage
 from llama_stack.api.safety import Violation
 from llama_stack.api.tools import ToolChoice, ToolDefinition
@@ -104,6 +104,7 @@ class TurnSettings(Word):
 
     tool_groups: list[ToolGroupChoice] | None = None
     tool_choice: ToolChoice | None = None
+    memory_banks: list[str] | None = None
 
 
 class StepType(StrEnum):
@@ -225,6 +226,12 @@ class Turn(Word):
     usage: Usage = Usage()
     started_at: datetime
     completed_at: datetime | None = None
+
+    @property
+    def citations(self) -> list[Citation]:
+        """What the output rests on; nothing where it is not the model's own."""
+        last = next((step for step in reversed(self.steps) if isinstance(step, InferenceStep)), None)
+        return last.citations if last is not None and last.message == self.output else []
 
 
 class Session(Word):
@@ -369,9 +376,13 @@ class Agents(Protocol):
         *,
         settings: TurnSettings | None = None,
         turn_id: str | None = None,
+        documents: list[Document] | None = None,
     ) -> AsyncGenerator[AgentEvent, None]:
         """Run a turn; the last event is TurnCompleted or TurnAwaitingInput.
 
+        documents: what the turn is about. Short texts are said to the model with the user's last words; the others go
+        into a memory bank of the session, which this turn and later ones search, and which is deleted with it. Raises
+        InvalidRequest naming the one that cannot be read.
         turn_id: the new turn's id, where the caller wants to choose it. Closing the stream stops the model and the
         tools; what was finished stays. Raises Conflict while another turn of the session runs.
         """

@@ -16,6 +16,7 @@ from llama_stack.api.agents import (
     TurnSettings,
 )
 from llama_stack.api.common import Caller, JsonObject, Page
+from llama_stack.api.memory import Document
 from llama_stack.api.messages import ToolMessage, UserMessage
 from llama_stack.client.exchange import Exchange
 from llama_stack.wire.words import MEDIA_TYPE, read_event, read_word
@@ -75,8 +76,11 @@ class RemoteAgents:
         *,
         settings: TurnSettings | None = None,
         turn_id: str | None = None,
+        documents: list[Document] | None = None,
     ) -> AsyncGenerator[AgentEvent, None]:
         body: JsonObject = {"messages": [_json(message) for message in messages]}
+        if documents:
+            body["documents"] = [_json(document) for document in documents]
         if settings is not None:
             body["settings"] = _json(settings)
         if turn_id is not None:

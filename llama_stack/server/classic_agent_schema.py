@@ -2,6 +2,7 @@
 
 from typing import Any, Literal
 
+from llama_stack.api.memory import Citation
 from llama_stack.server.classic_schema import ClassicContent, ClassicToolCall, CompletionMessage, ContentDelta
 from llama_stack.server.safety_schema import SafetyViolation
 from llama_stack.server.schema import Answer
@@ -59,7 +60,7 @@ class ClassicStepAnswer(Answer):
 
 
 class ClassicTurn(Answer):
-    """`approvals`: ours, calls that wait for a person's word."""
+    """`approvals`: ours, calls that wait for a person's word. `citations`: ours, what the output rests on."""
 
     turn_id: str
     session_id: str
@@ -70,6 +71,7 @@ class ClassicTurn(Answer):
     started_at: str
     completed_at: str | None
     approvals: list[ClassicToolCall] | None = None
+    citations: list[Citation] | None = None
 
 
 class ClassicSession(Answer):

@@ -82,7 +82,7 @@ class Conversation:
         of the first classic servers bring them so.
         """
         config = (await self._agents.agent(self._agent_id, self._caller)).config
-        messages = decode_turn_messages(body)
+        messages, documents = decode_turn_messages(body)
         results = [message for message in messages if isinstance(message, ToolMessage)]
         if results and len(results) == len(messages):
             waiting = _waiting_for(results, await self._session())
@@ -94,6 +94,7 @@ class Conversation:
             [as_observation(message) if isinstance(message, ToolMessage) else message for message in messages],
             self._caller,
             settings=turn_settings(body.toolgroups, body.tool_config, config),
+            documents=documents,
         )
         return Run(events, ClassicTurnEncoder())
 

@@ -17,6 +17,7 @@ from llama_stack.api.agents import (
     TurnSettings,
 )
 from llama_stack.api.common import Word
+from llama_stack.api.memory import Document
 from llama_stack.api.messages import ToolMessage, UserMessage
 from llama_stack.errors import InvalidRequest, ProviderFailed
 from llama_stack.wire.validation import invalid_request
@@ -40,6 +41,7 @@ class TurnBody(Word):
     messages: list[UserMessage | ToolMessage] = Field(min_length=1)
     settings: TurnSettings | None = None
     turn_id: str | None = None
+    documents: list[Document] = []
 
 
 class ResumeBody(Word):

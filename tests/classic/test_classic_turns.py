@@ -241,9 +241,10 @@ async def test_documents_stand_behind_the_users_words(start_agents: Start) -> No
         await turn(server, ids, documents=[picture])
         pictured = asked(server).messages[-1]
         for document, message in (
-            ({"content": {"uri": "https://example.com/a.txt"}, "mime_type": "text/plain"}, "not fetched from URLs"),
-            ({"content": "file:///etc/passwd", "mime_type": "text/plain"}, "not fetched from URLs"),
-            ({"content": "x", "mime_type": "application/zip"}, "of type application/zip cannot be read"),
+            ({"content": {"uri": "https://example.com/a.txt"}, "mime_type": "text/plain"}, "has no memory provider"),
+            ({"content": "data:application/pdf;base64,JVBERg==", "mime_type": "application/pdf"}, "send its text"),
+            ({"content": "file:///etc/passwd", "mime_type": "text/plain"}, "http, https and data: URLs only"),
+            ({"content": "x", "mime_type": "application/zip"}, "of type application/zip is not sent as text"),
             ({"content": "data:text/plain;base64,!", "mime_type": "text/plain"}, "holds no UTF-8 text"),
         ):
             with pytest.raises(BadRequestError, match=message):

@@ -30,7 +30,7 @@ NOT_SENT = {
 
 MCP: Any = {"type": "mcp", "server_label": "crm", "require_approval": "never"}
 REFUSES: Script = [RefusalDelta(text="No."), ChoiceEnd(finish_reason="stop"), ChatEnd(usage=Usage())]
-TOOLS: Any = [
+TOOLS: list[Any] = [
     MCP,
     {"type": "web_search"},
     {"type": "code_interpreter", "container": {"type": "auto"}},

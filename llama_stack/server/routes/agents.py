@@ -106,6 +106,7 @@ def _add_turns(router: APIRouter, stack: ServedStack, options: ServerOptions) ->
             caller_of(request),
             settings=body.settings,
             turn_id=body.turn_id,
+            documents=body.documents,
         )
         return EventStream[AgentEvent](events, event_frame)
 

@@ -130,7 +130,7 @@ def _asks(use: ToolGroupUse, call: ToolCall) -> bool:
 
 def _turn_body(parts: Sequence[Turn], output: AssistantMessage, stop_reason: StopReason) -> JsonObject:
     first, last = parts[0], parts[-1]
-    return {
+    body: JsonObject = {
         "turn_id": shown_id(first.turn_id),
         "session_id": first.session_id,
         "input_messages": encode_messages([*first.input]),
@@ -140,6 +140,10 @@ def _turn_body(parts: Sequence[Turn], output: AssistantMessage, stop_reason: Sto
         "started_at": first.started_at.isoformat(),
         "completed_at": _moment(last.completed_at),
     }
+    if last.citations:
+        # Ours: what the output rests on, for which the classic shape has no word.
+        body["citations"] = [one.model_dump(mode="json") for one in last.citations]
+    return body
 
 
 def _last_inference(turn: Turn) -> InferenceStep | None:

@@ -3,11 +3,13 @@
 import re
 from base64 import b64decode
 from binascii import Error as NotBase64
-from urllib.parse import unquote_to_bytes
+from hashlib import sha256
+from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 from pydantic import Field
 
 from llama_stack.api.agents import ApprovalDecision
+from llama_stack.api.memory import Document
 from llama_stack.api.messages import ContentPart, ImagePart, TextPart, ToolMessage, UserMessage
 from llama_stack.errors import InvalidRequest, UnsupportedParameter
 from llama_stack.wire.classic.agents import ToolGroupChoiceBody
@@ -67,8 +69,8 @@ class ClassicSessionBody(ClassicBody):
     session_name: str = Field(min_length=1)
 
 
-def decode_turn_messages(body: ClassicTurnBody) -> list[UserMessage | ToolMessage]:
-    """The documents stand behind the user's last words.
+def decode_turn_messages(body: ClassicTurnBody) -> tuple[list[UserMessage | ToolMessage], list[Document]]:
+    """The messages, and the documents that come with them; pictures among those stand behind the user's last words.
 
     Raises InvalidRequest for a document that cannot be used, or that no user's message can hold.
     """
@@ -76,17 +78,22 @@ def decode_turn_messages(body: ClassicTurnBody) -> list[UserMessage | ToolMessag
         decode_user_message(message) if isinstance(message, UserMessageBody) else decode_tool_message(message)
         for message in body.messages
     ]
-    parts = [
-        part for position, document in enumerate(body.documents or ()) for part in _document_parts(document, position)
-    ]
-    if not parts:
-        return messages
+    images: list[ContentPart] = []
+    documents: list[Document] = []
+    for position, document in enumerate(body.documents or ()):
+        for part in _document_parts(document, position):
+            if isinstance(part, Document):
+                documents.append(part)
+            else:
+                images.append(part)
+    if not images and not documents:
+        return messages, []
     for position in reversed(range(len(messages))):
         message = messages[position]
         if isinstance(message, UserMessage):
-            content = _joined([*content_parts(message.content), *parts])
+            content = _joined([*content_parts(message.content), *images])
             messages[position] = message.model_copy(update={"content": content})
-            return messages
+            return messages, documents
     raise InvalidRequest("documents: need a message of the user to go with", param="documents")
 
 
@@ -96,52 +103,69 @@ def _joined(parts: list[ContentPart]) -> str | list[ContentPart]:
     return "".join(texts) if len(texts) == len(parts) else parts
 
 
-def _document_parts(document: DocumentBody, position: int) -> list[ContentPart]:
+def _document_parts(document: DocumentBody, position: int) -> list[ContentPart | Document]:
     where = f"documents.{position}"
-    mime_type = (document.mime_type or "text/plain").partition(";")[0].strip().lower()
+    mime_type = (document.mime_type or "").partition(";")[0].strip().lower()
     content = document.content
     url = content.uri if isinstance(content, UrlBody) else content if _is_url(content) else None
     if mime_type.startswith("image/") and isinstance(url, str):
         return [ImagePart(url=url)]
     if isinstance(url, str):
-        return [_titled(_text_of_data_url(url, where), mime_type)]
+        return [_at_url(url, mime_type, where, position)]
     if isinstance(content, UrlBody | str):
-        _check_is_text(mime_type, where)
-        return [_titled(str(content), mime_type)]
-    parts = content_parts(decode_content(content))
-    return [_titled(part.text, mime_type) if isinstance(part, TextPart) else part for part in parts]
+        return [_of_text(str(content), mime_type, where, position)]
+    return [
+        _of_text(part.text, mime_type, where, position) if isinstance(part, TextPart) else part
+        for part in content_parts(decode_content(content))
+    ]
 
 
 def _is_url(content: object) -> bool:
     return isinstance(content, str) and re.fullmatch(r"(?:https?://|file://|data:)\S+", content) is not None
 
 
-def _titled(text: str, mime_type: str) -> TextPart:
-    return TextPart(text=f"\n\nDocument ({mime_type}):\n{text}")
-
-
-def _check_is_text(mime_type: str, where: str) -> None:
-    is_text = mime_type.startswith("text/") or mime_type.endswith(("json", "xml", "yaml", "javascript"))
-    if not is_text:
+def _of_text(text: str, mime_type: str, where: str, position: int) -> Document:
+    if mime_type and not _is_text(mime_type):
         raise UnsupportedParameter(
-            f"{where}: a document of type {mime_type} cannot be read here; send its text", param=where
+            f"{where}: a document of type {mime_type} is not sent as text; send it as a data: URL", param=where
         )
+    return Document(
+        document_id=_id_of(text), content=text, name=f"document {position + 1}", mime_type=mime_type or "text/plain"
+    )
 
 
-def _text_of_data_url(url: str, where: str) -> str:
-    """A URL that leads elsewhere is not followed: a server that fetches what callers name can be led inside."""
+def _is_text(mime_type: str) -> bool:
+    return mime_type.startswith("text/") or mime_type.endswith(("json", "xml", "yaml", "javascript"))
+
+
+def _at_url(url: str, mime_type: str, where: str, position: int) -> Document:
+    """A text in a `data:` URL as text; what else there is, whoever remembers it reads."""
     head, comma, data = url.partition(",")
     if not head.lower().startswith("data:") or not comma:
-        raise UnsupportedParameter(
-            f"{where}: documents are not fetched from URLs; send the text, or a data: URL", param=where
-        )
-    parameters = head[len("data:") :].split(";")
-    _check_is_text(parameters[0].lower() or "text/plain", where)
+        if not url.lower().startswith(("https://", "http://")):
+            raise UnsupportedParameter(
+                f"{where}: documents are read from http, https and data: URLs only; send the text", param=where
+            )
+        path = unquote(urlsplit(url).path).rstrip("/")
+        name = path.rpartition("/")[2] or urlsplit(url).netloc.rpartition("@")[2]
+        return Document(document_id=_id_of(url), url=url, name=name, mime_type=mime_type)
+    named, *parameters = head[len("data:") :].split(";")
+    data_type = named.lower() or mime_type or "text/plain"
+    if not _is_text(data_type):
+        return Document(document_id=_id_of(url), url=url, name=f"document {position + 1}", mime_type=data_type)
     try:
-        raw = b64decode(data, validate=True) if "base64" in parameters[1:] else unquote_to_bytes(data)
-        return raw.decode("utf-8")
+        raw = b64decode(data, validate=True) if "base64" in parameters else unquote_to_bytes(data)
+        text = raw.decode("utf-8")
     except (NotBase64, UnicodeDecodeError):
         raise InvalidRequest(f"{where}: the data: URL holds no UTF-8 text", param=where) from None
+    return Document(
+        document_id=_id_of(text), content=text, name=f"document {position + 1}", mime_type=mime_type or data_type
+    )
+
+
+def _id_of(content: str) -> str:
+    """The same for a document that is sent again."""
+    return f"doc_{sha256(content.encode(errors='replace')).hexdigest()[:24]}"
 
 
 def decode_tool_responses(body: ClassicResumeBody) -> list[ToolMessage]:
