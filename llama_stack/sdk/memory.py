@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from pydantic import TypeAdapter, ValidationError
 
+from llama_stack.agents.tools import Tool, tool_from_schema
 from llama_stack.api.common import JsonObject
 from llama_stack.api.filters import Comparison, Compound, MetadataFilter
 from llama_stack.api.memory import (
@@ -33,6 +34,7 @@ from llama_stack.api.memory import (
     SearchMode,
 )
 from llama_stack.api.resources import BankKind, GraphBank, KeyValueBank, KeywordBank, MemoryBank, ModelType, VectorBank
+from llama_stack.api.tools import ToolDefinition, ToolResult
 from llama_stack.errors import (
     Conflict,
     InvalidRequest,
@@ -43,6 +45,7 @@ from llama_stack.errors import (
     RateLimited,
     StackError,
 )
+from llama_stack.memory.context import passages_of, told_passages
 from llama_stack.sdk.adding import PATH, Added, Adding, added, all_documents, forget
 from llama_stack.sdk.folders import find_files
 from llama_stack.sdk.requests import wrong_option
@@ -111,7 +114,7 @@ class StackMemory:
 
         kind: its name, or the whole of it, such as `VectorBank(chunk_size_tokens=256)`. provider_id: default is the
         first that serves. exist_ok: a bank of this id that is there already is given as it is.
-        Raises Conflict for an id that another bank has, and InvalidRequest for a model or provider that cannot serve it.
+        Raises Conflict for an id that another bank has, InvalidRequest for a model or provider that cannot serve it.
         """
         memory = await self.service()
         wanted: BankKind = _KINDS[kind]() if isinstance(kind, str) else kind
@@ -240,6 +243,38 @@ class StackMemory:
         memory = await self._ready(*banks)
         return await memory.query(banks, query, self._stack.caller)
 
+    def as_tool(
+        self,
+        *,
+        bank: str | Sequence[str] = DEFAULT_BANK,
+        max_chunks: int = 5,
+        mode: SearchMode | Literal["vector", "keyword", "hybrid"] | None = None,
+        filters: Filter | None = None,
+        name: str = "knowledge_search",
+        description: str = "Search the documents.",
+        with_headings: bool = True,
+        **options: Unpack[SearchOptions],
+    ) -> Tool:
+        """The same search as a tool for an agent, which then says itself what it looks for, and cites what it found.
+
+        name, description: what the model is told of it. with_headings: whether it is shown the titles that a passage
+        stands under; small models copy them into their answers. Nothing found is an answer, too, and no failure.
+        """
+
+        async def run(arguments: Mapping[str, Any]) -> ToolResult:
+            query = str(arguments["query"])
+            found = await self.search(query, bank=bank, max_chunks=max_chunks, mode=mode, filters=filters, **options)
+            passages = passages_of(found)
+            texts = [one.text if with_headings else _without_headings(one.number, one.chunk) for one in passages]
+            text = "\n\n".join(texts)
+            return ToolResult(
+                content=text or f"Nothing was found for {query!r}.", metadata=told_passages(passages, found)
+            )
+
+        query = {"type": "string", "description": "The query"}
+        parameters = {"type": "object", "properties": {"query": query}, "required": ["query"]}
+        return tool_from_schema(ToolDefinition(name=name, description=description, parameters=parameters), run)
+
     async def documents(
         self, *, bank: str = DEFAULT_BANK, states: Sequence[DocumentState] | None = None
     ) -> list[DocumentStatus]:
@@ -305,6 +340,15 @@ def as_filter(filters: Filter | None) -> Comparison | Compound | None:
 
 def is_address(source: str) -> bool:
     return source.startswith(("http://", "https://"))
+
+
+def _without_headings(number: int, chunk: Chunk) -> str:
+    lines = chunk.content.splitlines()
+    while lines and (not lines[0].strip() or lines[0].lstrip("# ").rstrip() in chunk.headings):
+        del lines[0]
+    page = "" if chunk.page is None else f", page {chunk.page}"
+    own_text = "\n".join(lines) or chunk.content
+    return f"[{number}] {chunk.document_name or chunk.document_id}{page}\n{own_text}"
 
 
 def _is_document(source: Source) -> bool:

@@ -12,6 +12,7 @@ from llama_stack.api.agents import (
     InferenceStep,
     MemoryRetrievalStep,
     Step,
+    ToolExecutionStep,
     Turn,
     TurnAwaitingInput,
     TurnCompleted,
@@ -19,6 +20,7 @@ from llama_stack.api.agents import (
 from llama_stack.api.memory import Chunk, Citation
 from llama_stack.api.messages import Message, ToolCall, ToolMessage, UserMessage, text_of
 from llama_stack.errors import Conflict, InvalidRequest
+from llama_stack.memory.context import passages_told
 from llama_stack.sdk.conversations import Conversation
 from llama_stack.sdk.requests import conversation
 
@@ -56,8 +58,14 @@ class AgentResult:
 
     @property
     def passages(self) -> list[Chunk]:
-        """What the agent's memory banks held on the question, best first."""
-        return [chunk for step in self.turn.steps if isinstance(step, MemoryRetrievalStep) for chunk in step.chunks]
+        """What memory held on the question, found before the model was asked or by its tools; in that order."""
+        found: list[Chunk] = []
+        for step in self.turn.steps:
+            if isinstance(step, MemoryRetrievalStep):
+                found += step.chunks
+            elif isinstance(step, ToolExecutionStep):
+                found += [told.chunk for metadata in step.metadata.values() for told in passages_told(metadata)]
+        return found
 
     @property
     def handoffs(self) -> list[str]:

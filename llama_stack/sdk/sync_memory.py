@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Unpack
 
+from llama_stack.agents.tools import Tool
 from llama_stack.api.common import JsonObject
 from llama_stack.api.memory import BankRecord, BankStats, Chunk, ChunkSizes, DocumentState, DocumentStatus, SearchMode
 from llama_stack.api.resources import BankKind
@@ -108,6 +109,30 @@ class SyncStackMemory:
         """See StackMemory.search."""
         return self._stack.wait(
             self.held.search(question, bank=bank, max_chunks=max_chunks, mode=mode, filters=filters, **options)
+        )
+
+    def as_tool(
+        self,
+        *,
+        bank: str | Sequence[str] = DEFAULT_BANK,
+        max_chunks: int = 5,
+        mode: SearchMode | Literal["vector", "keyword", "hybrid"] | None = None,
+        filters: Filter | None = None,
+        name: str = "knowledge_search",
+        description: str = "Search the documents.",
+        with_headings: bool = True,
+        **options: Unpack[SearchOptions],
+    ) -> Tool:
+        """See StackMemory.as_tool."""
+        return self.held.as_tool(
+            bank=bank,
+            max_chunks=max_chunks,
+            mode=mode,
+            filters=filters,
+            name=name,
+            description=description,
+            with_headings=with_headings,
+            **options,
         )
 
     def documents(

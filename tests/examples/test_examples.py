@@ -51,6 +51,11 @@ TESTED_BELOW = {
     "mcp_client/weather_server.py",
     "fastapi_agent.py",
     "notebook.ipynb",
+    # In test_memory_examples.py.
+    "session_memory.py",
+    "code_questions.py",
+    "chat_with_documents/chat.py",
+    "support_desk/desk.py",
 }
 
 
