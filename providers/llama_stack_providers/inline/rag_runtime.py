@@ -15,7 +15,7 @@ from llama_stack.api.common import Caller, JsonObject
 from llama_stack.api.memory import Chunk, Document, DocumentState, Memory
 from llama_stack.api.tools import ToolDefinition, ToolGroup, ToolResult, Tools
 from llama_stack.errors import InvalidRequest, NotFound, ProviderFailed, RateLimited
-from llama_stack.memory.context import Passage, as_context, passages_of
+from llama_stack.memory.context import Passage, as_context, passages_of, told_passages
 from llama_stack.provider import ProviderConfig, ToolsFloor, ToolsProvider
 from llama_stack.wire.classic.memory.rag import RagQuery, decode_rag_query, encode_context
 
@@ -99,7 +99,8 @@ class RagRuntime:
             context = encode_context(asked, found)
             return ToolResult(content=context["content"], metadata=context["metadata"])
         passages = passages_of(found, asked.max_tokens)
-        return ToolResult(content=as_context(passages) or _nothing(asked, found), metadata=_sources(passages))
+        metadata = {**_sources(passages), **told_passages(passages)}
+        return ToolResult(content=as_context(passages) or _nothing(asked, found), metadata=metadata)
 
     async def _insert(self, bank_id: str, arguments: dict[str, Any], caller: Caller) -> ToolResult:
         content = _text(arguments, "content", MAX_CONTENT_CHARACTERS)
@@ -151,7 +152,7 @@ def _nothing(asked: RagQuery, found: Sequence[Chunk]) -> str:
 
 
 def _sources(passages: Sequence[Passage]) -> JsonObject:
-    """Of each passage by its number, for whoever shows or checks citations; and the lists of the classic RAG tool."""
+    """Of each passage by its number, for whoever shows them; and the lists of the classic RAG tool."""
     return {
         "sources": [
             {
