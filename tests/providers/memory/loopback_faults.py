@@ -135,7 +135,7 @@ class FaultsContract:
             assert await everything(index, BANK) == expected
             assert (await index.stats(BANK)).chunks == 10
             heads = await index._store.heads(BANK, ["a"])
-            assert len(heads["a"].writes) <= 4
+            assert len(heads["a"].writes) <= 3
 
     async def test_what_a_crash_left_to_be_deleted_stays_out_of_sight(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as index:

@@ -10,8 +10,8 @@ something had to be left out, so that enough is found, and when it met a write f
 been committed while the search ran and have been seen in part. A write that is known costs one lookup.
 
 What this cannot do: the documents of one write appear within one request to the database, but not in one instant. And
-where the database cannot replace a head on condition of its version, two servers that write to one document at the same
-moment leave the rows of the one that lost until that document is written again; readers do not see them.
+where the database cannot replace a head on condition of its version, of two servers that write to one document at the
+same moment one loses, even if both only add chunks; its rows stay, unseen, until that document is written again.
 """
 
 import asyncio
@@ -29,14 +29,14 @@ from llama_stack.api.filters import Comparison, Compound
 from llama_stack.api.memory import Chunk
 from llama_stack.api.vectors import Vectors
 from llama_stack.errors import Conflict, StackError
-from llama_stack.text.words import query_stems, stems
+from llama_stack.text.words import query_stems
 from llama_stack_providers.remote._memory.checks import (
     check_keyword,
     check_query_vector,
     check_vectors,
-    last_of_each_id,
 )
 from llama_stack_providers.remote._memory.facets import sortable_place
+from llama_stack_providers.remote._memory.rows import row_of, rows_of
 from llama_stack_providers.remote._memory.store import Head, Hit, Row, Rows, Store
 
 ATTEMPTS = 12
@@ -90,7 +90,7 @@ class WholeWrites:
         check_vectors(bank, chunks, vectors)
         if not chunks:
             return
-        rows = await asyncio.to_thread(_rows, bank, chunks, vectors)
+        rows = await asyncio.to_thread(rows_of, bank, chunks, vectors)
         async with self._alone(bank, rows):
             # Once begun, the last step is not to be cut in two by whoever stops waiting.
             committing = False
@@ -295,16 +295,26 @@ class WholeWrites:
                 await self._write_anew(bank, document)
 
     async def _write_anew(self, bank: BankPlace, document: str) -> None:
-        """A document of many small writes becomes one write, so that its head stays small."""
+        """A document of many small writes becomes one write, so that its head stays small.
+
+        Where another server writes to it meanwhile nothing is changed; the next write tries again.
+        """
+        before = await self._store.heads(bank, [document])
+        if document not in before:
+            return
         rows: list[Row] = []
         write, place = token_hex(8), None
         while hits := await self._list(bank, Rows(documents=[document], after=place), PAGE, with_vectors=True):
             for hit in hits:
                 chunk = hit.found.chunk
                 place = sortable_place(chunk.document_id, chunk.position, chunk.chunk_id)
-                rows.append(_row(bank, chunk, write, int(time.time()), hit.found.vector))
+                rows.append(row_of(bank, chunk, write, int(time.time()), hit.found.vector))
         await self._put(bank, [rows])
-        await self._commit(bank, {document: rows}, replaces=True)
+        after = {document: Head((write,), (), before[document].version)}
+        if await self._store.put_heads(bank, after):
+            await self._forget(bank, {document: rows})
+        else:
+            await self._sweep(bank, before, after, [])
 
     async def _list(self, bank: BankPlace, rows: Rows, limit: int, *, with_vectors: bool) -> list[Hit]:
         async def search(narrowed: Rows) -> list[Hit]:
@@ -377,21 +387,3 @@ def _head_of(hit: Hit, heads: dict[str, Head]) -> Head:
 
 def _stripe(bank: BankPlace, document_id: str) -> int:
     return crc32(f"{bank.key} {document_id}".encode(errors="replace")) % STRIPES
-
-
-def _rows(bank: BankPlace, chunks: list[Chunk], vectors: Vectors | None) -> dict[str, list[Row]]:
-    """By document, in a thread: finding stems is work."""
-    now = int(time.time())
-    writes: dict[str, str] = {}
-    rows: dict[str, list[Row]] = {}
-    for position in last_of_each_id(chunks):
-        chunk = chunks[position]
-        write = writes.setdefault(chunk.document_id, token_hex(8))
-        vector = vectors.row_bytes(position) if vectors is not None and bank.dimension else None
-        rows.setdefault(chunk.document_id, []).append(_row(bank, chunk, write, now, vector))
-    return rows
-
-
-def _row(bank: BankPlace, chunk: Chunk, write: str, now: int, vector: bytes | None) -> Row:
-    words = " ".join(stems(chunk.indexed_text, chunk.language)) if bank.keyword else ""
-    return Row(chunk, write, now, vector, words)
