@@ -64,5 +64,6 @@ def _window(line: str, spots: Sequence[tuple[int, int, str]], length: int) -> tu
     if start:
         start = line.find(" ", start) + 1
     if end < len(line):
-        end = max(line.rfind(" ", start, end), start + 1)
+        last_gap = line.rfind(" ", start, end)
+        end = last_gap if last_gap > start else end
     return start, end

@@ -138,7 +138,7 @@ def _summary(results: Sequence[Added], found: FoundFiles, bank: str) -> list[str
     lines = [f"{bank}: {', '.join(told) or 'nothing added'}; {chunks} passages."]
     if found.skipped:
         reasons = Counter(one.reason for one in found.skipped)
-        listed = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+        listed = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
         lines.append(f"Skipped {len(found.skipped)}: {listed}.")
     return lines
 
