@@ -30,12 +30,14 @@ MAX_ERRORS = 20
 
 @dataclass(frozen=True)
 class Cell:
-    """One kind of work at one concurrency. `path` is below the base URL."""
+    """One kind of work at one concurrency. `path` is below the base URL. must_hold: what every answer has to hold,
+    where that is not known from the path."""
 
     name: str
     path: str
     body: dict[str, Any]
     concurrency: int
+    must_hold: tuple[bytes, ...] = ()
 
     @property
     def streamed(self) -> bool:
@@ -179,7 +181,8 @@ class Connection(asyncio.Protocol):
 def http_request(base_url: str, cell: Cell, model_prefix: str = "") -> bytes:
     """The bytes of the cell's request. `model_prefix` is what the server puts before the upstream's model names."""
     url = urlsplit(base_url)
-    body = orjson.dumps({**cell.body, "model": model_prefix + cell.body["model"]})
+    model = {"model": model_prefix + cell.body["model"]} if "model" in cell.body else {}
+    body = orjson.dumps({**cell.body, **model})
     head = (
         f"POST {url.path.rstrip('/')}{cell.path} HTTP/1.1\r\nhost: {url.netloc}\r\naccept: */*\r\n"
         f"content-type: application/json\r\nauthorization: Bearer none\r\ncontent-length: {len(body)}\r\n\r\n"
@@ -192,6 +195,11 @@ def checked_chunks(cell: Cell, exchange: Exchange) -> int:
     upstream said."""
     if exchange.status != 200:
         raise BadAnswer(f"status {exchange.status}: {exchange.body[:200]!r}")
+    if cell.must_hold:
+        missing = [part for part in cell.must_hold if part not in exchange.body]
+        if missing:
+            raise BadAnswer(f"{missing[0]!r} is missing in {exchange.body[:400]!r}")
+        return 0
     if cell.path == "/embeddings":
         if b'"embedding"' not in exchange.body:
             raise BadAnswer(f"no embedding in {exchange.body[:200]!r}")

@@ -52,6 +52,9 @@ def _words(count: int) -> list[str]:
 
 ANSWER = " ".join(_words(50))
 
+# Of a tool whose name holds `search`: file search wants a query, under one of these names.
+SEARCH_ARGUMENTS = '{"query":"barges past quiet villages"}'
+
 _CREATED = 1_700_000_000
 _PROMPT_TOKENS = 12
 # Replaced in every answer by an id of the same width: some servers file answers under the upstream's id.
@@ -173,7 +176,7 @@ def _wanted_call(request: dict[str, Any]) -> str | None:
 
 def _tool_call(name: str, answer_id: str, streamed: bool) -> bytes:
     """A whole answer, or a whole stream, that calls a tool."""
-    function = {"name": name, "arguments": mock_mcp.ARGUMENTS}
+    function = {"name": name, "arguments": SEARCH_ARGUMENTS if "search" in name else mock_mcp.ARGUMENTS}
     call = {"index": 0, "id": f"call_{answer_id[-8:]}", "type": "function", "function": function}
     said = {"role": "assistant", "content": None, "tool_calls": [call]}
     head = {"id": answer_id, "created": _CREATED, "model": TOOL_MODEL}
