@@ -21,7 +21,7 @@ MEAN_TERMS = 200
 def chunk_stems(chunk: Chunk) -> list[str]:
     from llama_stack.text.words import stems
 
-    return stems(chunk.content, chunk.language)
+    return stems(chunk.indexed_text, chunk.language)
 
 
 def term_weights(stems: Iterable[str]) -> dict[int, float]:
