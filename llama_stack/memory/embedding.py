@@ -7,15 +7,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from llama_stack.api.common import Caller
-from llama_stack.api.inference import EmbeddingRequest, Inference
+from llama_stack.api.inference import EmbeddingAnswer, EmbeddingRequest, Inference
 from llama_stack.api.vectors import Vectors
-from llama_stack.errors import ProviderFailed
+from llama_stack.errors import ProviderFailed, UnsupportedParameter
 
 TEXTS_A_REQUEST = 64
 REQUESTS_AT_ONCE = 4
 MAX_WAITING = 4096
 """Texts that wait; whoever brings more waits before handing them over."""
 MODELS_AT_ONCE = 64
+_OPTIONAL: dict[str, str | None] = {"truncate": "refuse", "task": None}
+"""Fields that better the vectors where the model's server knows them, with what says nothing."""
 
 
 @dataclass
@@ -43,6 +45,7 @@ class Embedder:
         self._lines: dict[tuple[str, str, str], _Line] = {}
         self._room = asyncio.Semaphore(MAX_WAITING)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._unknown: dict[str, dict[str, str | None]] = {}
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Embedder"]:
@@ -56,8 +59,7 @@ class Embedder:
 
     async def embed_query(self, model: str, text: str, dimension: int, caller: Caller) -> bytes:
         """The vector of a question. Raises as `Inference.embed` does."""
-        request = EmbeddingRequest(model=model, inputs=[text], truncate="end", task="query")
-        answer = await self._inference.embed(request, caller)
+        answer = await self._answer(EmbeddingRequest(model=model, inputs=[text], truncate="end", task="query"), caller)
         return _checked(answer.vectors, 1, dimension, model).row_bytes(0)
 
     async def embed_documents(self, model: str, texts: Sequence[str], dimension: int, caller: Caller) -> Vectors:
@@ -91,10 +93,23 @@ class Embedder:
 
     async def _asked(self, model: str, texts: Sequence[str], caller: Caller) -> list[list[float]]:
         request = EmbeddingRequest(model=model, inputs=list(texts), truncate="end", task="document")
-        vectors = (await self._inference.embed(request, caller)).vectors
+        vectors = (await self._answer(request, caller)).vectors
         if len(vectors) != len(texts):
             raise ProviderFailed(f"the model {model!r} made {len(vectors)} vectors of {len(texts)} texts")
         return vectors
+
+    async def _answer(self, request: EmbeddingRequest, caller: Caller) -> EmbeddingAnswer:
+        """Most servers' format cannot say where to cut a text, or what it is for; they are asked without."""
+        unknown = self._unknown.setdefault(request.model, {})
+        while True:
+            asked = request.model_copy(update=unknown)
+            try:
+                return await self._inference.embed(asked, caller)
+            except UnsupportedParameter as error:
+                name = error.param or ""
+                if name not in _OPTIONAL or getattr(asked, name) == _OPTIONAL[name]:
+                    raise
+                unknown[name] = _OPTIONAL[name]
 
     def _serve(self, line: _Line) -> None:
         if line.busy >= REQUESTS_AT_ONCE:
