@@ -14,7 +14,7 @@ from llama_stack.cli.choosing import json_option
 from llama_stack.cli.excerpts import excerpt
 from llama_stack.cli.memory_options import memory_options, opened, read_filters
 from llama_stack.cli.printing import print_json, print_note, styled
-from llama_stack.sdk.memory import DEFAULT_BANK
+from llama_stack.sdk.memory import DEFAULT_BANK, own_text
 
 INDENT = "   "
 BEGIN, END = "\ue000", "\ue001"
@@ -83,7 +83,7 @@ def _shown(number: int, chunk: Chunk, question: str) -> str:
     if chunk.headings:
         place.append(printable(" > ".join(chunk.headings)))
     head = f"{number}  {styled(f'{chunk.score:.3f}', fg='cyan')}  {', '.join(place)}"
-    return f"{head}\n{_marked(printable(chunk.content), question)}\n"
+    return f"{head}\n{_marked(printable(own_text(chunk)), question)}\n"
 
 
 def _marked(content: str, question: str) -> str:

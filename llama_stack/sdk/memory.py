@@ -342,13 +342,17 @@ def is_address(source: str) -> bool:
     return source.startswith(("http://", "https://"))
 
 
-def _without_headings(number: int, chunk: Chunk) -> str:
+def own_text(chunk: Chunk) -> str:
+    """The passage without the titles at its beginning, where it has them among its headings, too."""
     lines = chunk.content.splitlines()
     while lines and (not lines[0].strip() or lines[0].lstrip("# ").rstrip() in chunk.headings):
         del lines[0]
+    return "\n".join(lines) or chunk.content
+
+
+def _without_headings(number: int, chunk: Chunk) -> str:
     page = "" if chunk.page is None else f", page {chunk.page}"
-    own_text = "\n".join(lines) or chunk.content
-    return f"[{number}] {chunk.document_name or chunk.document_id}{page}\n{own_text}"
+    return f"[{number}] {chunk.document_name or chunk.document_id}{page}\n{own_text(chunk)}"
 
 
 def _is_document(source: Source) -> bool:

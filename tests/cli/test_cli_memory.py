@@ -89,7 +89,7 @@ def test_passages_are_shown_with_where_they_stand(url: str, folder: Path, llama:
 
     first, second, *_ = found.stdout.splitlines()
     assert first.startswith("1  ") and first.endswith("  lamp.md, Lamp")
-    assert second == "   # Lamp The lamp blinks when the kettle is empty."
+    assert second == "   The lamp blinks when the kettle is empty."
     assert newer.stdout.count("lamp.md") == 1 and "returns.txt" not in newer.stdout
     assert sorted(chunk["document_name"] for chunk in json.loads(either.stdout)) == ["lamp.md", "returns.txt"]
     assert (none.returncode, none.stdout, none.stderr) == (0, "", "Nothing was found.\n")
