@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from llama_stack import Document, errors
-from llama_stack.api.agents import MemoryRetrievalStep
+from llama_stack.api.agents import MemoryRetrievalStep, ToolExecutionStep
 from llama_stack.api.filters import Comparison, Compound
 from llama_stack.api.memory import ChunkSizes, DocumentState
 from llama_stack.api.resources import GraphBank, KeywordBank, VectorBank
-from llama_stack.testing.scripted import says
+from llama_stack.testing.scripted import calls, says
 from tests.client.conftest import WAYS
 from tests.client.memory_ways import MemoryFace, MemoryWay
 
@@ -109,6 +109,25 @@ async def test_texts_and_documents_are_remembered(memory: MemoryFace) -> None:
     assert sorted(chunk.content for chunk in found) == ["Ada drinks tea.", "Bob drinks water now.", "Carl drinks milk."]
     (tea,) = await memory.call("search", "drinks", filters={"of": ["Ada", "Eve"]})
     assert (tea.document_name, tea.metadata) == ("notes", {"of": "Ada"})
+
+
+async def test_an_empty_file_and_a_document_without_content_are_told(memory: MemoryFace, folder: Path) -> None:
+    (folder / "empty.md").touch()
+    results = await memory.add_each(folder / "empty.md", folder / "oslo.md", Document(document_id="nothing"))
+
+    by_source = {one.source.rpartition("/")[2]: one for one in results}
+    assert {name: one.error and one.error.code for name, one in by_source.items()} == {
+        "empty.md": "empty_file",
+        "oslo.md": None,
+        "nothing": "invalid_request",
+    }
+    assert by_source["empty.md"].status is None
+    assert [one.name for one in await memory.call("documents", states=[DocumentState.COMPLETED])] == ["oslo.md"]
+
+
+async def test_a_key_of_metadata_that_the_stack_keeps_is_refused(memory: MemoryFace, folder: Path) -> None:
+    with pytest.raises(errors.InvalidRequest, match=r"metadata\.path: is kept by the stack"):
+        await memory.call("add", folder, metadata={"path": "mine"})
 
 
 async def test_a_path_where_nothing_is_is_refused(memory: MemoryFace, folder: Path) -> None:
@@ -248,3 +267,29 @@ async def test_an_agent_answers_from_its_banks(way: MemoryWay, folder: Path, kep
     (step,) = [step for step in result.steps if isinstance(step, MemoryRetrievalStep)]
     assert step.chunks[0].document_name == "bergen.md"
     assert result.text.startswith("It rains in Bergen.")
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["own-session", "kept-session"])
+async def test_a_model_searches_by_a_tool_and_its_answer_is_cited(way: MemoryWay, folder: Path, kept: bool) -> None:
+    script = [calls(("knowledge_search", '{"query": "fish"}')), says("Bergen is a town of rain and fish in Norway.")]
+    async with way.open(*script) as memory:
+        await memory.call("add", folder)
+        search = memory.stack.memory.as_tool(mode="keyword", max_chunks=1, with_headings=False)
+        result = await memory.ask("Where is fish?", tools=[search], kept=kept)
+
+    (passage,) = result.passages
+    assert (passage.document_name, passage.headings) == ("bergen.md", ["Bergen"])
+    (step,) = [step for step in result.steps if isinstance(step, ToolExecutionStep)]
+    assert step.results[0].content == "[1] bergen.md\nBergen is a town of rain and fish in Norway."
+    (citation,) = result.citations
+    assert (citation.document_name, citation.quote) == ("bergen.md", "Bergen is a town of rain and fish in Norway.")
+
+
+async def test_a_tool_that_finds_nothing_says_so(way: MemoryWay) -> None:
+    async with way.open(calls(("look", '{"query": "fish"}')), says("I do not know.")) as memory:
+        search = memory.stack.memory.as_tool(name="look", description="Look.", filters={"land": "Norway"})
+        result = await memory.ask("Where is fish?", tools=[search])
+
+    (step,) = [step for step in result.steps if isinstance(step, ToolExecutionStep)]
+    assert step.results[0].content == "Nothing was found for 'fish'."
+    assert (result.passages, result.citations) == ([], [])
