@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from llama_stack.memory.markers import Mark
 
 
+EARLIER_SEARCHES = 4
+"""Of earlier turns, the latest ones, that an answer may go back to."""
+
+
 def passages_of_turn(turn: Turn) -> list[list[Passage]]:
     """What each search of the turn has put before the model, oldest first."""
     groups: list[list[Passage]] = []
@@ -28,11 +32,14 @@ def passages_of_turn(turn: Turn) -> list[list[Passage]]:
 class AnswerCiting:
     """One answer of the model: its marks are taken out as it is made, and in the end it is cited.
 
-    Where the turn has put no passage before the model, the answer stays as it is.
+    Where neither the turn nor the conversation before it has put a passage before the model, the answer stays as it
+    is. earlier: the turns of that conversation, whose passages an answer may go back to.
     """
 
-    def __init__(self, turn: Turn) -> None:
-        self._groups: Sequence[Sequence[Passage]] = passages_of_turn(turn)
+    def __init__(self, turn: Turn, earlier: Sequence[Turn] = ()) -> None:
+        now = passages_of_turn(turn)
+        self._is_given_now = bool(now)
+        self._groups: Sequence[Sequence[Passage]] = now or _latest(earlier)
         if not self._groups:
             return
         # Their tables take a while to make, and most turns search nothing.
@@ -60,10 +67,20 @@ class AnswerCiting:
         text = text_of(message.content)
         if not self._groups or message.tool_calls or message.refusal or not text.strip():
             return []
-        return await asyncio.to_thread(_cited, text, self._groups, self._filter.marks)
+        return await asyncio.to_thread(_cited, text, self._groups, self._filter.marks, self._is_given_now)
 
 
-def _cited(text: str, groups: Sequence[Sequence[Passage]], removed: "Sequence[Mark]") -> list[Citation]:
+def _latest(turns: Sequence[Turn]) -> list[list[Passage]]:
+    """The passages of the latest searches, oldest first."""
+    groups: list[list[Passage]] = []
+    for turn in reversed(turns):
+        groups = [*passages_of_turn(turn), *groups]
+        if len(groups) >= EARLIER_SEARCHES:
+            break
+    return groups[-EARLIER_SEARCHES:]
+
+
+def _cited(text: str, groups: Sequence[Sequence[Passage]], removed: "Sequence[Mark]", always: bool) -> list[Citation]:
     from llama_stack.memory.citing import cite
 
-    return cite(text, groups, removed)
+    return cite(text, groups, removed, always=always)

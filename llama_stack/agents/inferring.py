@@ -63,7 +63,7 @@ class Inferring:
             stream, event, left_out = await self._opened(plan)
         except _OutOfTime:
             stream, event, left_out, out_of_time = _nothing(), None, 0, True
-        citing, screen = AnswerCiting(self._turn), self._screen()
+        citing, screen = AnswerCiting(self._turn, self._setup.earlier), self._screen()
         async with aclosing(stream):
             try:
                 while True:

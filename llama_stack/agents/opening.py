@@ -67,7 +67,7 @@ async def open_setup(
     """
     earlier = list(turns)
     state = state_after(earlier if under_way is None else [*earlier, under_way])
-    opening = _Opening(where, caller, session_id, team, state)
+    opening = _Opening(where, caller, session_id, team, state, earlier)
     return await standing(await opening.setup(config, own_tools), earlier)
 
 
@@ -86,6 +86,7 @@ class _Opening:
     session_id: str
     team: Sequence[Member] = ()
     state: dict[str, Any] = field(default_factory=dict)
+    earlier: Sequence[Turn] = ()
 
     async def setup(self, config: AgentConfig, own_tools: Sequence[Tool]) -> AgentSetup:
         where, caller = self.where, self.caller
@@ -113,6 +114,7 @@ class _Opening:
             memory=await stack.memory() if config.memory_banks else None,
             context_length=(await stack.model(config.model, caller)).context_length,
             state=self.state,
+            earlier=self.earlier,
             team=members,
         )
 

@@ -1,12 +1,12 @@
 """What a turn is run with."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
 from llama_stack.agents.tools import Toolbox
-from llama_stack.api.agents import AgentConfig
+from llama_stack.api.agents import AgentConfig, Turn
 from llama_stack.api.common import Caller
 from llama_stack.api.inference import Inference
 from llama_stack.api.memory import MemorySearch
@@ -19,7 +19,8 @@ class AgentSetup:
     names shields or memory banks. context_length: tokens of the model's window; None where nobody says.
     logprobs: alternatives whose log probabilities are wanted with each token; None for no log probabilities at all.
     whole: nobody reads the answer before its end, so a provider may be asked for it in one piece.
-    state: of the session, shared by all its calls. team: agents that the conversation may be handed to, by name.
+    state: of the session, shared by all its calls. earlier: turns of the conversation so far, as far as they are known
+    as such. team: agents that the conversation may be handed to, by name.
     """
 
     inference: Inference
@@ -32,6 +33,7 @@ class AgentSetup:
     logprobs: int | None = None
     whole: bool = False
     state: dict[str, Any] = field(default_factory=dict)
+    earlier: Sequence[Turn] = ()
     team: "Mapping[str, OpenMember]" = field(default_factory=dict)
 
 

@@ -26,15 +26,18 @@ MAX_CITED_SENTENCES = 300
 """Of one answer; a longer one is cited up to there."""
 
 
-def cite(text: str, groups: Sequence[Sequence[Passage]], removed: Sequence[Mark] = ()) -> list[Citation]:
+def cite(
+    text: str, groups: Sequence[Sequence[Passage]], removed: Sequence[Mark] = (), *, always: bool = True
+) -> list[Citation]:
     """The citations of a finished answer, in the order of its text.
 
     groups: the passages of each search, oldest first, numbered from 1 in each. removed: the marks that were taken out
-    of the text. A place cites a chunk once. Empty where there is no text or no passage.
+    of the text. always: an answer that shows no source cites the likeliest; for passages it was given to answer from.
+    A place cites a chunk once. Empty where there is no text or no passage.
     """
     if not text.strip() or not any(groups):
         return []
-    return _Citing(text, groups, removed).citations()
+    return _Citing(text, groups, removed).citations(always=always)
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,10 @@ class _Citing:
         self._language = language_of(text)
         self._likeness = Likeness([Source(chunk, self._language) for chunk in self._chunks])
 
-    def citations(self) -> list[Citation]:
-        found = self._by_marks() or self._by_sentences() or [self._of_the_whole()]
+    def citations(self, *, always: bool) -> list[Citation]:
+        found = self._by_marks() or self._by_sentences()
+        if not found and always:
+            found = [self._of_the_whole()]
         once: dict[tuple[int, str], Citation] = {}
         for one in found:
             once.setdefault((one.index, one.chunk_id), one)

@@ -46,11 +46,14 @@ class Stores:
 
 @dataclass(frozen=True)
 class Origin:
-    """What a response continues. earlier: the items of its conversation. labels: MCP servers told of before."""
+    """What a response continues. earlier: the items of its conversation. labels: MCP servers told of before. turns: of
+    the responses it follows.
+    """
 
     told: Told
     earlier: list[JsonObject]
     labels: set[str]
+    turns: Sequence[Turn] = ()
 
 
 class Making:
@@ -87,6 +90,7 @@ class Making:
             root_id=self.record.root_id,
             requests=self._beginning.requests,
             told_labels=origin.labels,
+            earlier=origin.turns,
         )
         self.encoder.manner = self._ready.manner
 
@@ -264,7 +268,7 @@ async def origin_of(stores: Stores, request: ResponseRequest, caller: Caller) ->
     if request.previous_response_id is not None:
         chain = await stores.responses.chain(request.previous_response_id, caller)
         outputs = [item for earlier, _ in chain for item in (earlier.body or {}).get("output", ())]
-        return Origin(told_by(chain), [], labels_listed(outputs))
+        return Origin(told_by(chain), [], labels_listed(outputs), [turn for _, turn in chain])
     if request.conversation is not None:
         items = await stores.conversations.all_items(request.conversation, caller)
         return Origin(Told(), items, labels_listed(items))

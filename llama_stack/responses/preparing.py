@@ -1,6 +1,6 @@
 """A request made ready for the loop: its agent, its tools, and how their calls are shown."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -9,7 +9,7 @@ from llama_stack.agents.retrieval import FILE_SEARCH, context_tokens, file_searc
 from llama_stack.agents.setup import AgentSetup
 from llama_stack.agents.toolboxes import needs_approval, offered_name, toolbox_for
 from llama_stack.agents.tools import Tool, Toolbox
-from llama_stack.api.agents import AgentConfig, Budget, ToolGroupUse
+from llama_stack.api.agents import AgentConfig, Budget, ToolGroupUse, Turn
 from llama_stack.api.common import Caller, JsonObject
 from llama_stack.api.inference import Sampling
 from llama_stack.api.messages import ToolCall
@@ -64,12 +64,13 @@ async def make_ready(
     root_id: str,
     requests: Mapping[str, str],
     told_labels: set[str],
+    earlier: Sequence[Turn] = (),
 ) -> Ready:
     """Raises NotFound for an unknown model or vector store, UnsupportedParameter for a hosted tool that this stack has
     not.
 
-    told_labels: MCP servers whose tools an earlier response has told. An MCP server that cannot be reached is no
-    error here but the `failure` of what is returned.
+    told_labels: MCP servers whose tools an earlier response has told. earlier: turns of the conversation. An MCP
+    server that cannot be reached is no error here but the `failure` of what is returned.
     """
     model = await stack.model(request.model, caller)
     await check_stores(stack, request, caller)
@@ -101,6 +102,7 @@ async def make_ready(
         safety=stack.safety,
         context_length=model.context_length,
         logprobs=request.top_logprobs,
+        earlier=earlier,
     )
     is_enforced = form.enforced_by(stack.inference.capabilities(request.model), request.response_format)
     manner = Manner(

@@ -315,6 +315,7 @@ def test_an_answer_with_nothing_in_common_cites_the_closest_passage_or_the_first
     text, [citation] = answered("I cannot tell. Perhaps at some hours?  ")
     assert citation.index == len(text.rstrip())
     assert citation.chunk_id == "chunk-lamp"
+    assert cite("Sorry.", [numbered(*ALL)], always=False) == []
     _, [first] = answered("Sorry.")
     assert (first.chunk_id, first.quote) == ("chunk-owls", "Owls hunt at night.")
 

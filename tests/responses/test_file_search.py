@@ -234,6 +234,29 @@ async def test_the_chain_and_the_items_handed_back_tell_what_was_read(start: Sta
     assert foreign[2].content.startswith(f"[1] (document lamp.txt)\n{LAMP}")
 
 
+async def test_an_answer_may_go_back_to_what_was_read_before(start: Start) -> None:
+    later = (
+        says("As I said, 42 months 【1†lamp.txt】."),
+        says("Its warranty lasts 42 months."),
+        says("You are welcome!"),
+    )
+    async with with_files(start, ASKS, says("42 months."), *later) as (running, store_id):
+        asked: Any = {"model": "scripted", "tools": [search(store_id)]}
+        made = await running.openai.responses.create(input="Warranty?", **asked)
+        notes = []
+        for _ in later:
+            made = await running.openai.responses.create(input="Sure?", previous_response_id=made.id, **asked)
+            message: Any = made.output[0]
+            notes.append((message.content[0].text, [note.quote for note in message.content[0].annotations]))
+    quote = "Its warranty lasts 42 months from the day of purchase."
+    assert notes == [
+        ("As I said, 42 months.", [quote]),
+        ("Its warranty lasts 42 months.", [quote]),
+        # Nothing was searched for it, and it tells nothing of the files.
+        ("You are welcome!", []),
+    ]
+
+
 async def test_a_search_can_be_demanded(start: Start) -> None:
     async with with_files(start, ASKS, says("42 months.")) as (running, store_id):
         await running.openai.responses.create(
