@@ -6,6 +6,8 @@ backend is one file that implements `ChunkIndex`.
 
 from typing import Protocol
 
+from pydantic import Field
+
 from llama_stack.api.common import JsonObject, Word
 from llama_stack.api.filters import Comparison, Compound
 from llama_stack.api.memory import Chunk
@@ -22,8 +24,8 @@ class BankPlace(Word):
     params: the provider's own settings of this bank, such as the kind of index.
     """
 
-    key: str
-    dimension: int = 0
+    key: str = Field(pattern=r"^[a-z][a-z0-9_]{0,47}$")
+    dimension: int = Field(0, ge=0)
     keyword: bool = True
     params: JsonObject = {}
 
@@ -119,7 +121,10 @@ class ChunkIndex(Protocol):
         after: str | None = None,
         with_vectors: bool = False,
     ) -> list[FoundChunk]:
-        """Chunks by document id, then position, then chunk id; `after` is the last chunk id of the page before."""
+        """Chunks by document id, then position, then chunk id; `after` is the last chunk id of the page before.
+
+        Raises InvalidRequest for an `after` that is not there (any more).
+        """
         ...
 
     async def set_metadata(self, bank: BankPlace, document_id: str, metadata: JsonObject) -> None:

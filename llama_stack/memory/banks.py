@@ -179,6 +179,13 @@ class Banks:
             )
         return Share(bank, place_of(bank, caller), provider.index(), window, caller)
 
+    async def usable(self, bank_id: str, caller: Caller) -> Share:
+        """As `share`, for whoever puts something in. Raises InvalidRequest for a bank that has expired."""
+        share = await self.share(bank_id, caller)
+        await self.require_live([bank_id], caller)
+        await self.note_activity(bank_id, caller)
+        return share
+
     async def record(self, bank_id: str, caller: Caller) -> BankRecord:
         bank = await self._registry.resource(MemoryBank, bank_id, caller)
         return _record(bank, await self.stored(bank_id, caller))

@@ -1,6 +1,5 @@
 """The memory of a stack: fulfils `api.memory.Memory` over its providers, its models and its database."""
 
-from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Literal
@@ -25,27 +24,23 @@ from llama_stack.api.memory import (
     ListedOrder,
     MemoryQuery,
 )
-from llama_stack.api.resources import GraphBank, MemoryBank
-from llama_stack.api.vectors import Vectors
-from llama_stack.errors import InvalidRequest, NotFound, ProviderFailed
-from llama_stack.gathering import gathered
+from llama_stack.api.resources import MemoryBank
+from llama_stack.errors import NotFound, ProviderFailed
 from llama_stack.memory.arrivals import Arrivals
+from llama_stack.memory.attaching import Attaching
 from llama_stack.memory.banks import Banks
-from llama_stack.memory.cutting import sizes_of
+from llama_stack.memory.checks import check_metadata
 from llama_stack.memory.embedding import Embedder
-from llama_stack.memory.graph import chunks_of_facts
-from llama_stack.memory.ingestion import Described, Ingestion, Share
+from llama_stack.memory.ingestion import Ingestion, Share
+from llama_stack.memory.inserting import Inserting
 from llama_stack.memory.jobs import FileJobs
 from llama_stack.memory.searching import check_filter, search
-from llama_stack.storage.banks import BankStore, StoredBatch
+from llama_stack.storage.banks import BankStore
 from llama_stack.storage.database import Database
-from llama_stack.storage.documents import DocumentStore, NewDocument, Ready, StoredDocument, Working
+from llama_stack.storage.documents import DocumentStore
 from llama_stack.storage.pages import Between
 
-DOCUMENTS_AT_ONCE = 16
-MAX_BATCH_FILES = 2_000
 CHUNKS_A_PAGE = 1_000
-MAX_METADATA_KEYS = 64
 
 
 class MemoryService:
@@ -66,10 +61,13 @@ class MemoryService:
         self._documents = documents
         self._inference = inference
         self._embedder = embedder
-        self._arrivals = arrivals
-        self._files = files
         self._ingestion = Ingestion(documents, inference, embedder)
-        self.jobs = FileJobs(documents, self._read_file, self._empty_expired)
+        self._inserting = Inserting(banks, documents, self._ingestion, arrivals)
+        self._attaching = Attaching(banks, store, documents, self._ingestion, arrivals, files, self._wake)
+        self.jobs = FileJobs(documents, self._attaching.read_file, self._empty_expired)
+
+    def _wake(self) -> None:
+        self.jobs.wake()
 
     # --- banks -------------------------------------------------------------------------------------------------------
 
@@ -143,112 +141,18 @@ class MemoryService:
             )
             await self._documents.forget(stored.bank_id, [one.document_id for one in page.entries], owner)
 
-    # --- documents in ------------------------------------------------------------------------------------------------
+    # --- in ----------------------------------------------------------------------------------------------------------
 
     async def insert_documents(
         self, bank_id: str, documents: Sequence[Document], caller: Caller, *, sizes: ChunkSizes | None = None
     ) -> list[DocumentStatus]:
-        share = await self._usable(bank_id, caller)
-        _check_ids([document.document_id for document in documents])
-        for document in documents:
-            check_metadata(document.metadata)
-        sizes_of(share.bank, sizes, share.window)
-        new = [NewDocument(one.document_id, one.name, one.mime_type, one.metadata, sizes) for one in documents]
-        workings = await self._documents.begin(bank_id, new, caller, is_held=True)
-        left = set(workings)
-        waiting = iter(zip(documents, workings, strict=True))
-
-        async def work() -> None:
-            for document, working in waiting:
-                described = Described(document.document_id, document.name, document.metadata, sizes)
-                await self._ingestion.remember(share, working, described, self._arrivals.of_document(document))
-                left.discard(working)
-
-        try:
-            async with self._ingestion.held(left):
-                await gathered(work() for _ in range(min(DOCUMENTS_AT_ONCE, len(documents))))
-        except BaseException:
-            # Nobody will hear how it went: what was not finished is not to look as if it were under way.
-            await self._documents.forget(bank_id, [working.document_id for working in left], caller)
-            raise
-        stored = await self._documents.some(bank_id, [one.document_id for one in documents], caller)
-        return [stored[one.document_id].status for one in documents if one.document_id in stored]
+        return await self._inserting.insert_documents(bank_id, documents, caller, sizes=sizes)
 
     async def insert_chunks(self, bank_id: str, chunks: Sequence[Embedded], caller: Caller) -> None:
-        share = await self._usable(bank_id, caller)
-        if isinstance(share.bank.bank, GraphBank):
-            raise InvalidRequest("a graph bank takes documents and facts, not chunks", param="chunks")
-        kept = [one.chunk for one in chunks]
-        for chunk in kept:
-            check_metadata(chunk.metadata)
-        vectors = await self._vectors(share, chunks)
-        await share.index.write_chunks(share.place, kept, vectors)
-        await self._note_documents(share, kept, caller)
-
-    async def _vectors(self, share: Share, chunks: Sequence[Embedded]) -> Vectors | None:
-        dimension = share.place.dimension
-        if not dimension:
-            return None
-        for position, one in enumerate(chunks):
-            if one.vector is not None and len(one.vector) != dimension:
-                raise InvalidRequest(
-                    f"chunks.{position}.embedding has {len(one.vector)} numbers; vectors of "
-                    f"{share.bank.identifier!r} have {dimension}",
-                    param=f"chunks.{position}.embedding",
-                )
-        missing = [one.chunk for one in chunks if one.vector is None]
-        made = await self._ingestion.vectors_of(share, missing) if missing else None
-        if made is not None and len(missing) == len(chunks):
-            return made
-        rows, position = [], 0
-        for one in chunks:
-            if one.vector is not None:
-                rows.append(one.vector)
-            elif made is not None:
-                rows.append(made.row(position))
-                position += 1
-        return Vectors.of(rows, dimension)
-
-    async def _note_documents(self, share: Share, chunks: Sequence[Chunk], caller: Caller) -> None:
-        """A row for each document whose chunks were brought one by one."""
-        by_document: dict[str, list[Chunk]] = {}
-        for chunk in chunks:
-            by_document.setdefault(chunk.document_id, []).append(chunk)
-        bank_id = share.bank.identifier
-        known = await self._documents.some(bank_id, list(by_document), caller)
-        new = [
-            NewDocument(document_id, some[0].document_name, metadata=some[0].metadata)
-            for document_id, some in by_document.items()
-            if document_id not in known
-        ]
-        if not new:
-            return
-        ready = []
-        for working in await self._documents.begin(bank_id, new, caller, is_held=True):
-            some = by_document[working.document_id]
-            size = sum(len(chunk.content.encode(errors="replace")) for chunk in some)
-            ready.append((working, Ready(len(some), size, working.revision, "")))
-        await self._documents.complete(ready)
+        await self._inserting.insert_chunks(bank_id, chunks, caller)
 
     async def insert_facts(self, bank_id: str, facts: Sequence[Facts], caller: Caller) -> None:
-        share = await self._usable(bank_id, caller)
-        if not isinstance(share.bank.bank, GraphBank):
-            raise InvalidRequest(f"{bank_id!r} is no graph bank; facts go into one of kind `graph`", param="bank_id")
-        _check_ids([one.document_id for one in facts])
-        for one in facts:
-            chunks = chunks_of_facts(one)
-            async with self._ingestion.alone(share.place, one.document_id):
-                if chunks:
-                    await share.index.write_chunks(share.place, chunks, None, replace_documents=True)
-                await self._note_documents(share, chunks, caller)
-
-    async def _usable(self, bank_id: str, caller: Caller) -> Share:
-        share = await self._banks.share(bank_id, caller)
-        await self._banks.require_live([bank_id], caller)
-        await self._banks.note_activity(bank_id, caller)
-        return share
-
-    # --- files in ----------------------------------------------------------------------------------------------------
+        await self._inserting.insert_facts(bank_id, facts, caller)
 
     async def attach_file(
         self,
@@ -259,77 +163,16 @@ class MemoryService:
         metadata: JsonObject | None = None,
         sizes: ChunkSizes | None = None,
     ) -> DocumentStatus:
-        await self._attach(bank_id, [BatchFile(file_id=file_id, metadata=metadata or {}, sizes=sizes)], caller, None)
-        return await self.document(bank_id, file_id, caller)
+        return await self._attaching.attach_file(bank_id, file_id, caller, metadata=metadata, sizes=sizes)
 
     async def attach_batch(self, bank_id: str, files: Sequence[BatchFile], caller: Caller) -> FileBatch:
-        if not 1 <= len(files) <= MAX_BATCH_FILES:
-            raise InvalidRequest(f"a batch has 1 to {MAX_BATCH_FILES} files, not {len(files)}", param="file_ids")
-        await self._banks.share(bank_id, caller)
-        for one in files:
-            await self._files.file(one.file_id, caller)
-        batch = await self._store.create_batch(bank_id, caller)
-        await self._attach(bank_id, files, caller, batch.batch_id)
-        return await self.batch(bank_id, batch.batch_id, caller)
-
-    async def _attach(self, bank_id: str, files: Sequence[BatchFile], caller: Caller, batch_id: str | None) -> None:
-        share = await self._usable(bank_id, caller)
-        _check_ids([one.file_id for one in files])
-        new = []
-        for one in files:
-            check_metadata(one.metadata)
-            sizes = sizes_of(share.bank, one.sizes, share.window)
-            file = await self._files.file(one.file_id, caller)
-            new.append(
-                NewDocument(
-                    document_id=file.file_id,
-                    name=file.filename,
-                    mime_type=file.mime_type,
-                    metadata=one.metadata,
-                    sizes=sizes,
-                    file_id=file.file_id,
-                    batch_id=batch_id,
-                    size_bytes=file.size_bytes,
-                )
-            )
-        await self._documents.begin(bank_id, new, caller, is_held=False)
-        self.jobs.wake()
-
-    async def _read_file(self, working: Working, document: StoredDocument) -> None:
-        """Work on what was claimed, as whom it belongs to."""
-        status, caller = document.status, Caller(owner=working.owner)
-        try:
-            share = await self._banks.share(working.bank_id, caller)
-        except NotFound:
-            await self._documents.forget(working.bank_id, [working.document_id], caller)
-            return
-        described = Described(status.document_id, status.name, status.metadata, status.sizes)
-        if status.file_id is None:
-            fetch = self._arrivals.interrupted()
-        else:
-            fetch = self._arrivals.of_file(self._files, status.file_id, caller)
-        async with self._ingestion.held([working]):
-            await self._ingestion.remember(share, working, described, fetch)
+        return await self._attaching.attach_batch(bank_id, files, caller)
 
     async def batch(self, bank_id: str, batch_id: str, caller: Caller) -> FileBatch:
-        await self._banks.share(bank_id, caller)
-        stored = await self._store.batch(bank_id, batch_id, caller)
-        return await self._counted(stored, caller)
+        return await self._attaching.batch(bank_id, batch_id, caller)
 
     async def cancel_batch(self, bank_id: str, batch_id: str, caller: Caller) -> FileBatch:
-        await self._store.batch(bank_id, batch_id, caller)
-        await self._store.cancel_batch(batch_id, caller)
-        return await self.batch(bank_id, batch_id, caller)
-
-    async def _counted(self, stored: StoredBatch, caller: Caller) -> FileBatch:
-        counts = await self._documents.counts([stored.bank_id], caller, batch_id=stored.batch_id)
-        return FileBatch(
-            batch_id=stored.batch_id,
-            bank_id=stored.bank_id,
-            is_cancelled=stored.is_cancelled,
-            counts=counts[stored.bank_id].documents,
-            created_at=stored.created_at,
-        )
+        return await self._attaching.cancel_batch(bank_id, batch_id, caller)
 
     # --- what is there -----------------------------------------------------------------------------------------------
 
@@ -436,21 +279,3 @@ async def open_memory(
         )
         async with service.jobs.running():
             yield service
-
-
-def check_metadata(metadata: JsonObject) -> None:
-    """Raises InvalidRequest for more than what every backend keeps."""
-    if len(metadata) > MAX_METADATA_KEYS:
-        raise InvalidRequest(
-            f"metadata has {len(metadata)} keys; at most {MAX_METADATA_KEYS} are kept", param="metadata"
-        )
-
-
-def _check_ids(document_ids: Sequence[str]) -> None:
-    if not document_ids:
-        raise InvalidRequest("documents: there are none", param="documents")
-    twice = next((one for one, times in Counter(document_ids).items() if times > 1), None)
-    if twice is not None:
-        raise InvalidRequest(
-            f"documents: {twice!r} stands twice; every document has an id of its own", param="documents"
-        )

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from llama_stack import compose
 from llama_stack.api.answers import collect
 from llama_stack.api.common import Caller, HealthStatus
 from llama_stack.api.inference import (
@@ -32,7 +31,7 @@ from llama_stack.api.messages import UserMessage
 from llama_stack.api.resources import Model
 from llama_stack.api.tools import NamedToolChoice, ToolChoice, ToolDefinition
 from llama_stack.catalog import Catalog
-from llama_stack.compose import DATABASE_FILE, LocalStack, open_stack
+from llama_stack.compose import DATABASE_FILE, LocalStack, open_stack, slots
 from llama_stack.distribution import Distribution, StorageSettings
 from llama_stack.errors import (
     ConfigError,
@@ -219,7 +218,7 @@ async def test_no_secret_is_shown_in_the_providers_listing(stack: LocalStack, ca
 async def test_an_unreachable_provider_is_degraded_and_recovers_by_itself(
     doors: Doors, catalog: Catalog, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compose, "FIRST_RETRY_S", 0.01)
+    monkeypatch.setattr(slots, "FIRST_RETRY_S", 0.01)
     doors.refuse = ProviderUnavailable("nobody answers at host:80")
     async with open_stack(distribution(), catalog=catalog) as stack:
         [state] = await stack.providers(caller)

@@ -1,0 +1,38 @@
+"""What may not go in, whatever bank it is for."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+
+from llama_stack.api.common import JsonObject
+from llama_stack.errors import InvalidRequest
+
+MAX_METADATA_KEYS = 64
+MAX_METADATA_CHARACTERS = 16_384
+
+
+def check_metadata(metadata: JsonObject) -> None:
+    """Raises InvalidRequest for more than what every backend keeps, and for what is no JSON."""
+    if len(metadata) > MAX_METADATA_KEYS:
+        raise InvalidRequest(
+            f"metadata has {len(metadata)} keys; at most {MAX_METADATA_KEYS} are kept", param="metadata"
+        )
+    try:
+        size = len(json.dumps(metadata, allow_nan=False))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InvalidRequest(f"metadata is not JSON: {error}", param="metadata") from error
+    if size > MAX_METADATA_CHARACTERS:
+        raise InvalidRequest(
+            f"metadata has {size} characters as JSON; at most {MAX_METADATA_CHARACTERS} are kept with every chunk",
+            param="metadata",
+        )
+
+
+def check_ids(document_ids: Sequence[str]) -> None:
+    if not document_ids:
+        raise InvalidRequest("documents: there are none", param="documents")
+    twice = next((one for one, times in Counter(document_ids).items() if times > 1), None)
+    if twice is not None:
+        raise InvalidRequest(
+            f"documents: {twice!r} stands twice; every document has an id of its own", param="documents"
+        )
