@@ -131,8 +131,9 @@ class DocumentSettings(Word):
     """How documents are read for memory.
 
     processes: documents that are read side by side, each in a process under limits. max_file_bytes, max_pages,
-    max_text_characters, time_limit_s: of one document. allow_private_addresses: callers may have documents fetched
-    from this machine and its network.
+    max_text_characters, time_limit_s: of one document. caption_model: a chat model that sees, which describes pictures;
+    without it their text is recognised where the extra `ocr` is installed. allow_private_addresses: callers may have
+    documents fetched from this machine and its network.
     """
 
     processes: int = Field(1, ge=1, le=64)
@@ -140,6 +141,7 @@ class DocumentSettings(Word):
     max_pages: int = Field(10_000, ge=1)
     max_text_characters: int = Field(20_000_000, ge=1)
     time_limit_s: float = Field(120.0, gt=0)
+    caption_model: str | None = None
     allow_private_addresses: bool = False
 
 

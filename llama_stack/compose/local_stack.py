@@ -139,6 +139,7 @@ class LocalStack:
                 time_limit_s=said.time_limit_s,
             ),
             processes=said.processes,
+            caption_model=said.caption_model,
             allow_private_addresses=said.allow_private_addresses,
             transport=self._transport,
         )

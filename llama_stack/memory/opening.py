@@ -13,6 +13,7 @@ from llama_stack.documents.limits import ReadingLimits
 from llama_stack.documents.reading import open_reader
 from llama_stack.memory.arrivals import Arrivals
 from llama_stack.memory.banks import Banks, IndexProvider
+from llama_stack.memory.captions import Captions
 from llama_stack.memory.service import MemoryService, open_memory
 from llama_stack.storage.banks import BankStore
 from llama_stack.storage.database import Database
@@ -29,13 +30,14 @@ MAX_FETCHES = 16
 class MemorySettings:
     """providers: the stack's memory providers, in order of preference. processes: files that are read side by side.
 
-    limits: of one document. allow_private_addresses: documents may be fetched from this machine and its network.
-    transport: replaces the network in tests.
+    limits: of one document. caption_model: a chat model that sees, which describes pictures. allow_private_addresses:
+    documents may be fetched from this machine and its network. transport: replaces the network in tests.
     """
 
     providers: Sequence[IndexProvider]
     limits: ReadingLimits
     processes: int = 1
+    caption_model: str | None = None
     allow_private_addresses: bool = False
     transport: "httpx.AsyncBaseTransport | None" = None
 
@@ -44,7 +46,9 @@ class MemorySettings:
 async def open_memory_of(
     stack: Stack, registry: Registry, files: LocalFiles, database: Database, settings: MemorySettings
 ) -> AsyncIterator[MemoryService]:
-    async with open_reader(settings.limits, processes=settings.processes) as reader, _open_door(settings) as door:
+    caption = None if settings.caption_model is None else Captions(stack.inference, settings.caption_model)
+    opening = open_reader(settings.limits, processes=settings.processes, caption=caption)
+    async with opening as reader, _open_door(settings) as door:
         banks = Banks(stack, registry, BankStore(database), settings.providers)
         async with open_memory(banks, database, stack.inference, Arrivals(reader, door.fetch), files) as service:
             yield service
