@@ -46,4 +46,4 @@ async def test_a_picture_that_nobody_can_describe_says_what_to_install(tmp_path:
             "notes", [Document(document_id="banner", name="banner.png", url=picture())], ALICE
         )
         assert status.error is not None
-        assert (status.error.code, "llama-stack[ocr]" in status.error.message) == ("no_text", True)
+        assert (status.error.code, "llama-stack[ocr]" in status.error.message) == ("missing_library", True)
