@@ -11,12 +11,13 @@ import hashlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+from typing import Any, Literal, Protocol, TypedDict, Unpack
 
 from pydantic import TypeAdapter, ValidationError
 
 from llama_stack.agents.tools import Tool, tool_from_schema
-from llama_stack.api.common import JsonObject
+from llama_stack.api.common import Caller, JsonObject
+from llama_stack.api.files import Files
 from llama_stack.api.filters import Comparison, Compound, MetadataFilter
 from llama_stack.api.memory import (
     BankRecord,
@@ -50,9 +51,6 @@ from llama_stack.sdk.adding import PATH, Added, Adding, added, all_documents, fo
 from llama_stack.sdk.folders import find_files
 from llama_stack.sdk.requests import wrong_option
 
-if TYPE_CHECKING:
-    from llama_stack.sdk.stack import LlamaStack
-
 DEFAULT_BANK = "default"
 """The bank of those who name none; made when it is first used."""
 DOCUMENTS_A_REQUEST = 16
@@ -85,10 +83,21 @@ class SearchOptions(TypedDict, total=False):
     depth: int
 
 
+class WithMemory(Protocol):
+    """What is needed of the stack whose memory it is."""
+
+    @property
+    def caller(self) -> Caller: ...
+
+    async def files(self) -> Files: ...
+
+    async def default_model(self, kind: ModelType) -> str: ...
+
+
 class StackMemory:
     """The memory of a stack, local or connected, with short ways for what is done most. bank: by its id."""
 
-    def __init__(self, stack: "LlamaStack", opening: Callable[[], Awaitable[Memory]]) -> None:
+    def __init__(self, stack: WithMemory, opening: Callable[[], Awaitable[Memory]]) -> None:
         self._stack = stack
         self._opening = opening
         self._has_default = False

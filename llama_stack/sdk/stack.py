@@ -185,7 +185,7 @@ class SyncLlamaStack(LoopThread[LlamaStack]):
     @property
     def memory(self) -> SyncStackMemory:
         """See LlamaStack.memory."""
-        return SyncStackMemory(self)
+        return SyncStackMemory(self, self.held.memory)
 
     def chat(
         self, messages: str | Message | Sequence[Message], *, model: str | None = None, **options: Any

@@ -2,28 +2,23 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Unpack
+from typing import Any, Literal, Unpack
 
 from llama_stack.agents.tools import Tool
 from llama_stack.api.common import JsonObject
 from llama_stack.api.memory import BankRecord, BankStats, Chunk, ChunkSizes, DocumentState, DocumentStatus, SearchMode
 from llama_stack.api.resources import BankKind
 from llama_stack.sdk.adding import Added
+from llama_stack.sdk.loop_thread import LoopThread
 from llama_stack.sdk.memory import DEFAULT_BANK, Filter, KindName, SearchOptions, Source, StackMemory
-
-if TYPE_CHECKING:
-    from llama_stack.sdk.stack import SyncLlamaStack
 
 
 class SyncStackMemory:
     """A StackMemory for code that does not await; arguments as there. held: the async one."""
 
-    def __init__(self, stack: "SyncLlamaStack") -> None:
+    def __init__(self, stack: LoopThread[Any], held: StackMemory) -> None:
         self._stack = stack
-
-    @property
-    def held(self) -> StackMemory:
-        return self._stack.held.memory
+        self.held = held
 
     def create_bank(
         self,
