@@ -182,8 +182,7 @@ class Banks:
     async def usable(self, bank_id: str, caller: Caller) -> Share:
         """As `share`, for whoever puts something in. Raises InvalidRequest for a bank that has expired."""
         share = await self.share(bank_id, caller)
-        await self.require_live([bank_id], caller)
-        await self.note_activity(bank_id, caller)
+        await self.note_activity(await self.require_live([bank_id], caller), caller)
         return share
 
     async def record(self, bank_id: str, caller: Caller) -> BankRecord:
@@ -198,8 +197,9 @@ class Banks:
             kind = (await self._registry.resource(MemoryBank, bank_id, caller)).bank.kind
             return await self._store.create(bank_id, caller, kind=kind, name="", metadata={}, expiry_days=None)
 
-    async def note_activity(self, bank_id: str, caller: Caller) -> None:
-        await self._store.note_activity(await self.stored(bank_id, caller), caller)
+    async def note_activity(self, used: Sequence[StoredBank], caller: Caller) -> None:
+        for stored in used:
+            await self._store.note_activity(stored, caller)
 
     async def page(
         self, caller: Caller, *, limit: int, between: Between, order: ListedOrder, kind: str | None
@@ -234,9 +234,10 @@ class Banks:
             values["expiry_days"] = None if expiry == "never" else expiry.days
         return _record(bank, await self._store.update(bank_id, values, caller))
 
-    async def require_live(self, bank_ids: Sequence[str], caller: Caller) -> None:
-        """Raises InvalidRequest for a bank that has expired."""
-        for stored in await asyncio.gather(*(self.stored(bank_id, caller) for bank_id in bank_ids)):
+    async def require_live(self, bank_ids: Sequence[str], caller: Caller) -> list[StoredBank]:
+        """What is kept about the banks. Raises InvalidRequest for one that has expired."""
+        live = await asyncio.gather(*(self.stored(bank_id, caller) for bank_id in bank_ids))
+        for stored in live:
             if stored.expires_at is not None and stored.expires_at <= now():
                 raise InvalidRequest(
                     f"{stored.bank_id!r} has expired: it was not used for {stored.expiry_days} days, and is empty now; "
@@ -244,6 +245,7 @@ class Banks:
                     param="bank_id",
                     code="vector_store_expired",
                 )
+        return live
 
 
 def _record(bank: MemoryBank, stored: StoredBank) -> BankRecord:

@@ -1,13 +1,10 @@
 """Chunks that say the same twice are no help: duplicates go, and likeness can be weighed against relevance."""
 
 import math
-import re
 from array import array
 from collections.abc import Sequence
 
 from llama_stack.api.chunk_index import FoundChunk
-
-_SPACES = re.compile(r"\s+")
 
 
 def without_duplicates(found: Sequence[FoundChunk]) -> list[FoundChunk]:
@@ -15,7 +12,7 @@ def without_duplicates(found: Sequence[FoundChunk]) -> list[FoundChunk]:
     seen: set[str] = set()
     kept = []
     for one in found:
-        text = _SPACES.sub(" ", one.chunk.content).strip()
+        text = " ".join(one.chunk.content.split())
         if text not in seen:
             seen.add(text)
             kept.append(one)

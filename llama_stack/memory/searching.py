@@ -22,6 +22,8 @@ from llama_stack.memory.rewriting import rewritten
 LEAST_CANDIDATES = 40
 CANDIDATES_A_CHUNK = 4
 MOST_CANDIDATES = 500
+SPARE_CHUNKS = 3
+"""Asked for beyond what is wanted where the ranking is the answer; with more duplicates all candidates are fetched."""
 
 
 async def search(
@@ -36,7 +38,7 @@ async def search(
         question = await rewritten(query.rewriting, question, inference, caller)
         query = query.model_copy(update={"query": question})
     vectors = await _embedded(shares, query, question, caller, embedder)
-    searched = await gathered(_found_in(share, query, question, vectors) for share in shares)
+    searched = await gathered(_found_in(share, query, question, vectors, len(shares) == 1) for share in shares)
     found = [one for ranking in searched for one in ranking]
     if len(shares) > 1:
         found.sort(key=lambda one: (-one.score, one.chunk.chunk_id))
@@ -102,7 +104,7 @@ def _require_question(question: str) -> None:
 
 
 async def _found_in(
-    share: Share, query: MemoryQuery, question: str, vectors: dict[tuple[str, int], bytes]
+    share: Share, query: MemoryQuery, question: str, vectors: dict[tuple[str, int], bytes], is_alone: bool
 ) -> list[FoundChunk]:
     match share.bank.bank:
         case KeyValueBank():
@@ -115,6 +117,12 @@ async def _found_in(
         case _:
             vector = None
     limit = min(max(query.max_chunks * CANDIDATES_A_CHUNK, LEAST_CANDIDATES), MOST_CANDIDATES)
+    few = query.max_chunks + SPARE_CHUNKS
+    is_final = is_alone and mode_of(share, query) is not SearchMode.HYBRID
+    if is_final and few < limit and not query.diversity and query.rerank_model is None:
+        found = await _ranked(share, query, question, vector, few)
+        if len(found) < few or len(without_duplicates(found)) >= query.max_chunks:
+            return found
     return await _ranked(share, query, question, vector, limit)
 
 

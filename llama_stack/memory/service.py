@@ -261,10 +261,9 @@ class MemoryService:
 
     async def query(self, bank_ids: Sequence[str], query: MemoryQuery, caller: Caller) -> list[Chunk]:
         shares = [await self._banks.share(bank_id, caller) for bank_id in dict.fromkeys(bank_ids)]
-        await self._banks.require_live([share.bank.identifier for share in shares], caller)
+        live = await self._banks.require_live([share.bank.identifier for share in shares], caller)
         found = await search(shares, query, caller, self._inference, self._embedder)
-        for share in shares:
-            await self._banks.note_activity(share.bank.identifier, caller)
+        await self._banks.note_activity(live, caller)
         return found
 
 

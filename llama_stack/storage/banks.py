@@ -80,8 +80,7 @@ class BankStore:
     async def bank(self, bank_id: str, caller: Caller) -> StoredBank:
         """Raises NotFound."""
         query = select(banks).where(banks.c.owner == caller.owner, banks.c.bank_id == bank_id)
-        async with self._database.read() as connection:
-            row = (await connection.execute(query)).one_or_none()
+        row = await self._database.reading(lambda connection: connection.execute(query).one_or_none())
         if row is None:
             raise NotFound(f"nothing is kept about a memory bank {bank_id!r}", param="bank_id")
         return _bank_of(row)

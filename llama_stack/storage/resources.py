@@ -85,8 +85,7 @@ class ResourceStore:
             resources.c.kind == KINDS[kind],
             resources.c.identifier == identifier,
         )
-        async with self._database.read() as connection:
-            body = (await connection.execute(query)).scalar()
+        body = await self._database.reading(lambda connection: connection.execute(query).scalar())
         if body is None:
             raise _not_found(kind, identifier)
         return str(body)
