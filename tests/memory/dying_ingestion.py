@@ -16,7 +16,6 @@ from llama_stack.api.files import FilePurpose, NewFile
 from llama_stack.api.inference import EmbeddingAnswer, EmbeddingRequest
 from llama_stack.api.memory import BatchFile
 from llama_stack.api.resources import MemoryBank, VectorBank
-from llama_stack.memory.service import MAX_BATCH_FILES
 from llama_stack.storage.documents import DocumentStore, Ready, Working
 from tests.memory.hashed import ALICE, EmbeddingInference, open_memory_stack
 
@@ -25,6 +24,7 @@ BROKEN_EVERY = 33
 """Three files of a hundred cannot be read."""
 _BROKEN = (("pdf", b"%PDF-1.7 broken off"), ("docx", b"PK\x03\x04 broken off"), ("txt", b" \n"))
 _AT_ONCE = 16
+FILES_A_BATCH = 1_000
 
 
 def broken_of(count: int) -> list[int]:
@@ -112,8 +112,8 @@ async def run(home: Path, count: int, moment: str, number: int) -> None:
         async with asyncio.TaskGroup() as group:
             for _ in range(_AT_ONCE):
                 group.create_task(upload())
-        for first in range(0, count, MAX_BATCH_FILES):
-            some = [BatchFile(file_id=file_id) for file_id in file_ids[first : first + MAX_BATCH_FILES]]
+        for first in range(0, count, FILES_A_BATCH):
+            some = [BatchFile(file_id=file_id) for file_id in file_ids[first : first + FILES_A_BATCH]]
             await memory.attach_batch(BANK, some, ALICE)
         inference.begin.set()
         await asyncio.Event().wait()
