@@ -28,7 +28,6 @@ from llama_stack.sdk.session import AgentResult
 
 RESULT_LINES = 6
 MAX_VALUE_CHARS = 60
-MAX_SOURCES = 5
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _ENDS: dict[TurnEndReason, str] = {
     "max_infer_iters": "the limit of model calls was reached",
@@ -178,16 +177,6 @@ def shown_call(call: ToolCall) -> str:
     return f"{call.name}({', '.join(f'{name}={_shortened(value)}' for name, value in arguments.items())})"
 
 
-def sources_of(turn: Turn) -> list[str]:
-    """What the answer rests on, a line for each document or page of one, with the first words that it cites."""
-    lines: dict[str, str] = {}
-    for one in turn.citations:
-        page = "" if one.page is None else f", page {one.page}"
-        where = f"{one.document_name or one.document_id}{page}"
-        lines.setdefault(where, f"{where}: {' '.join(one.quote.split())}")
-    return list(lines.values())[:MAX_SOURCES]
-
-
 def shown_history(turns: Sequence[Turn]) -> list[str]:
     """A session as lines: who said what, and which tools were called."""
     lines: list[str] = []
@@ -199,7 +188,8 @@ def shown_history(turns: Sequence[Turn]) -> list[str]:
                 lines += [styled(f"  * {fitted(shown_call(call))}", fg="cyan") for call in step.message.tool_calls]
         if turn.output is not None:
             lines.append(printable(text_of(turn.output.content)))
-            lines += [styled(f"  - {fitted(source)}", dim=True) for source in sources_of(turn)]
+            if sources := _sources(turn):
+                lines.append(styled(f"  * {fitted('sources: ' + '; '.join(sources))}", fg="cyan"))
         elif turn.end_reason is None:
             lines.append(styled("  ! (not finished)", fg="yellow"))
     return lines

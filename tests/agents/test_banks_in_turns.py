@@ -25,7 +25,7 @@ from llama_stack.api.messages import Message, TextPart, UserMessage, text_of
 from llama_stack.api.resources import KeywordBank, MemoryBank, VectorBank
 from llama_stack.api.safety import ShieldVerdict, Violation, ViolationLevel
 from llama_stack.api.tools import ToolDefinition, ToolGroup, ToolResult
-from llama_stack.cli.chat_screen import sources_of
+from llama_stack.cli.chat_screen import ChatScreen, shown_history
 from llama_stack.compose import LocalStack
 from llama_stack.errors import InvalidRequest, NotFound, UnsupportedParameter
 from llama_stack.memory.context import passages_of, told_passages
@@ -99,7 +99,9 @@ async def held(home: Path, *scripts: Script, **settings: Any) -> AsyncIterator[H
 # --- citations -----------------------------------------------------------------------------------------------------
 
 
-async def test_the_answer_of_a_turn_is_cited_and_its_stream_has_no_mark_that_it_lacks(tmp_path: Path) -> None:
+async def test_the_answer_of_a_turn_is_cited_and_its_stream_has_no_mark_that_it_lacks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     answer = says("The warranty lasts 42 months ", "【1", "†lamp", ".txt】", ".")
     async with held(tmp_path, answer) as one:
         turn, told = await one.turn("How long is the warranty of the lamp?")
@@ -110,7 +112,9 @@ async def test_the_answer_of_a_turn_is_cited_and_its_stream_has_no_mark_that_it_
     assert (citation.document_id, citation.document_name, citation.index) == ("lamp", "lamp.txt", len(told) - 1)
     assert citation.quote == LAMP[citation.start : citation.end] == LAMP[LAMP.index("Its") :]
     assert stored.citations == turn.citations
-    assert sources_of(turn) == [f"lamp.txt: {citation.quote}"]
+    ChatScreen().show(TurnCompleted(turn=turn))
+    assert capsys.readouterr().out.splitlines() == [told, "  * sources: lamp.txt"]
+    assert shown_history([turn])[-1].endswith("  * sources: lamp.txt")
 
 
 async def test_passages_that_a_tool_tells_of_are_cited_too(tmp_path: Path) -> None:
