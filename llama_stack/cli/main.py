@@ -113,10 +113,12 @@ def agent() -> None:
 MEMORY = {
     "add": Lazy("llama_stack.cli.memory_add:add", "Remember files, folders and web pages."),
     "search": Lazy("llama_stack.cli.memory_search:search", "Find the passages that answer a question."),
-    "list": Lazy("llama_stack.cli.memory_banks:list_banks", "List the memory banks."),
+    "list": Lazy("llama_stack.cli.memory_banks:list_banks", "List the memory banks, newest first."),
     "create": Lazy("llama_stack.cli.memory_banks:create", "Make a memory bank."),
-    "documents": Lazy("llama_stack.cli.memory_documents:documents", "List the documents of a memory bank."),
-    "delete": Lazy("llama_stack.cli.memory_documents:delete", "Forget documents, or a whole bank."),
+    "documents": Lazy(
+        "llama_stack.cli.memory_documents:documents", "List the documents of a memory bank, newest first."
+    ),
+    "delete": Lazy("llama_stack.cli.memory_documents:delete", "Forget documents of a memory bank, or the whole of it."),
     "stats": Lazy("llama_stack.cli.memory_banks:stats", "Show how much is in a memory bank."),
 }
 

@@ -50,7 +50,11 @@ def _row(record: BankRecord) -> tuple[str, ...]:
 @click.command()
 @click.argument("bank")
 @click.option(
-    "--kind", type=click.Choice(["vector", "keyword", "keyvalue", "graph"]), default="vector", show_default=True
+    "--kind",
+    type=click.Choice(["vector", "keyword", "keyvalue", "graph"]),
+    default="vector",
+    show_default=True,
+    help="What it holds.",
 )
 @click.option("--embedding-model", metavar="MODEL", help="Of a vector bank; default is the first of the stack.")
 @click.option("--chunk-size", metavar="TOKENS", type=click.IntRange(16, 8192), help="How long a passage may be.")

@@ -58,7 +58,7 @@ def search(
     \b
     Examples:
       llama memory search "When may I return a kettle?"
-      llama memory search deadline --mode keyword --filter product=kettle --filter "year>=2024"
+      llama memory search deadline --filter product=kettle --filter "year>=2024"
       llama memory search "who signs" --bank contracts --json
     """
     asked = " ".join(question)

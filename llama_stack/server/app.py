@@ -92,8 +92,6 @@ def create_app(stack: ServedStack, options: ServerOptions | None = None) -> Fast
         classic_vector_dbs.routes(stack, options),
         classic_vector_io.routes(stack, options),
         classic_rag.routes(stack, options),
-        # Before the others of memory: same paths, told apart by what the client accepts.
-        memory_words.routes(stack, options),
         memory.routes(stack, options),
         safety.routes(stack, options),
         safety.moderation_routes(stack, options),
@@ -104,6 +102,8 @@ def create_app(stack: ServedStack, options: ServerOptions | None = None) -> Fast
         vector_store_files.batch_routes(stack, options),
     )
     app.router.routes.append(responses_websocket.route(stack, options))
+    # Before the others of memory: same paths, told apart by what the client accepts.
+    app.router.routes.extend(memory_words.routes(stack, options))
     for family in families:
         # Flat, not nested as include_router may do it: the list of routes is read for hints and by /v1/inspect/routes.
         app.router.routes.extend(family.routes)
