@@ -88,9 +88,9 @@ def test_the_pdf_has_text_and_noise_on_every_page() -> None:
     pytest.importorskip("pypdfium2")
     import pypdfium2
 
-    content = memory_ingestion.made_pdf(2)
+    content = memory_ingestion.made_pdf(2, 100_000)
     document = pypdfium2.PdfDocument(content)
     texts = [page.get_textpage().get_text_bounded() for page in document]
     assert [text.splitlines()[0] for text in texts] == ["Section 1", "Section 2"]
     assert all(len(text) > 2_000 for text in texts)
-    assert len(content) > 2 * 3 * memory_ingestion.PICTURE_PIXELS**2
+    assert 95_000 < len(content) < 120_000
