@@ -38,7 +38,8 @@ class AnswerCiting:
 
     def __init__(self, turn: Turn, earlier: Sequence[Turn] = ()) -> None:
         now = passages_of_turn(turn)
-        self._is_given_now = bool(now)
+        # What was searched for unasked need not be what the answer is about: a greeting has no source.
+        self._is_asked_for = any(isinstance(step, ToolExecutionStep) for step in turn.steps) and bool(now)
         self._groups: Sequence[Sequence[Passage]] = now or _latest(earlier)
         if not self._groups:
             return
@@ -67,7 +68,7 @@ class AnswerCiting:
         text = text_of(message.content)
         if not self._groups or message.tool_calls or message.refusal or not text.strip():
             return []
-        return await asyncio.to_thread(_cited, text, self._groups, self._filter.marks, self._is_given_now)
+        return await asyncio.to_thread(_cited, text, self._groups, self._filter.marks, self._is_asked_for)
 
 
 def _latest(turns: Sequence[Turn]) -> list[list[Passage]]:
