@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, delete, insert, select, update
+from sqlalchemy import and_, bindparam, delete, insert, select, update
 
 from llama_stack.api.common import Caller, Page
 from llama_stack.api.memory import ListedOrder
@@ -18,6 +18,8 @@ from llama_stack.storage.pages import Between, rows_between
 
 ACTIVITY_GRAIN = timedelta(minutes=1)
 """Reads of a bank are noted no oftener than this: expiry counts days, and a search need not write."""
+# Read with every search; making the statement costs more than running it.
+_BANK = select(banks).where(banks.c.owner == bindparam("owner"), banks.c.bank_id == bindparam("bank_id"))
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,8 @@ class BankStore:
 
     async def bank(self, bank_id: str, caller: Caller) -> StoredBank:
         """Raises NotFound."""
-        query = select(banks).where(banks.c.owner == caller.owner, banks.c.bank_id == bank_id)
-        row = await self._database.reading(lambda connection: connection.execute(query).one_or_none())
+        wanted = {"owner": caller.owner, "bank_id": bank_id}
+        row = await self._database.reading(lambda connection: connection.execute(_BANK, wanted).one_or_none())
         if row is None:
             raise NotFound(f"nothing is kept about a memory bank {bank_id!r}", param="bank_id")
         return _bank_of(row)

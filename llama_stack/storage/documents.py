@@ -138,8 +138,7 @@ class DocumentStore:
     async def is_current(self, working: Working) -> bool:
         """Whether the document is still to be finished by this working, neither deleted nor begun anew."""
         query = select(documents.c.state).where(_held(working))
-        async with self._database.read() as connection:
-            return (await connection.execute(query)).scalar() == "running"
+        return await self._database.reading(lambda connection: connection.execute(query).scalar()) == "running"
 
     async def complete(self, workings: Sequence[tuple[Working, Ready]]) -> list[Working]:
         """Say that the documents are in their bank. Returns those that are no longer to be: their chunks must go."""
@@ -238,8 +237,8 @@ class DocumentStore:
             documents.c.content_sha256 == content_sha256,
             documents.c.chunks > 0,
         )
-        async with self._database.read() as connection:
-            return [StoredDocument(row) for row in (await connection.execute(query.limit(8))).all()]
+        rows = await self._database.reading(lambda connection: connection.execute(query.limit(8)).all())
+        return [StoredDocument(row) for row in rows]
 
     async def with_file(self, file_id: str, caller: Caller) -> "list[StoredDocument]":
         """The documents of all banks that are this file."""
@@ -256,8 +255,8 @@ class DocumentStore:
         )
         if batch_id is not None:
             query = query.where(documents.c.batch_id == batch_id)
-        async with self._database.read() as connection:
-            rows = (await connection.execute(query.group_by(documents.c.bank_id, documents.c.state))).all()
+        grouped = query.group_by(documents.c.bank_id, documents.c.state)
+        rows = await self._database.reading(lambda connection: connection.execute(grouped).all())
         counted = {bank_id: Counts({}, 0) for bank_id in bank_ids}
         for bank_id, state, count, size in rows:
             before = counted[bank_id]

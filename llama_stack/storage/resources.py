@@ -5,7 +5,7 @@ A distribution's own resources stand in its file and are not stored here.
 
 from typing import TypeVar
 
-from sqlalchemy import delete, select
+from sqlalchemy import bindparam, delete, select
 
 from llama_stack.api.common import Caller, Page
 from llama_stack.api.resources import MemoryBank, Model, Resource, Shield
@@ -23,6 +23,13 @@ KINDS: dict[type[Resource], str] = {
     ToolGroup: "tool_group",
 }
 ResourceT = TypeVar("ResourceT", Model, Shield, MemoryBank, ToolGroup)
+
+# Read with every request that names a resource; making the statement costs more than running it.
+_BODY = select(resources.c.body).where(
+    resources.c.owner == bindparam("owner"),
+    resources.c.kind == bindparam("kind"),
+    resources.c.identifier == bindparam("identifier"),
+)
 
 
 class ResourceStore:
@@ -80,12 +87,8 @@ class ResourceStore:
                 raise _not_found(kind, identifier)
 
     async def _body(self, kind: type[Resource], identifier: str, caller: Caller) -> str:
-        query = select(resources.c.body).where(
-            resources.c.owner == caller.owner,
-            resources.c.kind == KINDS[kind],
-            resources.c.identifier == identifier,
-        )
-        body = await self._database.reading(lambda connection: connection.execute(query).scalar())
+        wanted = {"owner": caller.owner, "kind": KINDS[kind], "identifier": identifier}
+        body = await self._database.reading(lambda connection: connection.execute(_BODY, wanted).scalar())
         if body is None:
             raise _not_found(kind, identifier)
         return str(body)
