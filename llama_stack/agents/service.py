@@ -30,7 +30,7 @@ from llama_stack.api.agents import (
 from llama_stack.api.common import Caller, Page
 from llama_stack.api.memory import Document
 from llama_stack.api.messages import ToolMessage, UserMessage
-from llama_stack.api.resources import Shield
+from llama_stack.api.resources import MemoryBank, Shield
 from llama_stack.api.stack import ServedStack
 from llama_stack.errors import NotFound
 from llama_stack.storage import AgentStore, OpenTurn, Work
@@ -68,6 +68,8 @@ class AgentService:
         await self._stack.model(config.model, caller)
         for shield in {*config.input_shields, *config.output_shields, *config.tool_shields}:
             await self._stack.registry.resource(Shield, shield, caller)
+        for bank in config.memory_banks:
+            await self._stack.registry.resource(MemoryBank, bank, caller)
         for use in config.tool_groups:
             await self._stack.tools.group(use, caller)
 

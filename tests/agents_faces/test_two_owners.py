@@ -32,8 +32,10 @@ from tests.providers.remote.upstream import running as upstream_of
 from tests.providers.remote.upstream import stream_reply, text_chunk
 
 ALICE, BOB = {"x-owner": "alice"}, {"x-owner": "bob"}
-OF_NOBODY = {"provider_id"}
+OF_NOBODY = {"provider_id", "operation"}
 """Parameters that name what belongs to the stack itself."""
+WITH_A_BANK = ("/v1/memory/stats", "/v1/memory/documents")
+"""Lists of what is in a bank that the query names."""
 USER = {"role": "user", "content": "hello"}
 ITEM = {"type": "message", "role": "user", "content": "remember"}
 
@@ -112,6 +114,12 @@ class World:
             "POST /v1/conversations/{conversation_id}": {"metadata": {"a": "b"}},
             "POST /v1/conversations/{conversation_id}/items": {"items": [ITEM]},
             "POST /v1/chat/completions/{completion_id}": {"metadata": {"a": "b"}},
+            "POST /v1/vector_stores/{vector_store_id}": {"name": "more"},
+            "POST /v1/vector_stores/{vector_store_id}/search": {"query": "alice"},
+            "POST /v1/vector_stores/{vector_store_id}/files": {"file_id": self.ids["file_id"]},
+            "POST /v1/vector_stores/{vector_store_id}/files/{file_id}": {"attributes": {"a": "b"}},
+            "POST /v1/vector_stores/{vector_store_id}/file_batches": {"file_ids": [self.ids["file_id"]]},
+            "POST /v1/vector_stores/{vector_store_id}/file_batches/{batch_id}/cancel": {},
         }
         return (words if route.in_words else plain)[f"{route.method} {route.path}"]
 
@@ -122,7 +130,12 @@ async def world_of(home: Any) -> AsyncIterator[World]:
     kit = Handiwork(use=lambda: "used")
     async with (
         open_scripted_stack(
-            inference=inference, home=home, tools={"builtin::kit": kit}, shields={"guard": Guard("bad")}
+            inference=inference,
+            home=home,
+            tools={"builtin::kit": kit},
+            shields={"guard": Guard("bad")},
+            embedding_models={"embed": 2},
+            providers={"memory": [{"provider_id": "sqlite-vec", "provider_type": "inline::sqlite-vec"}]},
         ) as stack,
         running_on(stack, inference) as running,
     ):
@@ -149,7 +162,20 @@ async def _things(http: httpx.AsyncClient) -> dict[str, str]:
     completion = await post("/v1/chat/completions", {"model": MODEL, "messages": [USER], "store": True})
     form: Any = {"files": {"file": ("alices.json", b'{"of": "alice"}')}, "data": {"purpose": "assistants"}}
     file = (await http.post("/v1/files", headers=ALICE, **form)).raise_for_status().json()
+    await post("/v1/vector-dbs", {"vector_db_id": "alices-notes", "embedding_model": "embed"})
+    await post("/v1/memory-banks", {"memory_bank_id": "alices-facts", "params": {"memory_bank_type": "keyvalue"}})
+    store = await post("/v1/vector_stores", {"name": "alices-store"})
+    batch = await post(f"/v1/vector_stores/{store['id']}/file_batches", {"file_ids": [file["id"]]})
+    async with asyncio.timeout(20):
+        while batch["status"] == "in_progress":
+            await asyncio.sleep(0.02)
+            path = f"/v1/vector_stores/{store['id']}/file_batches/{batch['id']}"
+            batch = (await http.get(path, headers=ALICE)).raise_for_status().json()
     return {
+        "vector_store_id": store["id"],
+        "batch_id": batch["id"],
+        "identifier of vector-dbs": "alices-notes",
+        "identifier of memory-banks": "alices-facts",
         "file_id": file["id"],
         "agent_id": agent_id,
         "session_id": session_id,
@@ -211,7 +237,7 @@ async def test_a_strangers_lists_show_nothing_of_it(owners_by_header: None, tmp_
         lists = [
             route
             for route in all_routes(create_app(cast(ServedStack, world.running.stack)))
-            if route.method == "GET" and "{" not in route.path
+            if route.method == "GET" and "{" not in route.path and route.path not in WITH_A_BANK
         ]
         secret = {value for value in world.ids.values() if value} | {"alices-session"}
         told = {}
@@ -258,16 +284,38 @@ async def test_a_stranger_cannot_name_it_inside_a_request_either(owners_by_heade
             ("/v1/safety/run-shield", {"shield_id": "alices-guard", "messages": [USER], "params": {}}),
             ("/v1/moderations", {"model": "alices-guard", "input": "x"}),
             ("/v1/tool-runtime/invoke", {"tool_name": "alices-kit/use", "kwargs": {}}),
+            ("/v1/vector_stores", {"file_ids": [ids["file_id"]]}),
+            ("/v1/vector-io/insert", {"vector_db_id": "alices-notes", "chunks": [{"content": "x", "metadata": {}}]}),
+            ("/v1/vector-io/query", {"vector_db_id": "alices-notes", "query": "x"}),
+            ("/v1/tool-runtime/rag-tool/query", {"content": "x", "vector_db_ids": ["alices-notes"]}),
+            ("/v1/memory/insert", {"bank_id": "alices-facts", "documents": [{"document_id": "d", "content": "x"}]}),
+            ("/v1/memory/query", {"bank_id": "alices-facts", "query": "x"}),
+            ("/v1/memory/documents/list", {"bank_id": "alices-facts"}),
+            ("/v1/memory/documents/delete", {"bank_id": "alices-facts", "document_ids": ["d"]}),
+            ("/v1/agents", {"agent_config": {**lookup, "memory_banks": ["alices-notes"]}}),
+            (
+                "/v1/responses",
+                {
+                    "model": MODEL,
+                    "input": "x",
+                    "tools": [{"type": "file_search", "vector_store_ids": [ids["vector_store_id"]]}],
+                },
+            ),
         ]
         got = []
         for path, body in asked:
             answer = await world.http.post(path, json=body, headers=BOB)
             got.append((path, body, answer.status_code, answer.text))
         listed = await world.http.get("/v1/tool-runtime/list-tools?tool_group_id=alices-kit", headers=BOB)
+        banks = [await world.http.get(f"{path}?bank_id=alices-facts", headers=BOB) for path in WITH_A_BANK]
+        in_words = await world.http.post(
+            "/v1/memory/stats", json={"bank_id": "alices-facts"}, headers={**BOB, "accept": MEDIA_TYPE}
+        )
         reference = [USER | {"type": "message"}, {"type": "item_reference", "id": ids["item_id"]}]
         referred = await world.http.post("/v1/responses", json={"model": MODEL, "input": reference}, headers=BOB)
     assert [(path, body, status, text[:200]) for path, body, status, text in got if status != 404] == []
     assert listed.status_code == 404
+    assert [answer.status_code for answer in (*banks, in_words)] == [404, 404, 404]
     assert referred.status_code in (400, 404), referred.text
 
 
