@@ -41,7 +41,9 @@ ToolGroupChoiceBody = str | ToolGroupBody
 
 
 class AgentConfigBody(ClassicBody):
-    """tool_choice, tool_prompt_format: older places of what `tool_config` says."""
+    """tool_choice, tool_prompt_format: older places of what `tool_config` says. memory_banks: ours, searched with each
+    question.
+    """
 
     model: str = Field(min_length=1)
     instructions: str | None = None
@@ -55,6 +57,7 @@ class AgentConfigBody(ClassicBody):
     tool_prompt_format: ToolPromptFormat | None = None
     input_shields: list[str] | None = None
     output_shields: list[str] | None = None
+    memory_banks: list[str] | None = None
     response_format: ResponseFormatBody | None = None
 
 
@@ -87,6 +90,7 @@ def decode_agent_config(body: object) -> AgentConfig:
         tool_prompt_format=prompt_format,
         input_shields=wanted.input_shields or [],
         output_shields=wanted.output_shields or [],
+        memory_banks=wanted.memory_banks or [],
         sampling=decode_sampling(wanted.sampling_params, under="agent_config.sampling_params"),
         response_format=decode_response_format(wanted.response_format),
         budget=_budget(wanted.max_infer_iters),
@@ -180,6 +184,7 @@ def encode_agent_config(config: AgentConfig) -> JsonObject:
         },
         "input_shields": config.input_shields,
         "output_shields": config.output_shields,
+        **({"memory_banks": config.memory_banks} if config.memory_banks else {}),
         "response_format": encode_response_format(config.response_format),
     }
 
