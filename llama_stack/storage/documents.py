@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, or_, select, text, update
 
 from llama_stack.api.common import Caller, JsonObject, Page
 from llama_stack.api.memory import ChunkSizes, DocumentError, DocumentState, DocumentStatus, ListedOrder
@@ -24,6 +24,10 @@ from llama_stack.storage.pages import Between, rows_between
 LEASE = timedelta(seconds=60)
 """Renewed while a document is worked on."""
 ROWS_A_STATEMENT = 500
+HELD_LOOKED_AT = 64
+"""Held documents, the oldest, whose holder may have died without its lease having run out."""
+# In the words of the index over such rows, or the databases would not see that it serves.
+_UNFINISHED = text("state IN ('pending', 'running')")
 
 
 @dataclass(frozen=True)
@@ -104,14 +108,23 @@ class DocumentStore:
     async def claim(self, limit: int) -> list[tuple[Working, "StoredDocument"]]:
         """Documents of all owners that wait, or whose worker is gone; they are this process's to work on now."""
         moment = now()
-        waiting = (
-            select(documents)
-            .where(documents.c.state.in_(("pending", "running")))
-            .order_by(documents.c.created_at, documents.c.document_id)
-            .limit(max(limit * 4, 64))
+        free = or_(
+            documents.c.state == "pending",
+            and_(
+                documents.c.state == "running",
+                or_(documents.c.held_until.is_(None), documents.c.held_until < moment),
+            ),
         )
-        async with self._database.read() as connection:
-            rows = (await connection.execute(waiting)).all()
+        held = and_(documents.c.state == "running", documents.c.held_until >= moment)
+        oldest = (documents.c.created_at, documents.c.document_id)
+        # Apart, so that however many documents are being worked on, those that wait behind them are seen.
+        waiting = select(documents).where(_UNFINISHED, free).order_by(*oldest).limit(limit)
+        working_on = select(documents).where(_UNFINISHED, held).order_by(*oldest).limit(HELD_LOOKED_AT)
+
+        def seen(connection: Connection) -> list[Any]:
+            return [*connection.execute(waiting).all(), *connection.execute(working_on).all()]
+
+        rows = sorted(await self._database.reading(seen), key=lambda row: (row.created_at, row.document_id))
         claimed: list[tuple[Working, StoredDocument]] = []
         for row in rows:
             if len(claimed) == limit:

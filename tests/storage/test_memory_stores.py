@@ -13,7 +13,7 @@ from llama_stack.errors import InvalidRequest, NotFound
 from llama_stack.storage import Database, open_database
 from llama_stack.storage.banks import BankStore
 from llama_stack.storage.columns import now
-from llama_stack.storage.documents import DocumentStore, NewDocument, Ready
+from llama_stack.storage.documents import HELD_LOOKED_AT, DocumentStore, NewDocument, Ready
 from llama_stack.storage.memory_tables import banks, documents
 from llama_stack.storage.pages import Between
 
@@ -136,6 +136,15 @@ async def test_what_a_dead_worker_held_is_claimed_again(own_database: Database, 
     assert failed.error == DocumentError(code="damaged", message="broken off")
     await store.begin("bank", [NewDocument("d", file_id="f")], alice, is_held=False)
     assert (await store.document("bank", "d", alice)).status.error is None
+
+
+async def test_what_waits_behind_many_that_are_worked_on_is_claimed(own_database: Database, alice: Caller) -> None:
+    store = DocumentStore(own_database)
+    held = [NewDocument(f"held-{number}") for number in range(2 * HELD_LOOKED_AT)]
+    await store.begin("bank", held, alice, is_held=True)
+    await store.begin("bank", [NewDocument("waiting", file_id="f")], alice, is_held=False)
+    assert [stored.status.document_id for _, stored in await store.claim(4)] == ["waiting"]
+    assert await store.claim(4) == []
 
 
 async def test_a_batch_is_counted_and_what_waits_is_cancelled(
