@@ -159,8 +159,8 @@ class BareFaiss(Library):
 
     def _selector(self, share: int) -> Any:
         numbers = np.arange(self._index.ntotal)
-        wanted = numbers[memory_rows.share_of(numbers) == share]
-        return self._faiss.IDSelectorArray(wanted)
+        shares = numbers // memory_rows.DOCUMENT_CHUNKS % memory_rows.SHARES
+        return self._faiss.IDSelectorArray(numbers[shares == share])
 
 
 @asynccontextmanager
