@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from llama_stack.api.memory import DocumentError, DocumentState, DocumentStatus, ListedOrder, MemoryQuery
+from llama_stack.api.memory import (
+    DocumentError,
+    DocumentState,
+    DocumentStatus,
+    ListedOrder,
+    MemoryQuery,
+    SearchMode,
+)
 from llama_stack.memory.jobs import AT_ONCE
 from llama_stack.memory.service import MemoryService
 from llama_stack.storage import default_url, open_database
@@ -118,7 +125,7 @@ async def goes_on_where_it_was(
         statuses = await all_documents(memory)
         first, second = (embedded_by(home, process) for process in ("first", "second"))
         last = f"file-{max(place for place in range(count) if f'file-{place:05}' in whole):05}"
-        found = await memory.query([BANK], MemoryQuery(query=last), ALICE)
+        found = await memory.query([BANK], MemoryQuery(query=last, mode=SearchMode.KEYWORD), ALICE)
 
     assert stats.documents == {DocumentState.COMPLETED: len(whole), DocumentState.FAILED: len(broken)}
     assert stats.chunks == len(whole), "a document stands twice in the index, or not at all"
