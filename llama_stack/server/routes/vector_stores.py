@@ -94,8 +94,12 @@ def search_routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
         wants_rewriting = isinstance(body, dict) and body.get("rewrite_query")
         rewriting = await _rewriting(stack, caller) if wants_rewriting else None
         questions, query = decode_search(body, rewriting=rewriting)
-        await found(stack, vector_store_id, caller)
-        return json_response(await _searched(stack, vector_store_id, questions, query, caller))
+        try:
+            return json_response(await _searched(stack, vector_store_id, questions, query, caller))
+        except NotFound as error:
+            if error.code != "memory_bank_not_found":
+                raise
+            raise NotFound(error.message, param="vector_store_id", code="vector_store_not_found") from None
 
     return router
 
