@@ -31,8 +31,8 @@ LAW: dict[str, set[str]] = {
     "responses": {"gathering", "agents", "storage", "wire", "api", "errors"},
     "files": {"storage", "api", "errors"},
     "compose": {
-        "agents", "responses", "memory", "documents", "files", "registry", "routing", "catalog", "distribution", "substitution",
-        "provider", "storage", "api", "errors",
+        "agents", "responses", "memory", "documents", "files", "registry", "routing", "catalog", "distribution",
+        "substitution", "provider", "storage", "api", "errors",
     },
     "build": {"compose", "catalog", "distribution", "errors"},
     "doctor": {"build", "compose", "distribution", "hub", "server", "storage", "weights", "api", "errors"},

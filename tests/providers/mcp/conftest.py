@@ -15,9 +15,10 @@ from starlette.types import ASGIApp
 from llama_stack.api.common import Caller
 from llama_stack.api.inference import Inference
 from llama_stack.api.tools import ToolGroup, Tools
-from llama_stack.provider import Ground, InferenceFloor
+from llama_stack.provider import Ground, ToolsFloor
 from llama_stack_providers.remote._mcp.settings import Config
 from llama_stack_providers.remote.mcp import provider
+from tests.providers.tools.opening import no_memory
 
 WORKSHOP = Path(__file__).parent / "workshop.py"
 ALICE = Caller(owner="alice")
@@ -30,7 +31,7 @@ def open_tools(tmp_path: Path) -> Open:
     @asynccontextmanager
     async def opened(**settings: Any) -> AsyncIterator[Tools]:
         # No MCP tool asks a model for anything: an inference that is none would be found out.
-        floor = InferenceFloor(Ground(home=tmp_path, state=tmp_path), cast(Inference, None))
+        floor = ToolsFloor(Ground(home=tmp_path, state=tmp_path), cast(Inference, None), no_memory)
         async with provider.open(Config.model_validate(settings), floor) as tools:
             yield tools
 

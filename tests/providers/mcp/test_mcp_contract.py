@@ -12,11 +12,12 @@ from mcp.server.mcpserver.exceptions import ToolError
 from llama_stack.api.common import Caller
 from llama_stack.api.inference import Inference
 from llama_stack.api.tools import ToolGroup
-from llama_stack.provider import Ground, InferenceFloor
+from llama_stack.provider import Ground, ToolsFloor
 from llama_stack.testing.tools_contract import Backend, OpenTools, ToolsContract
 from llama_stack_providers.remote._mcp.settings import Config
 from llama_stack_providers.remote.mcp import provider
 from tests.providers.mcp.conftest import serving
+from tests.providers.tools.opening import no_memory
 
 KEY = "key-of-the-operator"
 
@@ -50,6 +51,6 @@ class TestMcpTools(ToolsContract):
 
         async with serving(server.streamable_http_app()) as url:
             scales = {"url": f"{url}/mcp", "headers": {"X-Key": KEY}}
-            floor = InferenceFloor(Ground(home=home, state=home), cast(Inference, None))
+            floor = ToolsFloor(Ground(home=home, state=home), cast(Inference, None), no_memory)
             async with provider.open(Config.model_validate({"servers": {"scales": scales}}), floor) as tools:
                 yield OpenTools(tools, asked, left)

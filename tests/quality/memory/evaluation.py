@@ -47,9 +47,7 @@ def corpus_questions() -> list[Question]:
     lines = [line for half in HALVES for line in (CORPUS / half / "questions.jsonl").read_text("utf-8").splitlines()]
     read = [json.loads(line) for line in lines if line.strip()]
     return [
-        Question(
-            one["id"], one["language"], one["question"], tuple(one["documents"]), one["answer"], one["kind"]
-        )
+        Question(one["id"], one["language"], one["question"], tuple(one["documents"]), one["answer"], one["kind"])
         for one in read
     ]
 
