@@ -25,7 +25,7 @@ class BankPlace(Word):
     """
 
     key: str = Field(pattern=r"^[a-z][a-z0-9_]{0,47}$")
-    dimension: int = Field(0, ge=0)
+    dimension: int = 0
     keyword: bool = True
     params: JsonObject = {}
 

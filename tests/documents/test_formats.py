@@ -204,7 +204,7 @@ def test_a_pdf_that_only_its_owner_may_change_is_read() -> None:
 
 
 def test_a_scan_has_no_text_and_says_what_helps() -> None:
-    with pytest.raises(DocumentUnreadable, match="pip install rapidocr") as caught:
+    with pytest.raises(DocumentUnreadable, match=r"llama-stack\[ocr\]") as caught:
         read(scanned_pdf(), "scan.pdf")
     assert caught.value.code == "no_text"
 

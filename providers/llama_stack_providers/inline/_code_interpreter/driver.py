@@ -165,6 +165,7 @@ WORKER_VARIABLES = {
     # Their threads count as processes, and each takes address space.
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
     "MKL_NUM_THREADS": "1",
 }
 
