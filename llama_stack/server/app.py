@@ -1,6 +1,6 @@
 """create_app(): the application over a running Stack."""
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from llama_stack import __version__
@@ -69,7 +69,20 @@ def create_app(stack: ServedStack, options: ServerOptions | None = None) -> Fast
     app.add_middleware(OlderOpenAIPrefix)
     app.add_middleware(Edge, allowed_hosts=options.allowed_hosts)
     add_error_handlers(app)
-    families = (
+    app.router.routes.append(responses_websocket.route(stack, options))
+    # Before the others of memory: same paths, told apart by what the client accepts.
+    app.router.routes.extend(memory_words.routes(stack, options))
+    for family in _families(app, stack, options):
+        # Flat, not nested as include_router may do it: the list of routes is read for hints and by /v1/inspect/routes.
+        app.router.routes.extend(family.routes)
+    app.router.routes.extend(alpha_memory.routes(stack, options))
+    app.router.routes.extend(mcp.routes(stack, options))
+    return app
+
+
+def _families(app: FastAPI, stack: ServedStack, options: ServerOptions) -> tuple[APIRouter, ...]:
+    """The routes of every API; of two with the same path the first that wants a request has it."""
+    return (
         chat.routes(stack, options),
         completions.routes(stack, options),
         embeddings.routes(stack, options),
@@ -101,12 +114,3 @@ def create_app(stack: ServedStack, options: ServerOptions | None = None) -> Fast
         vector_store_files.routes(stack, options),
         vector_store_files.batch_routes(stack, options),
     )
-    app.router.routes.append(responses_websocket.route(stack, options))
-    # Before the others of memory: same paths, told apart by what the client accepts.
-    app.router.routes.extend(memory_words.routes(stack, options))
-    for family in families:
-        # Flat, not nested as include_router may do it: the list of routes is read for hints and by /v1/inspect/routes.
-        app.router.routes.extend(family.routes)
-    app.router.routes.extend(alpha_memory.routes(stack, options))
-    app.router.routes.extend(mcp.routes(stack, options))
-    return app

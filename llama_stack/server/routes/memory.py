@@ -55,6 +55,7 @@ def routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
     _add_banks(router, stack, options)
     _add_contents(router, stack, options)
     _add_documents(router, stack, options)
+    _add_reading(router, stack, options)
     return router
 
 
@@ -160,6 +161,8 @@ def _add_documents(router: APIRouter, stack: ServedStack, options: ServerOptions
         wanted = parse_body(ListDocumentsBody, await read_json(request, options))
         return await page(await stack.memory(), wanted, request)
 
+
+def _add_reading(router: APIRouter, stack: ServedStack, options: ServerOptions) -> None:
     @router.post(
         "/v1/memory/documents/get",
         summary="Documents with their chunks",
