@@ -63,6 +63,9 @@ class FileJobs:
             except ProviderUnavailable as error:
                 is_busy = False
                 logger.warning("cannot look for files to read: %s", error.message)
+            except Exception:  # one fault must not end the reading of all files
+                is_busy = False
+                logger.exception("looking for files to read failed; it is tried again")
             if not is_busy:
                 await self._heard()
             elif len(self._tasks) >= AT_ONCE:
