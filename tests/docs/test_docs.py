@@ -23,6 +23,7 @@ import pytest
 import yaml
 
 from llama_stack.catalog import Catalog
+from llama_stack.compose import resolve_providers
 from llama_stack.distribution import Distribution
 from llama_stack.substitution import substitute
 
@@ -147,9 +148,10 @@ def test_a_bash_block_runs(block: Block, port: int, tmp_path: Path, environment:
 
 
 @pytest.mark.parametrize("block", blocks_of("yaml"), ids=str)
-def test_a_yaml_block_is_a_distribution(block: Block) -> None:
-    tree, _ = substitute(yaml.safe_load(block.text), {"TOGETHER_API_KEY": "x"}, where=str(block))
-    Distribution.model_validate(tree)
+def test_a_yaml_block_is_a_distribution_with_right_settings(block: Block) -> None:
+    environment = {"TOGETHER_API_KEY": "x", "TICKETS_TOKEN": "x", "BRAVE_SEARCH_API_KEY": "x"}
+    tree, _ = substitute(yaml.safe_load(block.text), environment, where=str(block))
+    resolve_providers(Distribution.model_validate(tree))
 
 
 @pytest.mark.parametrize("block", blocks_of("toml", "json"), ids=str)
