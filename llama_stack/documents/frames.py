@@ -8,7 +8,6 @@ import struct
 from typing import Any, BinaryIO
 
 LENGTH = struct.Struct(">I")
-MAX_FRAME_BYTES = (1 << 32) - 1
 
 
 def encoded(value: dict[str, Any]) -> bytes:

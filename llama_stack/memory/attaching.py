@@ -1,6 +1,7 @@
 """Uploaded files go into banks: accepted at once, read in the background, counted by batch."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from llama_stack.api.common import Caller, JsonObject
 from llama_stack.api.files import LocalFiles
@@ -47,20 +48,20 @@ class Attaching:
         metadata: JsonObject | None = None,
         sizes: ChunkSizes | None = None,
     ) -> DocumentStatus:
-        await self._attach(bank_id, [BatchFile(file_id=file_id, metadata=metadata or {}, sizes=sizes)], caller, None)
+        file = BatchFile(file_id=file_id, metadata=metadata or {}, sizes=sizes)
+        await self._accept(bank_id, await self._described(bank_id, [file], caller), caller)
         return (await self._documents.document(bank_id, file_id, caller)).status
 
     async def attach_batch(self, bank_id: str, files: Sequence[BatchFile], caller: Caller) -> FileBatch:
         if not 1 <= len(files) <= MAX_BATCH_FILES:
             raise InvalidRequest(f"a batch has 1 to {MAX_BATCH_FILES} files, not {len(files)}", param="file_ids")
-        await self._banks.share(bank_id, caller)
-        for one in files:
-            await self._files.file(one.file_id, caller)
+        new = await self._described(bank_id, files, caller)
         batch = await self._store.create_batch(bank_id, caller)
-        await self._attach(bank_id, files, caller, batch.batch_id)
-        return await self.batch(bank_id, batch.batch_id, caller)
+        await self._accept(bank_id, [replace(one, batch_id=batch.batch_id) for one in new], caller)
+        return await self._counted(batch, caller)
 
-    async def _attach(self, bank_id: str, files: Sequence[BatchFile], caller: Caller, batch_id: str | None) -> None:
+    async def _described(self, bank_id: str, files: Sequence[BatchFile], caller: Caller) -> list[NewDocument]:
+        """Raises NotFound for a file that is not there; then nothing of the batch is."""
         share = await self._banks.usable(bank_id, caller)
         check_ids([one.file_id for one in files])
         new = []
@@ -76,10 +77,12 @@ class Attaching:
                     metadata=one.metadata,
                     sizes=sizes,
                     file_id=file.file_id,
-                    batch_id=batch_id,
                     size_bytes=file.size_bytes,
                 )
             )
+        return new
+
+    async def _accept(self, bank_id: str, new: Sequence[NewDocument], caller: Caller) -> None:
         await self._documents.begin(bank_id, new, caller, is_held=False)
         self._wake()
 

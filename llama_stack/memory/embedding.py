@@ -15,7 +15,6 @@ TEXTS_A_REQUEST = 64
 REQUESTS_AT_ONCE = 4
 MAX_WAITING = 4096
 """Texts that wait; whoever brings more waits before handing them over."""
-MODELS_AT_ONCE = 64
 _OPTIONAL: dict[str, str | None] = {"truncate": "refuse", "task": None}
 """Fields that better the vectors where the model's server knows them, with what says nothing."""
 
@@ -28,11 +27,10 @@ class _Wish:
 
 @dataclass
 class _Line:
-    """Those who wait for one model, as one owner and one task: credentials of callers are never mixed."""
+    """Those who wait for one model as one owner."""
 
     model: str
     caller: Caller
-    task: str
     waiting: list[_Wish] = field(default_factory=list)
     busy: int = 0
 
@@ -42,7 +40,7 @@ class Embedder:
 
     def __init__(self, inference: Inference) -> None:
         self._inference = inference
-        self._lines: dict[tuple[str, str, str], _Line] = {}
+        self._lines: dict[tuple[str, str], _Line] = {}
         self._room = asyncio.Semaphore(MAX_WAITING)
         self._tasks: set[asyncio.Task[None]] = set()
         self._unknown: dict[str, dict[str, str | None]] = {}
@@ -66,7 +64,7 @@ class Embedder:
         """A vector for each text; equal texts are embedded once. What is too long for the model is cut at its end."""
         if caller.provider_credentials:
             return await self._embed_alone(model, texts, dimension, caller)
-        line = self._lines.setdefault((model, caller.owner, "document"), _Line(model, caller, "document"))
+        line = self._lines.setdefault((model, caller.owner), _Line(model, caller))
         wishes: dict[str, _Wish] = {}
         loop = asyncio.get_running_loop()
         for text in texts:
@@ -129,7 +127,7 @@ class Embedder:
         finally:
             line.busy -= 1
             if not line.busy and not line.waiting:
-                self._lines.pop((line.model, line.caller.owner, line.task), None)
+                self._lines.pop((line.model, line.caller.owner), None)
 
     async def _fulfil(self, line: _Line, wishes: list[_Wish]) -> None:
         if not wishes:

@@ -68,10 +68,6 @@ class StoredResponse:
     created_at: datetime
     body: JsonObject | None = None
 
-    @property
-    def is_unfinished(self) -> bool:
-        return self.status in UNFINISHED
-
 
 class ResponseStore:
     """Every method but `abandoned` sees the caller's own rows only: another owner's id is NotFound."""
