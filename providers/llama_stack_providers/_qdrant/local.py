@@ -226,10 +226,13 @@ async def open_local(folder: Path) -> AsyncIterator[LocalDoor]:
 
 
 def _open(qdrant: Any, folder: Path) -> "QdrantClient":
-    folder.mkdir(parents=True, exist_ok=True)
+    from portalocker import LockException
+
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _try_lock(folder)
         client: QdrantClient = qdrant.QdrantClient(path=str(folder))
-    except RuntimeError as error:
+    except (LockException, RuntimeError) as error:
         raise ProviderUnavailable(
             f"another process has Qdrant's folder {folder}; stop it, or run a Qdrant server and use remote::qdrant"
         ) from error
@@ -238,3 +241,11 @@ def _open(qdrant: Any, folder: Path) -> "QdrantClient":
     for collection in client.get_collections().collections:
         _commit_cheaply(client, collection.name)
     return client
+
+
+def _try_lock(folder: Path) -> None:
+    """Raises LockException where somebody has the folder. A client that finds this out itself leaves the file open."""
+    import portalocker
+
+    with suppress(FileNotFoundError), (folder / ".lock").open("r+") as file:
+        portalocker.lock(file, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)

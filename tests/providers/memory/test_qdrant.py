@@ -1,7 +1,6 @@
 """Banks in Qdrant: its local mode as it is, and its REST interface on a loopback server over the same engine."""
 
 import asyncio
-import gc
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -211,7 +210,6 @@ class TestInlineFolder:
             with pytest.raises(ProviderUnavailable, match="another process has Qdrant's folder"):
                 async with open_inline(InlineConfig(), floor(tmp_path)):
                     pass
-        gc.collect()
 
     async def test_a_missing_library_names_the_extra(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "qdrant_client", None)
