@@ -92,6 +92,18 @@ class ToolWish(Word):
 # --- what is asked -------------------------------------------------------------------------------------------------
 
 
+LEAST_THRESHOLD_TOKENS = 1000
+
+
+class Compaction(Word):
+    """A conversation that takes more tokens than this is made shorter before the model reads it.
+
+    threshold_tokens: None means three quarters of the model's window.
+    """
+
+    threshold_tokens: int | None = Field(None, ge=LEAST_THRESHOLD_TOKENS)
+
+
 class ResponseRequest(Word):
     """What a response shall be made of and how.
 
@@ -121,6 +133,7 @@ class ResponseRequest(Word):
     max_tool_calls: int | None = Field(None, ge=1)
     max_infer_iters: int | None = Field(None, ge=1, le=1000)
     truncation: Literal["auto", "disabled"] = "disabled"
+    compaction: Compaction | None = None
     include: list[str] = []
     store: bool = True
     background: bool = False

@@ -65,14 +65,30 @@ def told_by(chain: Iterable[tuple[StoredResponse, Turn]]) -> Told:
     """The conversation that a chain of responses made, from their own steps and not from what was shown of them."""
     told = Told()
     for record, turn in chain:
-        if is_input_blocked(turn):
-            continue
-        before = beginning(tell(record.request.input, told))
-        asked = [item for item in (record.body or {}).get("output", ()) if item["type"] == "mcp_approval_request"]
-        requests = {request_id: call_id for call_id, request_id in before.requests.items()}
-        requests.update({item["id"]: item["_call_id"] for item in asked})
-        told = Told([*before.history, *_said_in(turn)], {}, requests)
+        told = told_after(told, record.request.input, (record.body or {}).get("output", ()), turn)
     return told
+
+
+def told_after(told: Told, items: list[JsonObject], output: Iterable[JsonObject], turn: Turn) -> Told:
+    """The conversation `told` with one response more. items: its input. output: with our own keys."""
+    if is_input_blocked(turn):
+        return told
+    before = beginning(tell(items, told))
+    requests = {request_id: call_id for call_id, request_id in before.requests.items()}
+    history, rest = before.history, turn
+    for item in output:
+        match item["type"]:
+            case "mcp_approval_request":
+                requests[item["id"]] = item["_call_id"]
+            case "compaction":
+                history, rest = _compacted(item, turn)
+    return Told([*history, *_said_in(rest)], {}, requests)
+
+
+def _compacted(item: JsonObject, turn: Turn) -> tuple[list[Message], Turn]:
+    """What stands for everything up to the compaction, and the turn's rest."""
+    window = tell([item]).messages
+    return window, turn.model_copy(update={"input": [], "steps": turn.steps[item["_steps"] :]})
 
 
 def _said_in(turn: Turn) -> list[Message]:

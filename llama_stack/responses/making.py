@@ -13,6 +13,7 @@ from llama_stack.agents.service import kept
 from llama_stack.api.agents import (
     AgentEvent,
     ApprovalStep,
+    StepCompleted,
     StepStarted,
     ToolCallStarted,
     Turn,
@@ -24,6 +25,7 @@ from llama_stack.api.common import Caller, JsonObject
 from llama_stack.api.responses import ResponseRequest
 from llama_stack.api.stack import ServedStack
 from llama_stack.errors import NotFound, StackError
+from llama_stack.responses.compacting import CompactingInference, threshold_of
 from llama_stack.responses.history import Beginning, beginning, labels_listed, told_by
 from llama_stack.responses.preparing import Ready, make_ready
 from llama_stack.storage import AgentStore, OpenTurn, Work
@@ -31,6 +33,7 @@ from llama_stack.storage.conversations import ConversationStore
 from llama_stack.storage.responses import ResponseStore, StoredResponse
 from llama_stack.wire.openai_responses.manner import Manner
 from llama_stack.wire.openai_responses.objects import Status, new_response
+from llama_stack.wire.openai_responses.sealing import sealed_window
 from llama_stack.wire.openai_responses.stream import ResponseEncoder, replayed
 from llama_stack.wire.openai_responses.telling import Told, tell
 
@@ -75,6 +78,8 @@ class Making:
         self._beginning: Beginning | None = None
         self._ready: Ready | None = None
         self._told: deque[list[JsonObject]] = deque()
+        self._compacting: CompactingInference | None = None
+        self._steps = 0
 
     async def prepare(self) -> None:
         """Find what the response continues and what it may use. Raises what is wrong with the request."""
@@ -93,6 +98,21 @@ class Making:
             earlier=origin.turns,
         )
         self.encoder.manner = self._ready.manner
+        self._steps = len(self._beginning.steps)
+        if request.compaction is not None:
+            self._compact_from(threshold_of(request.compaction, self._ready.setup.context_length))
+
+    def _compact_from(self, threshold_tokens: int) -> None:
+        start, ready = self._prepared
+        setup = ready.setup
+        self._compacting = CompactingInference(
+            setup.inference, start.history, threshold_tokens, self.record.request.instructions
+        )
+        length = setup.context_length
+        if length is not None and threshold_tokens < length:
+            # Else the loop would leave out what does not fit the window before it could be made shorter.
+            length = None
+        self._ready = replace(ready, setup=replace(setup, inference=self._compacting, context_length=length))
 
     def listed(self) -> list[JsonObject]:
         """Events of the tools of MCP servers, told before the model is asked."""
@@ -202,17 +222,26 @@ class Making:
     def _ending(self, last: Sequence[AgentEvent]) -> Work | None:
         if self.record.request.conversation is not None:
             return None  # the items must be in the conversation first
-        self._told.extend(self.encoder.feed(event) for event in last)
+        self._told.extend(self._encoded(event) for event in last)
         return self._stores.responses.finishing(self.record.response_id, self.encoder.response, self._caller)
 
     async def told(self, event: AgentEvent) -> list[JsonObject]:
         """What one of the turn's events, taken in order, means to the response's reader. The last one is kept first."""
         if self._told:
             return self._told.popleft()
-        told = self.encoder.feed(event)
+        told = self._encoded(event)
         if isinstance(event, TurnAwaitingInput | TurnCompleted):
             await self.finish()
         return told
+
+    def _encoded(self, event: AgentEvent) -> list[JsonObject]:
+        made = self._compacting.made if self._compacting is not None else []
+        while made:
+            compacted = made.pop(0)
+            self.encoder.compacted(sealed_window(compacted.window), compacted.usage, self._steps)
+        if isinstance(event, StepCompleted):
+            self._steps += 1
+        return self.encoder.feed(event)
 
     # --- the end ---------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from llama_stack.api.responses import ListOrder, ResponseRequest
 from llama_stack.api.stack import ServedStack
 from llama_stack.errors import InvalidRequest
 from llama_stack.responses.background import Background
+from llama_stack.responses.compacting import threshold_of
 from llama_stack.responses.compaction import compacted, counted
 from llama_stack.responses.making import Making, Stores, origin_of, with_items
 from llama_stack.responses.preparing import check_stores
@@ -69,7 +70,9 @@ class ResponseService:
         """Refuse now what could only fail later, and leave the rest to a task."""
         self._background.check_room()
         record = await self._record(request, caller, "queued")
-        await self._stack.model(request.model, caller)
+        model = await self._stack.model(request.model, caller)
+        if request.compaction is not None:
+            threshold_of(request.compaction, model.context_length)
         await check_stores(self._stack, request, caller)
         origin = await origin_of(self._stores, request, caller)
         tell(await with_items(self._stores, request.input, caller), origin.told, earlier=origin.earlier)

@@ -12,7 +12,7 @@ from llama_stack.api.inference import (
     ResponseFormat,
     TextFormat,
 )
-from llama_stack.api.responses import ResponseRequest
+from llama_stack.api.responses import LEAST_THRESHOLD_TOKENS, Compaction, ResponseRequest
 from llama_stack.errors import InvalidRequest, UnsupportedParameter
 from llama_stack.wire.openai_body import JsonObjectFormatBody, TextFormatBody, refuse_unsupported
 from llama_stack.wire.openai_responses.items import read_items
@@ -79,6 +79,11 @@ class ConversationBody(Body):
     id: str = Field(min_length=1)
 
 
+class ContextManagementBody(Body):
+    type: Literal["compaction"]
+    compact_threshold: int | None = Field(None, ge=LEAST_THRESHOLD_TOKENS)
+
+
 class InputBody(OpenBody):
     """What all calls that take a response's input have in common. `input` and `tools` are read on their own."""
 
@@ -104,6 +109,7 @@ class ResponseBody(InputBody):
     max_tool_calls: int | None = None
     max_infer_iters: int | None = None
     truncation: Literal["auto", "disabled"] | None = None
+    context_management: list[ContextManagementBody] | None = Field(None, max_length=1)
     include: list[Includable] | None = None
     store: bool | None = None
     background: bool | None = None
@@ -116,7 +122,6 @@ class ResponseBody(InputBody):
 
 _UNSUPPORTED: dict[str, tuple[tuple[object, ...], str]] = {
     "prompt": ((), "templates of that platform are not kept here; send instructions and input"),
-    "context_management": (([],), "call POST /v1/responses/compact when a conversation has grown long"),
     "service_tier": (("auto", "default"), "there is one tier; leave it out"),
     "stream_options": (({}, {"include_obfuscation": False}), "padding of events is not supported; leave it out"),
     "moderation": ((), "use shields, or POST /v1/moderations"),
@@ -173,6 +178,7 @@ def decode_response_request(body: object) -> tuple[ResponseRequest, bool]:
             max_tool_calls=parsed.max_tool_calls,
             max_infer_iters=parsed.max_infer_iters,
             truncation=parsed.truncation or "disabled",
+            compaction=_decode_compaction(parsed.context_management),
             include=parsed.include or [],
             store=parsed.store is not False,
             background=bool(parsed.background),
@@ -236,6 +242,10 @@ def _wants_summary(reasoning: ReasoningBody | None) -> bool:
             param="reasoning.summary",
         )
     return wanted is not None
+
+
+def _decode_compaction(entries: list[ContextManagementBody] | None) -> Compaction | None:
+    return Compaction(threshold_tokens=entries[0].compact_threshold) if entries else None
 
 
 def _decode_format(text: TextBody | None) -> ResponseFormat:

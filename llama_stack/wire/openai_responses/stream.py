@@ -25,11 +25,12 @@ from llama_stack.api.agents import (
     TurnCompleted,
 )
 from llama_stack.api.common import JsonObject
+from llama_stack.api.inference import Usage
 from llama_stack.api.messages import ToolCall, text_of
 from llama_stack.errors import StackError
 from llama_stack.wire.openai_responses.answering import AnswerUnderWay, bare
 from llama_stack.wire.openai_responses.citations import sources_in
-from llama_stack.wire.openai_responses.items import shown
+from llama_stack.wire.openai_responses.items import new_item_id, shown
 from llama_stack.wire.openai_responses.manner import Manner, McpListing
 from llama_stack.wire.openai_responses.objects import (
     encode_failure,
@@ -57,6 +58,7 @@ class ResponseEncoder:
         self._step: AnswerUnderWay | None = None
         self._calls: dict[str, CallItem] = {}
         self._searches: list[list[JsonObject]] = []
+        self._usage = Usage()
 
     # --- the response as a whole -----------------------------------------------------------------------------------
 
@@ -114,6 +116,19 @@ class ResponseEncoder:
         self._keep_output()
         self._lifecycle("incomplete")
         return self._taken()
+
+    def compacted(self, content: str, usage: Usage, steps: int) -> None:
+        """The conversation was made shorter for the answer that has begun; told with the next of the loop's events.
+
+        content: the sealed window. steps: of the turn, those it stands for.
+        """
+        item_id = f"cmp_{bare(self._step.step_id)}" if self._step is not None else new_item_id("compaction")
+        body = {"id": item_id, "type": "compaction", "encrypted_content": content, "_steps": steps}
+        item = Item(self, body)
+        item.begin()
+        item.end()
+        self._usage = self._usage.plus(usage)
+        self._keep_output()
 
     # --- the loop --------------------------------------------------------------------------------------------------
 
@@ -201,7 +216,7 @@ class ResponseEncoder:
             else:
                 item.add(text_of(output.content))
             item.end()
-        self.response["usage"] = encode_response_usage(turn.usage)
+        self.response["usage"] = encode_response_usage(turn.usage.plus(self._usage))
         why = incomplete_reason(turn.end_reason)
         self.response["incomplete_details"] = None if why is None else {"reason": why}
         completed_at = turn.completed_at or turn.started_at

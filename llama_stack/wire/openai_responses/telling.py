@@ -5,8 +5,6 @@ outputs of its calls follow it in the order of the calls, whatever order they ca
 servers expect.
 """
 
-import base64
-import binascii
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -28,6 +26,7 @@ from llama_stack.api.messages import (
     UserMessage,
 )
 from llama_stack.errors import InvalidRequest
+from llama_stack.wire.openai_responses.sealing import Window, opened_compaction, summary_message, unsealed
 
 NOT_APPROVED = "This call was not approved and was not made."
 NO_RESULT = "Error: no result was given for this call."
@@ -105,8 +104,7 @@ class _Teller:
             case "web_search_call" | "code_interpreter_call" | "file_search_call":
                 self._add_hosted_call(item, path)
             case "compaction":
-                self._settle(path)
-                self._messages.append(SystemMessage(content=opened_compaction(item["encrypted_content"], path)))
+                self._add_compaction(item, path)
             case "item_reference":
                 raise InvalidRequest(f"{path}.id: there is no item {item['id']!r} here", param=f"{path}.id")
 
@@ -156,6 +154,14 @@ class _Teller:
             return self._answer
         self._settle("input")
         return AssistantMessage()
+
+    def _add_compaction(self, item: JsonObject, path: str) -> None:
+        self._settle(path)
+        match opened_compaction(item["encrypted_content"], path):
+            case Window() as window:
+                self._messages = window.messages
+            case summary:
+                self._messages.append(summary_message(summary))
 
     # --- what follows an answer ------------------------------------------------------------------------------------
 
@@ -284,26 +290,3 @@ def error_text(error: object) -> str:
     if isinstance(content, list):
         return "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
     return str(content)
-
-
-# --- sealed texts --------------------------------------------------------------------------------------------------
-
-
-def sealed(text: str) -> str:
-    """A text as an opaque token for `encrypted_content`. It hides nothing: whoever gets it may read it anyway."""
-    return base64.b64encode(orjson.dumps({"v": 1, "text": text})).decode()
-
-
-def unsealed(token: str, path: str) -> str:
-    """Raises InvalidRequest for a token somebody else made."""
-    try:
-        return str(orjson.loads(base64.b64decode(token, validate=True))["text"])
-    except (binascii.Error, ValueError, KeyError, TypeError) as error:
-        raise InvalidRequest(
-            f"{path}.encrypted_content: was not made by this stack; leave the item out",
-            param=f"{path}.encrypted_content",
-        ) from error
-
-
-def opened_compaction(token: str, path: str) -> str:
-    return f"Summary of the conversation so far:\n{unsealed(token, path)}"

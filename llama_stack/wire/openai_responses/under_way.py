@@ -12,7 +12,7 @@ from llama_stack.api.memory import Citation
 from llama_stack.api.messages import ImagePart, ToolMessage, text_of
 from llama_stack.wire.openai_answer import encode_token_logprobs
 from llama_stack.wire.openai_responses.citations import file_citations, file_results, sources_in, url_citations
-from llama_stack.wire.openai_responses.telling import sealed
+from llama_stack.wire.openai_responses.sealing import sealed
 
 
 class Output(Protocol):
