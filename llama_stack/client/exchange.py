@@ -9,14 +9,11 @@ import httpx
 import orjson
 
 from llama_stack.api.common import Caller, JsonObject
-from llama_stack.errors import NotPermitted, ProviderFailed, ProviderTimeout, ProviderUnavailable, StackError
-from llama_stack.wire.openai_errors import decode_error
+from llama_stack.errors import NotPermitted, ProviderFailed, ProviderTimeout, ProviderUnavailable
+from llama_stack.wire.openai_errors import decode_error, decode_error_frame
 from llama_stack.wire.sse import SSEDecoder
 
 PROVIDER_DATA_HEADER = "X-LlamaStack-Provider-Data"
-# Where several classes share a type, the first one drawn in the tree stands for it.
-_ERRORS: list[type[StackError]] = [StackError, *StackError.__subclasses__()]
-_STATUS_OF_TYPE = {cls.type: cls.status for cls in reversed(_ERRORS)}
 
 
 class Exchange:
@@ -75,7 +72,7 @@ class Exchange:
                         return
                     parsed = _parsed(event.data)
                     if isinstance(parsed, dict) and isinstance(parsed.get("error"), dict):
-                        raise decode_error(_STATUS_OF_TYPE.get(parsed["error"].get("type"), 500), parsed)
+                        raise decode_error_frame(parsed)
                     yield parsed
         raise ProviderFailed("the connection to the stack broke off before the answer was complete")
 

@@ -14,10 +14,15 @@ class Answer(BaseModel):
 
 
 class ErrorDetail(Answer):
+    """status: only within a stream. upstream_status: what a provider answered. retry_after_s: where it is known."""
+
     message: str
     type: str
     param: str | None
     code: str
+    status: int | None = None
+    upstream_status: int | None = None
+    retry_after_s: float | None = None
 
 
 class ErrorAnswer(Answer):

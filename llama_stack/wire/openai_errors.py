@@ -1,29 +1,46 @@
 """The one error body, `{"error": {message, type, param, code}}` (OpenAI API reference, "Error codes"), both directions.
 
 `encode_error` writes it. `upstream_error` reads whatever a partner answered with instead of an answer, and
-`raise_error_in_answer` an error inside a stream. `decode_error` reads what another Llama Stack server wrote and gives
-back the very class it raised, so that a remote stack fails like a local one.
+`raise_error_in_answer` an error inside a stream. `decode_error` and `decode_error_frame` read what another Llama Stack
+server wrote and give back the very class it raised, so that a remote stack fails like a local one. What that takes
+beyond OpenAI's four members stands beside them, where there is something to tell: `upstream_status`, `retry_after_s`,
+and in the frame of a stream, which has no HTTP status of its own, `status`.
 """
 
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import orjson
 
-from llama_stack import errors
 from llama_stack.api.common import JsonObject
-from llama_stack.errors import ContextOverflow, ProviderFailed, ProviderTimeout, RateLimited, StackError
+from llama_stack.errors import (
+    ConfigError,
+    ContextOverflow,
+    ProviderFailed,
+    ProviderTimeout,
+    RateLimited,
+    StackError,
+    StructuredOutputInvalid,
+)
+
+ErrorT = TypeVar("ErrorT", bound=StackError)
 
 _MESSAGE_LIMIT = 2000
 """Characters of an upstream's message that are passed on; some answer with a whole web page."""
 
 
 def encode_error(error: StackError) -> JsonObject:
-    return {"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}}
+    told: JsonObject = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
+    if isinstance(error, ProviderFailed) and error.upstream_status is not None:
+        told["upstream_status"] = error.upstream_status
+    if error.retry_after_s is not None:
+        told["retry_after_s"] = error.retry_after_s
+    return {"error": told}
 
 
 def error_frame(error: StackError) -> bytes:
     """The last frame of a stream that failed after it had begun."""
-    return b"data: " + orjson.dumps(encode_error(error)) + b"\n\n"
+    told = {**encode_error(error)["error"], "status": error.http_status}
+    return b"data: " + orjson.dumps({"error": told}) + b"\n\n"
 
 
 def upstream_error(who: str, status: int, body: bytes, retry_after: str | None = None) -> StackError:
@@ -48,39 +65,52 @@ def raise_error_in_answer(error: Any) -> NoReturn:
     text = f"the upstream failed while answering: {message or 'it did not say why'}"
     status = _status_in(error)
     if status == 429:
-        raise RateLimited(text, code=code)
+        wait = error.get("retry_after_s")
+        raise RateLimited(text, retry_after_s=_seconds(None if wait is None else str(wait)), code=code)
     if _is_context_overflow(code, message):
         raise ContextOverflow(text, param=param)
     raise ProviderFailed(text, upstream_status=status, param=param, code=code)
 
 
 def decode_error(status: int, body: object, retry_after: str | None = None) -> StackError:
-    """The error another Llama Stack server sent, as the class it was raised as there."""
+    """The error another Llama Stack server sent, as the class it was raised as there. retry_after: its header."""
     told = body.get("error") if isinstance(body, dict) else None
     fields: JsonObject = told if isinstance(told, dict) else {}
     message = str(fields.get("message") or f"the server answered {status} without saying why")
     param, code, kind = fields.get("param"), fields.get("code"), fields.get("type")
+    if kind == ProviderFailed.type and code != StructuredOutputInvalid.code:
+        # The code may be the upstream's own word; then the status tells the classes apart.
+        provider = _PROVIDER_BY_CODE.get(str(code)) or _PROVIDER_BY_STATUS.get(status, ProviderFailed)
+        upstream_status = fields.get("upstream_status", status if status < 500 else None)
+        return provider(message, upstream_status=upstream_status, param=param, code=code)
     if status == 429:
-        return RateLimited(message, retry_after_s=_seconds(retry_after), code=code)
-    if kind == ProviderFailed.type:
-        cls = _BY_CODE.get(str(code), ProviderFailed)
-        if issubclass(cls, ProviderFailed):
-            return cls(message, upstream_status=status if status < 500 else None, param=param, code=code)
-        return cls(message, param=param, code=code)
+        wait = fields.get("retry_after_s", retry_after)
+        return RateLimited(message, retry_after_s=_seconds(None if wait is None else str(wait)), code=code)
     cls = _BY_CODE.get(str(code)) or _BY_STATUS.get(status, StackError)
     return cls(message, param=param, code=code)
 
 
-def _family(cls: type[StackError]) -> list[type[StackError]]:
+def decode_error_frame(frame: JsonObject) -> StackError:
+    """The error that ended a stream of another Llama Stack server; see `error_frame`."""
+    status = frame["error"].get("status")
+    if not isinstance(status, int):
+        status = _STATUS_OF_TYPE.get(frame["error"].get("type"), 500)
+    return decode_error(status, frame)
+
+
+def _family(cls: type[ErrorT]) -> list[type[ErrorT]]:
     return [cls, *(found for child in cls.__subclasses__() for found in _family(child))]
 
 
-_REQUEST_ERRORS = [cls for cls in _family(StackError) if cls not in (RateLimited, errors.ConfigError)]
+# ConfigError ends a command and never a request; RateLimited is told by its status alone.
+_REQUEST_ERRORS = [cls for cls in _family(StackError) if cls is not RateLimited and not issubclass(cls, ConfigError)]
 _BY_CODE = {cls.code: cls for cls in _REQUEST_ERRORS}
-_BY_STATUS: dict[int, type[StackError]] = {}
-for _cls in _REQUEST_ERRORS:
-    if not issubclass(_cls, ProviderFailed):
-        _BY_STATUS.setdefault(_cls.status, _cls)
+_PROVIDER_BY_CODE = {cls.code: cls for cls in _family(ProviderFailed)}
+# The first one drawn in the tree stands for its status, or its type.
+_BY_STATUS = {cls.status: cls for cls in reversed(_REQUEST_ERRORS)}
+_PROVIDER_BY_STATUS = {cls.status: cls for cls in _family(ProviderFailed)}
+_TOP: list[type[StackError]] = [StackError, *StackError.__subclasses__()]
+_STATUS_OF_TYPE = {cls.type: cls.status for cls in reversed(_TOP)}
 
 
 def _told(body: bytes) -> tuple[str, str | None, str | None]:

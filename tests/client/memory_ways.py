@@ -14,7 +14,7 @@ from llama_stack.sdk.session import AgentResult
 from llama_stack.sdk.stack import StackOpening
 from llama_stack.server.app import create_app
 from llama_stack.server.serve import serving
-from llama_stack.testing.scripted import Script
+from llama_stack.testing.scripted import Script, ScriptedInference
 from tests.memory.hashed import open_memory_stack
 
 
@@ -49,12 +49,12 @@ class MemoryWay:
     home: Path
 
     @asynccontextmanager
-    async def open(self, *scripts: Script) -> AsyncIterator[MemoryFace]:
+    async def open(self, *scripts: Script, inference: ScriptedInference | None = None) -> AsyncIterator[MemoryFace]:
         if self.place == "in-process":
 
             @asynccontextmanager
             async def enter() -> AsyncIterator[LlamaStack]:
-                async with open_memory_stack(self.home, *scripts) as stack:
+                async with open_memory_stack(self.home, *scripts, inference=inference) as stack:
                     yield LlamaStack(stack, Caller(owner="local"))
 
             async with self._faced(StackOpening(enter)) as face:
@@ -63,7 +63,10 @@ class MemoryWay:
 
         @asynccontextmanager
         async def served() -> AsyncIterator[str]:
-            async with open_memory_stack(self.home, *scripts) as stack, serving(create_app(stack)) as url:
+            async with (
+                open_memory_stack(self.home, *scripts, inference=inference) as stack,
+                serving(create_app(stack)) as url,
+            ):
                 yield url
 
         with LoopThread(served) as server:

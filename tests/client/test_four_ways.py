@@ -216,8 +216,11 @@ ERRORS = [
     errors.Conflict("busy"),
     errors.PayloadTooLarge("too large"),
     errors.RateLimited("slow down", retry_after_s=7),
+    errors.RateLimited("slow down", retry_after_s=0.5, code="insufficient_quota"),
     errors.ProviderFailed("it failed"),
     errors.ProviderFailed("it says no", upstream_status=422, param="seed"),
+    errors.ProviderFailed("the key is wrong", upstream_status=401, code="invalid_api_key"),
+    errors.ProviderFailed("it broke", upstream_status=500),
     errors.ProviderUnavailable("it is away"),
     errors.ProviderTimeout("it is slow"),
     errors.StructuredOutputInvalid("no JSON"),
@@ -243,12 +246,38 @@ async def test_an_error_in_the_middle_of_an_answer_is_the_same_error(
     with pytest.raises(errors.StackError) as raised:
         await way.stream("Hi")
 
-    assert type(raised.value) is type(error)
-    assert (raised.value.message, raised.value.param, raised.value.code) == (error.message, error.param, error.code)
+    assert facts(raised.value) == facts(error)
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=repr)
+async def test_an_error_of_an_embedding_is_the_same_error(
+    way: Way, inference: ScriptedInference, error: errors.StackError
+) -> None:
+    def fail(request: EmbeddingRequest) -> EmbeddingAnswer:
+        raise error
+
+    inference._embed = fail
+    with pytest.raises(errors.StackError) as raised:
+        await way.embed("a")
+
+    assert facts(raised.value) == facts(error)
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=repr)
+async def test_an_error_within_a_turn_is_the_same_error(
+    way: Way, inference: ScriptedInference, error: errors.StackError
+) -> None:
+    play(inference, calls(("double", '{"number": 1}')), [TextDelta(text="I "), error])
+    with pytest.raises(errors.StackError) as raised:
+        await way.agent_run("?", tools=[double])
+
+    assert facts(raised.value) == facts(error)
 
 
 def facts(error: errors.StackError) -> tuple[object, ...]:
-    return (type(error), error.message, error.param, error.code, error.http_status, error.retry_after_s)
+    upstream_status = error.upstream_status if isinstance(error, errors.ProviderFailed) else None
+    told = (error.message, error.param, error.code, error.http_status, error.retry_after_s)
+    return (type(error), *told, upstream_status)
 
 
 async def test_an_unknown_model_names_those_there_are(way: Way) -> None:

@@ -14,6 +14,7 @@ from llama_stack.api.messages import text_of
 from llama_stack.api.tools import ToolGroup, ToolResult
 from llama_stack.testing.scripted import Script, ScriptedInference, calls, says
 from tests.client.kept import Way
+from tests.client.test_four_ways import facts
 
 WAYS = [(face, place) for face in ("async", "sync") for place in ("in-process", "http")]
 
@@ -282,3 +283,23 @@ async def test_a_question_needs_words(way: Way) -> None:
         result = await session.run([UserMessage(content="Hi")])  # type: ignore[list-item]
         assert [event.type for event in (await session.stream("?"))[-2:]] == ["step_completed", "turn_completed"]
         assert result.text == "?"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.RateLimited("slow down", retry_after_s=0.5, code="insufficient_quota"),
+        errors.ProviderFailed("no such parameter", upstream_status=400, param="seed", code="theirs"),
+        errors.ContextOverflow("9 tokens do not fit 8"),
+    ],
+    ids=repr,
+)
+async def test_an_error_within_a_turn_is_the_same_error_and_the_turn_can_be_taken_up(
+    way: Way, error: errors.StackError
+) -> None:
+    async with way.open(calls(("double", '{"number": 1}')), [error], says("2."), tools=[double]) as bench:
+        session = await bench.open_session()
+        with pytest.raises(type(error)) as raised:
+            await session.run("Double 1.")
+        assert facts(raised.value) == facts(error)
+        assert (await session.run()).text == "2."

@@ -8,11 +8,14 @@ import pytest
 from llama_stack import Document, errors
 from llama_stack.api.agents import MemoryRetrievalStep, ToolExecutionStep
 from llama_stack.api.filters import Comparison, Compound
+from llama_stack.api.inference import EmbeddingAnswer, EmbeddingRequest
 from llama_stack.api.memory import ChunkSizes, DocumentState
 from llama_stack.api.resources import GraphBank, KeywordBank, VectorBank
 from llama_stack.testing.scripted import calls, says
 from tests.client.conftest import WAYS
 from tests.client.memory_ways import MemoryFace, MemoryWay
+from tests.client.test_four_ways import facts
+from tests.memory.hashed import EmbeddingInference
 
 BERGEN = "# Bergen\n\nBergen is a town of rain and fish in Norway.\n"
 OSLO = "# Oslo\n\nOslo is the capital of Norway.\n"
@@ -293,3 +296,26 @@ async def test_a_tool_that_finds_nothing_says_so(way: MemoryWay) -> None:
     (step,) = [step for step in result.steps if isinstance(step, ToolExecutionStep)]
     assert step.results[0].content == "Nothing was found for 'fish'."
     assert (result.passages, result.citations) == ([], [])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.RateLimited("slow down", retry_after_s=0.5),
+        errors.ProviderFailed("the key is wrong", upstream_status=401, code="invalid_api_key"),
+        errors.ProviderFailed("it broke", upstream_status=500),
+    ],
+    ids=repr,
+)
+async def test_an_embedders_error_is_the_same_error_in_a_search(way: MemoryWay, error: errors.StackError) -> None:
+    inference = EmbeddingInference()
+    async with way.open(inference=inference) as memory:
+        await memory.call("add_text", BERGEN)
+
+        def fail(request: EmbeddingRequest) -> EmbeddingAnswer:
+            raise error
+
+        inference._embed = fail
+        with pytest.raises(type(error)) as raised:
+            await memory.call("search", "rain")
+        assert facts(raised.value) == facts(error)

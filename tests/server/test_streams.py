@@ -57,7 +57,13 @@ async def test_a_later_failure_is_the_one_last_frame(start: Start, begun: list[S
     assert response.status_code == 200
     frames = response.text.removesuffix("\n\n").split("\n\n")
     assert json.loads(frames[-1].removeprefix("data: ")) == {
-        "error": {"message": "the upstream died", "type": "provider_error", "param": None, "code": "provider_failed"}
+        "error": {
+            "message": "the upstream died",
+            "type": "provider_error",
+            "param": None,
+            "code": "provider_failed",
+            "status": 502,
+        }
     }
     assert sum('"error"' in frame for frame in frames) == 1
     assert "data: [DONE]" not in frames
@@ -71,6 +77,7 @@ async def test_a_bug_of_ours_tells_nothing_but_the_request_id(start: Start, capl
         late = await server.http.post("/v1/chat/completions", json=CHAT, headers=headers)
     assert early.status_code == 500
     late_error = json.loads(late.text.removesuffix("\n\n").split("data: ")[-1])
+    assert late_error["error"].pop("status") == 500
     assert early.json() == late_error
     assert late_error["error"] == {
         "message": "internal error; the server's log tells more under request id mine-1",

@@ -7,7 +7,14 @@ import pytest
 
 from llama_stack import errors
 from llama_stack.errors import ContextOverflow, ProviderFailed, ProviderTimeout, RateLimited, StackError
-from llama_stack.wire.openai_errors import decode_error, encode_error, upstream_error
+from llama_stack.wire.openai_errors import (
+    decode_error,
+    decode_error_frame,
+    encode_error,
+    error_frame,
+    raise_error_in_answer,
+    upstream_error,
+)
 
 OURS = [
     errors.InvalidRequest("m", param="messages.0"),
@@ -19,7 +26,12 @@ OURS = [
     errors.Conflict("m"),
     errors.PayloadTooLarge("m"),
     errors.RateLimited("m", retry_after_s=3),
+    errors.RateLimited("m", retry_after_s=0.25, code="insufficient_quota"),
+    errors.RateLimited("m"),
     errors.ProviderFailed("m"),
+    errors.ProviderFailed("m", upstream_status=400, code="conflict"),
+    errors.ProviderFailed("m", upstream_status=429),
+    errors.ProviderTimeout("m", upstream_status=504, code="gateway_timeout"),
     errors.ProviderFailed("m", upstream_status=404, param="p", code="theirs"),
     errors.ProviderFailed("m", upstream_status=500),
     errors.ProviderUnavailable("m"),
@@ -29,18 +41,51 @@ OURS = [
 ]
 
 
-@pytest.mark.parametrize("error", OURS, ids=lambda error: f"{type(error).__name__} {error.http_status}")
+def facts(error: StackError) -> tuple[object, ...]:
+    upstream_status = error.upstream_status if isinstance(error, ProviderFailed) else None
+    told = (error.http_status, error.message, error.param, error.code, error.retry_after_s)
+    return (type(error), *told, upstream_status)
+
+
+@pytest.mark.parametrize("error", OURS, ids=lambda error: f"{type(error).__name__} {error.http_status} {error.code}")
 def test_what_our_server_writes_is_raised_again_at_the_other_end(error: StackError) -> None:
-    retry_after = None if error.retry_after_s is None else str(error.retry_after_s)
-    again = decode_error(error.http_status, encode_error(error), retry_after)
-    assert type(again) is type(error)
-    assert (again.http_status, again.message, again.param, again.code) == (
-        error.http_status,
-        error.message,
-        error.param,
-        error.code,
-    )
-    assert again.retry_after_s == error.retry_after_s
+    assert facts(decode_error(error.http_status, encode_error(error))) == facts(error)
+
+
+@pytest.mark.parametrize("error", OURS, ids=lambda error: f"{type(error).__name__} {error.http_status} {error.code}")
+def test_what_ends_a_stream_is_raised_again_at_the_other_end(error: StackError) -> None:
+    frame = error_frame(error)
+    assert frame.startswith(b"data: ")
+    assert frame.endswith(b"\n\n")
+    assert facts(decode_error_frame(orjson.loads(frame[len("data: ") :]))) == facts(error)
+
+
+def test_an_older_servers_errors_keep_what_they_tell() -> None:
+    slow = {"error": {"message": "m", "type": "rate_limit_error", "param": None, "code": "rate_limited"}}
+    assert decode_error(429, slow, "7").retry_after_s == 7
+    assert decode_error_frame(slow).http_status == 429
+    refused = {"error": {"message": "m", "type": "provider_error", "param": None, "code": "theirs"}}
+    assert facts(decode_error(404, refused)) == facts(ProviderFailed("m", upstream_status=404, code="theirs"))
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(502, ProviderFailed), (503, errors.ProviderUnavailable), (504, ProviderTimeout)]
+)
+def test_a_page_of_a_proxy_is_a_provider_failure(status: int, kind: type[StackError]) -> None:
+    assert type(decode_error(status, None)) is kind
+
+
+@pytest.mark.parametrize(
+    "error",
+    [errors.RateLimited("m", retry_after_s=7), ProviderFailed("m", upstream_status=422, param="seed", code="theirs")],
+    ids=["429", "422"],
+)
+def test_a_stack_that_is_a_partner_of_ours_keeps_its_status_within_a_stream(error: StackError) -> None:
+    with pytest.raises(StackError) as raised:
+        raise_error_in_answer(orjson.loads(error_frame(error)[len("data: ") :])["error"])
+    assert facts(raised.value)[:2] == facts(error)[:2]
+    assert (raised.value.param, raised.value.code) == (error.param, error.code)
+    assert raised.value.retry_after_s == error.retry_after_s
 
 
 @pytest.mark.parametrize("body", [None, [], "text", {}, {"error": "x"}, {"error": {"message": None}}])
