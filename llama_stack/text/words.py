@@ -1,8 +1,8 @@
 """The words a text is found by: case, form, accents and the lack of spaces taken away.
 
-`stems` is for indexing and `query_stems` for looking up; what one makes of a word, the other makes of it, too. Every
-stem consists of letters, marks and digits alone, so a joined list of them can be given to any full-text index that
-splits at spaces.
+`stem_text` and `stems` are for indexing and `query_stems` for looking up; what those make of a word, this makes of it,
+too. Every stem consists of letters, marks and digits alone, so a joined list of them can be given to any full-text
+index that splits at spaces.
 
 Words are stemmed by Snowball (Porter, https://snowballstem.org). Scripts that are written without spaces become
 overlapping pairs of characters, as in Lucene's CJKBigramFilter. A name such as `ERR-4417`, `snake_case` or `CamelCase`
@@ -13,7 +13,8 @@ import re
 import threading
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, pairwise
+from itertools import chain
+from operator import add
 
 import Stemmer
 
@@ -24,7 +25,7 @@ MAX_STEM_CHARACTERS = 64
 MAX_QUERY_STEMS = 256
 """A query's first ones count; it may be a whole page of text."""
 _MAX_REMEMBERED = 50_000
-"""Words of one language whose stems are kept in memory."""
+"""Pieces of text in one language whose stems are kept in memory."""
 
 _SNOWBALL = {
     "ar": "arabic",
@@ -77,16 +78,26 @@ _PARTS = re.compile("[A-Z]+(?![a-z])|[A-Z]?[^\\W\\dA-Z_]+|\\d+|[^\\W_]+")
 _CAMEL = re.compile("[a-z][A-Z]|[A-Z]{2}[a-z]")
 _DIGIT = re.compile("\\d")
 _ACCENTS = re.compile("[\u0300-\u036f]+")
-_INVISIBLE = dict.fromkeys((0x00AD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF))
+_INVISIBLE = "\u00ad\u200b\u200c\u200d\u2060\ufeff"
+_SEPARATORS = bytes(
+    code if code > 127 or chr(code).isalnum() or chr(code) in "_-." else ord(" ") for code in range(256)
+)
+"""Makes ASCII characters that no word holds spaces; leaves what else there is in UTF-8."""
 
 
-def stems(text: str, language: str) -> list[str]:
-    """The stems of the text in its order, repeated as often as they stand there; common words are left out.
+def stem_text(text: str, language: str) -> str:
+    """The stems of the text in its order, repeated as often as they stand there, each after a space; common words are
+    left out.
 
     language: ISO 639-1 code. Where it is unknown or has no stemmer, words lose English endings, none is left out: a
     heading is often too short to tell its language, and other languages are not hurt when both sides lose the same.
     """
-    return list(chain.from_iterable(map(_analysis_of(language).remembered.__getitem__, _words(text))))
+    return "".join(map(_analysis_of(language).remembered.__getitem__, _pieces(text)))
+
+
+def stems(text: str, language: str) -> list[str]:
+    """`stem_text` as a list."""
+    return stem_text(text, language).split()
 
 
 def query_stems(text: str, languages: Iterable[str]) -> list[str]:
@@ -105,19 +116,38 @@ def query_stems(text: str, languages: Iterable[str]) -> list[str]:
 
 
 def _words(text: str) -> list[str]:
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", text).translate(_INVISIBLE)
-    return _WORD.findall(text)
+    return _WORD.findall(_normal(text))
 
 
-class _Remembered(dict[str, tuple[str, ...]]):
-    """Stems by word; what is missing is made, which is where it is remembered or not."""
+def _pieces(text: str) -> list[str]:
+    """The text in pieces, none of which ends within a word.
 
-    def __init__(self, make: Callable[[str], tuple[str, ...]]) -> None:
+    Most are one word, and most of the others a word before a full stop; which of them it is need be found out once,
+    while looking for words in a text costs as much as all the rest.
+    """
+    encoded = _normal(text).encode("utf-8", "surrogatepass")
+    return encoded.translate(_SEPARATORS).decode("utf-8", "surrogatepass").split()
+
+
+def _normal(text: str) -> str:
+    if text.isascii():
+        return text
+    text = unicodedata.normalize("NFKC", text)
+    for character in _INVISIBLE:
+        # Hardly a text holds one, and looking for one is all but free.
+        if character in text:
+            text = text.replace(character, "")
+    return text
+
+
+class _Remembered(dict[str, str]):
+    """Stems by piece of text; what is missing is made, which is where it is remembered or not."""
+
+    def __init__(self, make: Callable[[str], str]) -> None:
         self._make = make
 
-    def __missing__(self, word: str) -> tuple[str, ...]:
-        return self._make(word)
+    def __missing__(self, piece: str) -> str:
+        return self._make(piece)
 
 
 class _Analysis:
@@ -129,18 +159,20 @@ class _Analysis:
         # What it would remember is remembered below, with all that comes before and after.
         self._stemmer.maxCacheSize = 0
         self._common = COMMON_WORDS.get(language, frozenset())
-        self.remembered = _Remembered(self.index_stems)
+        self.remembered = _Remembered(self._stem_text)
 
-    def index_stems(self, word: str) -> tuple[str, ...]:
-        """What a word, with any joints in it, is found by."""
-        if _SPACELESS_CHARACTER.search(word):
-            # Hardly any run of such characters comes again, so it is not worth a place in the memory.
-            return tuple(self._of_runs(word, singles=True))
-        found = tuple(self._of_word(word))
+    def _stem_text(self, piece: str) -> str:
+        """What the words of a piece, with any joints in them, are found by: each stem after a space."""
+        if len(piece) > MAX_STEM_CHARACTERS or _SPACELESS_CHARACTER.search(piece):
+            # Hardly any of these comes again, so they are not worth a place in the memory.
+            return _spaced(self._of_runs(word, singles=True) for word in _WORD.findall(piece))
+        if piece.isascii() and piece.isalpha() and (piece.islower() or piece.istitle()):
+            found = _spaced([self._of_piece(piece)])
+        else:
+            found = _spaced(map(self._of_word, _WORD.findall(piece)))
         if len(self.remembered) >= _MAX_REMEMBERED:
             self.remembered.clear()
-        if len(word) <= MAX_STEM_CHARACTERS:
-            self.remembered[word] = found
+        self.remembered[piece] = found
         return found
 
     def query_stems(self, word: str) -> tuple[str, ...]:
@@ -150,12 +182,14 @@ class _Analysis:
         plain = _without_accents(word)
         return (*self._of_word(word), *(self._of_word(plain) if plain != word else ()))
 
-    def _of_runs(self, word: str, *, singles: bool) -> Iterator[str]:
+    def _of_runs(self, word: str, *, singles: bool) -> list[str]:
+        found: list[str] = []
         for run in _RUNS.finditer(word):
             if run["spaceless"]:
-                yield from _pairs(run[0].casefold(), singles=singles)
+                found += _pairs(run[0].casefold(), singles=singles)
             else:
-                yield from self._of_word(run[0])
+                found += self._of_word(run[0])
+        return found
 
     def _of_word(self, word: str) -> Iterator[str]:
         pieces = [piece for piece in _JOINTS.split(word[: 4 * MAX_STEM_CHARACTERS]) if piece]
@@ -170,23 +204,25 @@ class _Analysis:
                     for part in parts:
                         yield from self._of_piece(part)
 
-    def _of_piece(self, piece: str) -> Iterator[str]:
+    def _of_piece(self, piece: str) -> tuple[str, ...]:
         lowered = piece.casefold()
         # In capitals it is rather a name: the WHO, an IT department.
         if lowered in self._common and not (len(piece) > 1 and piece.isupper()):
-            return
-        yield _without_accents(self._stemmer.stemWord(lowered))[:MAX_STEM_CHARACTERS]
+            return ()
+        return (_without_accents(self._stemmer.stemWord(lowered))[:MAX_STEM_CHARACTERS],)
 
 
-def _pairs(run: str, *, singles: bool) -> Iterator[str]:
+def _spaced(found: Iterable[Iterable[str]]) -> str:
+    together = " ".join(chain.from_iterable(found))
+    return f" {together}" if together else ""
+
+
+def _pairs(run: str, *, singles: bool) -> list[str]:
     """Overlapping pairs. singles: every Han character alone, too, for it often is a word."""
     if len(run) == 1:
-        yield run
-        return
-    for left, right in pairwise(run):
-        yield left + right
-    if singles:
-        yield from _HAN_CHARACTER.findall(run)
+        return [run]
+    pairs = list(map(add, run, run[1:]))
+    return pairs + _HAN_CHARACTER.findall(run) if singles else pairs
 
 
 def _without_accents(word: str) -> str:

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from llama_stack.testing.memory_contract_words import SENTENCES
-from llama_stack.text import language_of, query_stems, stems
+from llama_stack.text import language_of, query_stems, stem_text, stems
 from llama_stack.text.words import MAX_QUERY_STEMS, MAX_STEM_CHARACTERS
 
 PARAGRAPHS = {
@@ -119,9 +119,48 @@ def test_long_words_and_long_queries_are_bounded() -> None:
     assert len(query_stems("字典" * 5_000 + "数据库文档", ["zh"])) < MAX_QUERY_STEMS
 
 
+def test_a_language_is_told_from_all_of_a_long_sample() -> None:
+    text = f"{PARAGRAPHS['de']} " * 100
+    assert language_of(text) == "de"
+    assert language_of(PARAGRAPHS["de"].upper()) == "de"
+    assert language_of(PARAGRAPHS["zh"] * 2 + PARAGRAPHS["ru"]) == "zh"
+    assert language_of(f"{PARAGRAPHS['ru']}\ud800") == "ru"
+
+
 def test_the_stems_of_repeated_words_are_repeated() -> None:
     assert stems("Runs, running, run.", "en") == ["run", "run", "run"]
     assert query_stems("Run run RUN", ["en"]) == ["run"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Rivers; run,rivers.run", ["river", "run", "river", "run"]),
+        ("\u201crunning\u201d\u2013\u00abrivers\u00bb (runs)\u2026", ["run", "river", "run"]),
+        (
+            "running\u00a0rivers\u3000runs\u2028running\x1frivers\x00runs",
+            ["run", "river", "run", "run", "river", "run"],
+        ),
+        ("The river's run... Running-.", ["river", "s", "run", "run"]),
+        ("..", []),
+        ("ERR-4417. Rivers", ["err4417", "err", "4417", "river"]),
+    ],
+)
+def test_words_end_at_every_sign_that_is_no_joint(text: str, expected: list[str]) -> None:
+    # Twice, for the second time they are remembered.
+    assert [stems(text, "en"), stems(text, "en")] == [expected, expected]
+
+
+def test_stems_as_a_text_stand_after_a_space_each() -> None:
+    assert stem_text("Running rivers, and 東京.", "en") == " run river 東京 東 京"
+    assert stem_text("And the ...", "en") == ""
+
+
+def test_more_words_than_are_remembered_keep_their_stems() -> None:
+    expected = stems("Running rivers", "en")
+    for number in range(60):
+        stems(" ".join(f"w{number}x{other}" for other in range(1_000)), "en")
+    assert stems("Running rivers", "en") == expected
 
 
 def test_an_unknown_language_is_no_error() -> None:
