@@ -95,7 +95,11 @@ async def test_one_private_address_among_public_ones_is_enough() -> None:
 
 def bridge(transport: httpx.MockTransport, resolve: Resolve) -> httpx2.AsyncClient:
     passage = Bridge(
-        httpx.AsyncClient(transport=transport), resolve=resolve, max_answer_bytes=1000, answers_elsewhere=False
+        httpx.AsyncClient(transport=transport),
+        resolve=resolve,
+        max_answer_bytes=1000,
+        answers_elsewhere=False,
+        end=lambda reason: None,
     )
     return httpx2.AsyncClient(transport=passage)
 

@@ -5,7 +5,8 @@ cost of a call are those of every other provider. It also keeps what the SDK wou
 behind its errors) and holds a caller's endpoint to public addresses.
 """
 
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Callable
 
 import httpx
 import httpx2
@@ -14,24 +15,37 @@ from llama_stack.errors import ProviderFailed, StackError
 from llama_stack_providers.remote._mcp.addresses import Resolve, public_addresses
 from llama_stack_providers.remote._mcp.exchange import Exchange, current_exchange
 
-_NOT_PASSED_ON = frozenset({"user-agent", "connection"})
+_NOT_PASSED_ON = frozenset({"user-agent", "connection", "accept-encoding"})
+_MAX_SSE_EVENT_BYTES = 1024 * 1024 - 4096
+"""Of the SSE transport, for which the SDK has a bound of its own; ours is met first, and says what is wrong."""
+_MAX_ANSWERS_A_STREAM = 8
+"""How many times the longest answer a stream may hold that belongs to one question: its progress and its log."""
+_END_OF_EVENT = re.compile(rb"\n\n|\n\r\n|\r\r|\n\r\r|\r\n\r")
 
 
 class Bridge(httpx2.AsyncBaseTransport):
     """resolve: how names become addresses, for an endpoint that is held to public ones; None holds it to nothing.
 
-    max_answer_bytes: bounds an answer that comes in one piece; events of a stream are bounded by the SDK.
+    max_answer_bytes: bounds an answer, whether it comes in one piece or as an event of a stream. Answers are asked for
+    without compression, and refused with one: a megabyte of it may hold a gigabyte. end: ends the session, told why.
     answers_elsewhere: of the SSE transport, where the answer to a POST comes by another stream, so that a POST which
     fails leaves its question open for ever.
     """
 
     def __init__(
-        self, http: httpx.AsyncClient, *, resolve: Resolve | None, max_answer_bytes: int, answers_elsewhere: bool
+        self,
+        http: httpx.AsyncClient,
+        *,
+        resolve: Resolve | None,
+        max_answer_bytes: int,
+        answers_elsewhere: bool,
+        end: Callable[[str], None],
     ) -> None:
         self._http = http
         self._resolve = resolve
         self._max_answer_bytes = max_answer_bytes
         self._answers_elsewhere = answers_elsewhere
+        self._end = end
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         exchange = current_exchange.get(None) or Exchange()
@@ -81,45 +95,102 @@ class Bridge(httpx2.AsyncBaseTransport):
 
     def _built(self, request: httpx2.Request, url: httpx.URL, content: bytes) -> httpx.Request:
         headers = [(name, value) for name, value in request.headers.multi_items() if name not in _NOT_PASSED_ON]
+        headers.append(("accept-encoding", "identity"))
         extensions = {"timeout": request.extensions["timeout"]} if "timeout" in request.extensions else None
         return self._http.build_request(request.method, url, headers=headers, content=content, extensions=extensions)
 
     def _passed_on(self, response: httpx.Response, request: httpx2.Request, exchange: Exchange) -> httpx2.Response:
-        is_stream = response.headers.get("content-type", "").startswith("text/event-stream")
-        limit = None if is_stream else self._max_answer_bytes
         return httpx2.Response(
             response.status_code,
-            headers=response.headers.raw,
-            stream=_Body(response, exchange, limit, ends_quietly=self._answers_elsewhere),
+            # Named again, the encoding would be undone without a bound; where there is one, the body is refused.
+            headers=[(name, value) for name, value in response.headers.raw if name.lower() != b"content-encoding"],
+            stream=_Body(response, exchange, self._bounds(response, request), ends_quietly=self._answers_elsewhere),
             request=request,
         )
 
+    def _bounds(self, response: httpx.Response, request: httpx2.Request) -> "_Bounds":
+        longest = self._max_answer_bytes
+        if not response.headers.get("content-type", "").startswith("text/event-stream"):
+            return _Bounds(whole=longest)
+        if request.method == "POST":
+            return _Bounds(whole=longest * _MAX_ANSWERS_A_STREAM, event=longest)
+        if self._answers_elsewhere:
+            return _Bounds(event=min(longest, _MAX_SSE_EVENT_BYTES), end=self._end)
+        return _Bounds(event=longest)
+
+
+class _Bounds:
+    """How long a body and each event of it may be.
+
+    end: for a stream that holds the answers of every question, which ends with it.
+    """
+
+    def __init__(
+        self,
+        *,
+        whole: int | None = None,
+        event: int | None = None,
+        end: Callable[[str], None] | None = None,
+    ) -> None:
+        self._whole = whole
+        self._event = event
+        self._end = end
+        self._size = 0
+        self._last_bytes = b""
+        self._begun_bytes = 0
+
+    def fault(self, piece: bytes) -> str | None:
+        """What is wrong with the body once this piece of it has come."""
+        self._size += len(piece)
+        if self._whole is not None and self._size > self._whole:
+            return f"sent an answer longer than {self._whole} bytes; raise max_answer_bytes or ask for less"
+        if self._event is not None and self._longest_event(piece) > self._event:
+            return f"sent a message longer than {self._event} bytes; raise max_answer_bytes or ask for less"
+        return None
+
+    def close(self, fault: str) -> None:
+        """The body is refused for this fault."""
+        if self._end is not None:
+            self._end(fault)
+
+    def _longest_event(self, piece: bytes) -> int:
+        """Bytes of the longest event that this piece ends or goes on with."""
+        known = len(self._last_bytes)
+        text = self._last_bytes + piece
+        longest, begin = 0, 0
+        for match in _END_OF_EVENT.finditer(text):
+            end = match.end() - known
+            if end > 0:
+                longest = max(longest, self._begun_bytes + end - begin)
+                self._begun_bytes, begin = 0, end
+        self._begun_bytes += len(piece) - begin
+        self._last_bytes = text[-3:]
+        return max(longest, self._begun_bytes)
+
 
 class _Body(httpx2.AsyncByteStream):
-    """The answer's bytes as they come, still compressed as the server sent them.
+    """The answer's bytes as they come.
 
     ends_quietly: a stream that breaks off looks like one that ends, which the SDK takes for the end of the session.
     """
 
-    def __init__(self, response: httpx.Response, exchange: Exchange, limit: int | None, *, ends_quietly: bool) -> None:
+    def __init__(self, response: httpx.Response, exchange: Exchange, bounds: _Bounds, *, ends_quietly: bool) -> None:
         self._response = response
         self._exchange = exchange
-        self._limit = limit
+        self._bounds = bounds
         self._ends_quietly = ends_quietly
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        size = 0
+        encoding = self._response.headers.get("content-encoding", "").strip().lower()
+        if encoding not in ("", "identity"):
+            raise self._refused(f"sent an answer in the encoding {encoding[:20]!r}, which it was asked not to use")
         stream = self._response.stream
         assert isinstance(stream, httpx.AsyncByteStream)
         try:
             async for piece in stream:
-                size += len(piece)
-                if self._limit is not None and size > self._limit:
-                    failure = ProviderFailed(
-                        f"its answer is longer than {self._limit} bytes; raise max_answer_bytes or ask for less"
-                    )
-                    self._exchange.fail(failure)
-                    raise httpx2.StreamError(failure.message)
+                fault = self._bounds.fault(piece)
+                if fault is not None:
+                    raise self._refused(fault)
                 yield piece
         except httpx.HTTPError as failure:
             self._exchange.note(failure)
@@ -127,6 +198,11 @@ class _Body(httpx2.AsyncByteStream):
                 return
             # A StreamError costs this answer; anything else would cost the session.
             raise httpx2.StreamError(str(failure)) from failure
+
+    def _refused(self, fault: str) -> httpx2.StreamError:
+        self._exchange.fail(ProviderFailed(f"it {fault}"))
+        self._bounds.close(fault)
+        return httpx2.StreamError(fault)
 
     async def aclose(self) -> None:
         await self._response.aclose()

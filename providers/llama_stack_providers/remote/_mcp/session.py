@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 from mcp import Client
 from mcp_types import Tool
 
-from llama_stack.errors import ProviderUnavailable, StackError
+from llama_stack.errors import ProviderFailed, ProviderUnavailable, StackError
 from llama_stack_providers.remote._mcp.changes import watch_tools
 from llama_stack_providers.remote._mcp.exchange import Exchange, current_exchange
 from llama_stack_providers.remote._mcp.failures import (
@@ -28,13 +28,12 @@ from llama_stack_providers.remote._mcp.failures import (
     masked,
 )
 from llama_stack_providers.remote._mcp.links import Link
+from llama_stack_providers.remote._mcp.listing import list_tools
 from llama_stack_providers.remote._mcp.settings import Config
 
 logger = logging.getLogger(__name__)
 AnswerT = TypeVar("AnswerT")
 
-MAX_LIST_PAGES = 100
-MAX_TOOLS = 1000
 SUBSCRIBE_LIMIT_S = 5.0
 """How long a first list waits for the server to promise that it will tell of changes."""
 LONGEST_FAREWELL_OF_A_PROCESS_S = 10.0
@@ -128,16 +127,7 @@ class Session:
         with suppress(TimeoutError):
             async with asyncio.timeout(SUBSCRIBE_LIMIT_S):
                 await self._watching.wait()
-        tools: dict[str, Tool] = {}
-        cursor: str | None = None
-        for _ in range(MAX_LIST_PAGES):
-            page = await client.list_tools(cursor=cursor)
-            for tool in page.tools:
-                tools.setdefault(tool.name, tool)
-            cursor = page.next_cursor
-            if not cursor or len(tools) >= MAX_TOOLS:
-                break
-        return list(tools.values())[:MAX_TOOLS]
+        return await list_tools(client, self._config)
 
     def forget_tools(self) -> None:
         self._tools_version += 1
@@ -259,12 +249,15 @@ class Session:
     async def _failure_of(
         self, error: Exception, exchange: Exchange, link: Link, deed: str
     ) -> StackError | NotDelivered:
+        reason = link.ending.reason
+        if reason is not None:
+            return masked(ProviderFailed(f"{self._who} did not {deed}: it {reason}"), self._secrets)
         failure = failure_of(error, exchange, self._who, deed)
         if isinstance(failure, NotDelivered):
             masked(failure.failure, self._secrets)
             self.end()
             return failure
-        return await self._told(failure) if link.lost.is_set() else masked(failure, self._secrets)
+        return await self._told(failure) if link.ending.lost.is_set() else masked(failure, self._secrets)
 
     async def _told(self, failure: StackError) -> StackError:
         """The failure with what the server's process said in the end."""
@@ -274,7 +267,7 @@ class Session:
         return masked(failure, self._secrets)
 
     async def _end_when_lost(self, link: Link) -> None:
-        await link.lost.wait()
+        await link.ending.lost.wait()
         self.end()
 
     def _turn_away(self) -> None:

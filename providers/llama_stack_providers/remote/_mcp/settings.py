@@ -64,7 +64,16 @@ class Config(ProviderConfig):
     max_sessions: int = Field(64, ge=1, description="sessions open at the same time; the longest unused makes room")
     max_parallel_calls: int = Field(32, ge=1, description="calls under way in one session; further ones wait")
     max_waiting_calls: int = Field(256, ge=1, description="calls that may wait in one session; further ones fail")
-    max_answer_bytes: int = Field(8 * 1024 * 1024, ge=1024, description="longest answer of a server on the network")
+    max_answer_bytes: int = Field(
+        8 * 1024 * 1024,
+        ge=1024,
+        description="longest message of a server; a process that sends a longer one is ended, and started anew by the"
+        " next call",
+    )
+    max_tools: int = Field(1000, ge=1, description="most tools of one server")
+    max_tool_list_bytes: int = Field(
+        4 * 1024 * 1024, ge=1024, description="most text of one server's tools: names, descriptions and schemas"
+    )
     tool_list_ttl_s: float = Field(
         600.0, gt=0, description="oldest list of tools that is used, should a server's word of a change get lost"
     )
