@@ -10,11 +10,12 @@ from llama_stack_client import (
     ConflictError,
     InternalServerError,
     NotFoundError,
+    UnprocessableEntityError,
 )
 
 from llama_stack.api.common import Caller
 from llama_stack.api.tools import ToolDefinition, ToolGroup, ToolResult
-from llama_stack.errors import ProviderUnavailable
+from llama_stack.errors import ProviderFailed, ProviderUnavailable
 from llama_stack.testing.scripted import calls, says
 from tests.classic.conftest import Arithmetic, Start
 from tests.providers.mcp.conftest import serving
@@ -75,16 +76,55 @@ async def test_a_tool_is_run(start_agents: Start) -> None:
     assert (refused.status_code, refused.headers["x-should-retry"]) == (400, "false")
 
 
-class Buggy(Arithmetic):
+class Raising(Arithmetic):
+    """A tool that ends with this error."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self._error = error
+
     async def invoke_tool(
         self, tool_group: ToolGroup, name: str, arguments: dict[str, Any], caller: Caller
     ) -> ToolResult:
         self.seen.append(arguments)
+        raise self._error
+
+
+@pytest.mark.parametrize("error", [RuntimeError("key sk-1"), SystemExit("key sk-1")], ids=["raises", "exits"])
+async def test_a_tool_that_raises_has_failed_and_its_words_stay_in_the_log(
+    start_agents: Start, error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    tools = Raising(error)
+    async with (
+        start_agents(tools={"builtin::math": tools}) as server,
+        AsyncLlamaStackClient(
+            base_url=server.url, max_retries=2, default_headers={"X-Request-Id": "mine-1"}
+        ) as patient,
+    ):
+        result = await patient.tool_runtime.invoke_tool(tool_name="add", kwargs={})
+    kind = type(error).__name__
+    assert result.error_message == f"add failed with {kind}; the server's log tells more under request id mine-1"
+    assert (result.content, result.error_code) == (result.error_message, 1)
+    assert "sk-1" not in result.to_json()
+    assert [record.exc_info[1] for record in caplog.records if record.exc_info] == [error]
+    assert len(tools.seen) == 1
+
+
+async def test_what_a_tool_says_of_its_failure_keeps_its_status(start_agents: Start) -> None:
+    tools = Raising(ProviderFailed("the shop answered 422: no such thing", upstream_status=422))
+    async with start_agents(tools={"builtin::math": tools}) as server:
+        with pytest.raises(UnprocessableEntityError, match="the shop answered 422: no such thing"):
+            await server.client.tool_runtime.invoke_tool(tool_name="add", kwargs={})
+
+
+class Unlisted(Arithmetic):
+    async def list_tools(self, tool_group: ToolGroup, caller: Caller) -> list[ToolDefinition]:
+        self.seen.append({})
         raise RuntimeError("a word of the inside")
 
 
 async def test_a_bug_is_told_without_details_and_not_tried_again(start_agents: Start) -> None:
-    tools = Buggy()
+    tools = Unlisted()
     async with (
         start_agents(tools={"builtin::math": tools}) as server,
         AsyncLlamaStackClient(base_url=server.url, max_retries=2) as patient,

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Request, Response
 from llama_stack.api.agents import ToolGroupUse
 from llama_stack.api.common import Caller
 from llama_stack.api.stack import ServedStack
-from llama_stack.api.tools import ToolDefinition, ToolGroup
-from llama_stack.errors import InvalidRequest, NotFound, ProviderFailed
+from llama_stack.api.tools import ToolDefinition, ToolGroup, ToolResult
+from llama_stack.errors import InvalidRequest, NotFound, ProviderFailed, StackError
 from llama_stack.server.answers import json_response, stops_with_its_client
 from llama_stack.server.bodies import read_json
 from llama_stack.server.callers import caller_of
@@ -22,6 +22,7 @@ from llama_stack.server.classic_schema import (
     ClassicToolList,
     Removed,
 )
+from llama_stack.server.edge import request_id_of
 from llama_stack.server.openapi import describe
 from llama_stack.server.options import ServerOptions
 from llama_stack.server.side_by_side import gather_results
@@ -122,10 +123,23 @@ def run_routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
         async with stops_with_its_client(request):
             group, tool = await _found(stack, name, caller)
             given = {**with_whole_numbers(arguments, tool.parameters), **group.args}
-            result = await stack.tools.invoke_tool(group, tool.name, given, caller)
+            try:
+                result = await stack.tools.invoke_tool(group, tool.name, given, caller)
+            except StackError:
+                raise
+            # A stranger's code runs here, and its failure is the tool's, not the server's.
+            except (Exception, SystemExit) as error:
+                result = _failed(tool.name, error, request_id_of(request.scope))
         return json_response(encode_tool_result(result))
 
     return router
+
+
+def _failed(name: str, error: BaseException, request_id: str) -> ToolResult:
+    """What the error says itself nobody has read before: it may hold a credential, and so stays in the log."""
+    logger.error("request %s: the tool %r raised", request_id, name, exc_info=error)
+    told = f"{name} failed with {type(error).__name__}; the server's log tells more under request id {request_id}"
+    return ToolResult(content=told, is_error=True)
 
 
 async def _listed(stack: ServedStack, group_id: str | None, caller: Caller) -> Listed:
