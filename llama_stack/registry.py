@@ -9,6 +9,7 @@ from llama_stack.api.resources import MemoryBank, Model, Resource, Shield
 from llama_stack.api.stack import ResourceT
 from llama_stack.api.tools import ToolGroup
 from llama_stack.errors import Conflict, InvalidRequest, NotFound
+from llama_stack.recent import Recent
 
 if TYPE_CHECKING:
     from llama_stack.storage import Database, ResourceStore
@@ -38,6 +39,7 @@ class ResourceRegistry:
         self._own = own
         self._providers = providers
         self._database = database
+        self._recent: Recent[tuple[str, type[Resource], str], Resource] = Recent()
 
     def own(self, kind: type[ResourceT]) -> list[ResourceT]:
         return [resource for resource in self._own.get(kind, {}).values() if isinstance(resource, kind)]
@@ -58,13 +60,19 @@ class ResourceRegistry:
         if isinstance(own, kind):
             return own
         try:
-            return await (await self._store()).get(kind, identifier, caller)
+            return await self.registered(kind, identifier, caller)
         except (NotFound, InvalidRequest):
             raise await self._not_found(kind, identifier, caller) from None
 
     async def registered(self, kind: type[ResourceT], identifier: str, caller: Caller) -> ResourceT:
         """What the caller has registered itself. Raises NotFound."""
-        return await (await self._store()).get(kind, identifier, caller)
+
+        async def read() -> Resource:
+            return await (await self._store()).get(kind, identifier, caller)
+
+        found = await self._recent.get((caller.owner, kind, identifier), read)
+        assert isinstance(found, kind)
+        return found
 
     async def register(self, resource: ResourceT, caller: Caller) -> ResourceT:
         name = NAMES[type(resource)]
@@ -106,6 +114,8 @@ class ResourceRegistry:
             await (await self._store()).unregister(kind, identifier, caller)
         except NotFound:
             raise await self._not_found(kind, identifier, caller) from None
+        finally:
+            self._recent.forget((caller.owner, kind, identifier))
 
     async def _store(self) -> "ResourceStore":
         database = await self._database()

@@ -387,6 +387,16 @@ class Memory(MemorySearch, Protocol):
     async def stats(self, bank_id: str, caller: Caller) -> BankStats: ...
 
 
+class LocalMemory(Memory, Protocol):
+    """The memory of this process."""
+
+    async def require_live(self, bank_ids: Sequence[str], caller: Caller) -> None:
+        """See that the banks can be asked, at less cost than reading them. Raises InvalidRequest, its code
+        `vector_store_expired`, for one that has expired.
+        """
+        ...
+
+
 class BatchFile(Word):
     file_id: str
     metadata: JsonObject = {}

@@ -6,7 +6,7 @@ from llama_stack.api.agents import Agents, ToolGroupUse
 from llama_stack.api.common import Caller, Health, JsonObject, Word
 from llama_stack.api.files import LocalFiles
 from llama_stack.api.inference import Inference
-from llama_stack.api.memory import Memory
+from llama_stack.api.memory import LocalMemory
 from llama_stack.api.messages import Message
 from llama_stack.api.resources import MemoryBank, Model, Shield
 from llama_stack.api.responses import Conversations, Responses, StoredCompletions
@@ -114,7 +114,7 @@ class ServedStack(Stack, Protocol):
     @property
     def registry(self) -> Registry: ...
 
-    async def memory(self) -> Memory:
+    async def memory(self) -> LocalMemory:
         """The memory of the stack, over its database. Files are read in the background while the stack is open."""
         ...
 

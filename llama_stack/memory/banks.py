@@ -1,6 +1,5 @@
 """Banks: from the name a caller uses to its share in a provider, and back."""
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from llama_stack.api.stack import Registry, Stack
 from llama_stack.errors import InvalidRequest, NotFound, UnsupportedParameter
 from llama_stack.memory.ingestion import Share
 from llama_stack.memory.places import place_of
+from llama_stack.recent import Recent
 from llama_stack.storage.banks import BankStore, StoredBank
 from llama_stack.storage.columns import new_id, now
 from llama_stack.storage.pages import Between
@@ -42,6 +42,7 @@ class Banks:
         self._store = store
         self._providers = {provider.provider_id: provider for provider in providers}
         self._made: OrderedDict[str, None] = OrderedDict()
+        self._recent: Recent[tuple[str, str], StoredBank] = Recent()
 
     # --- making and forgetting ---------------------------------------------------------------------------------------
 
@@ -145,6 +146,7 @@ class Banks:
         await share.index.drop_bank(share.place)
         self._made.pop(share.place.key, None)
         await self._store.forget(bank_id, caller)
+        self._recent.forget((caller.owner, bank_id))
         if all(bank.identifier != bank_id for bank in self._registry.own(MemoryBank)):
             await self._registry.unregister(MemoryBank, bank_id, caller)
 
@@ -194,12 +196,17 @@ class Banks:
         try:
             return await self._store.bank(bank_id, caller)
         except NotFound:
-            kind = (await self._registry.resource(MemoryBank, bank_id, caller)).bank.kind
+            # Not `resource`, which may know for a moment a bank that another server has just dropped.
+            there = {one.identifier: one for one in await self._registry.resources(MemoryBank, caller)}
+            if bank_id not in there:
+                raise
+            kind = there[bank_id].bank.kind
             return await self._store.create(bank_id, caller, kind=kind, name="", metadata={}, expiry_days=None)
 
     async def note_activity(self, used: Sequence[StoredBank], caller: Caller) -> None:
         for stored in used:
-            await self._store.note_activity(stored, caller)
+            if await self._store.note_activity(stored, caller):
+                self._recent.forget((caller.owner, stored.bank_id))
 
     async def page(
         self, caller: Caller, *, limit: int, between: Between, order: ListedOrder, kind: str | None
@@ -232,11 +239,13 @@ class Banks:
             values["metadata"] = metadata
         if expiry is not None:
             values["expiry_days"] = None if expiry == "never" else expiry.days
-        return _record(bank, await self._store.update(bank_id, values, caller))
+        updated = await self._store.update(bank_id, values, caller)
+        self._recent.forget((caller.owner, bank_id))
+        return _record(bank, updated)
 
     async def require_live(self, bank_ids: Sequence[str], caller: Caller) -> list[StoredBank]:
         """What is kept about the banks. Raises InvalidRequest for one that has expired."""
-        live = await asyncio.gather(*(self.stored(bank_id, caller) for bank_id in bank_ids))
+        live = [await self._recently_stored(bank_id, caller) for bank_id in bank_ids]
         for stored in live:
             if stored.expires_at is not None and stored.expires_at <= now():
                 raise InvalidRequest(
@@ -246,6 +255,9 @@ class Banks:
                     code="vector_store_expired",
                 )
         return live
+
+    async def _recently_stored(self, bank_id: str, caller: Caller) -> StoredBank:
+        return await self._recent.get((caller.owner, bank_id), lambda: self.stored(bank_id, caller))
 
 
 def _record(bank: MemoryBank, stored: StoredBank) -> BankRecord:

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from llama_stack.api.chunk_index import FoundChunk
 
 
-def without_duplicates(found: Sequence[FoundChunk]) -> list[FoundChunk]:
-    """The first of each text, apart from its spaces."""
+def without_duplicates(found: Sequence[FoundChunk], limit: int | None = None) -> list[FoundChunk]:
+    """The first of each text, apart from its spaces; at most `limit`."""
     seen: set[str] = set()
-    kept = []
+    kept: list[FoundChunk] = []
     for one in found:
+        if len(kept) == limit:
+            break
         text = " ".join(one.chunk.content.split())
         if text not in seen:
             seen.add(text)

@@ -23,10 +23,11 @@ def fuse(vector: Ranking, keyword: Ranking, manner: Fusion) -> list[FoundChunk]:
         case WeightedFusion():
             scores = _by_score(vector, keyword, manner.alpha)
     found = {one.chunk.chunk_id: one for one in (*keyword, *vector)}
-    fused = [
-        FoundChunk(chunk=found[name].chunk, score=score, vector=found[name].vector) for name, score in scores.items()
+    return [
+        # Both parts were checked when they were found.
+        FoundChunk.model_construct(chunk=found[name].chunk, score=score, vector=found[name].vector)
+        for name, score in sorted(scores.items(), key=lambda entry: (-entry[1], entry[0]))
     ]
-    return sorted(fused, key=lambda one: (-one.score, one.chunk.chunk_id))
 
 
 def _by_rank(vector: Ranking, keyword: Ranking, impact_factor: float) -> dict[str, float]:

@@ -42,7 +42,8 @@ async def search(
     found = [one for ranking in searched for one in ranking]
     if len(shares) > 1:
         found.sort(key=lambda one: (-one.score, one.chunk.chunk_id))
-    found = without_duplicates(found)
+    is_ranked_again = query.rerank_model is not None or query.diversity > 0
+    found = without_duplicates(found, None if is_ranked_again else query.max_chunks)
     if query.rerank_model is not None:
         _require_question(question)
         found = await reranked(query.rerank_model, question, found[:MAX_RERANKED], inference, caller)

@@ -259,6 +259,11 @@ class MemoryService:
 
     # --- out ---------------------------------------------------------------------------------------------------------
 
+    async def require_live(self, bank_ids: Sequence[str], caller: Caller) -> None:
+        for bank_id in bank_ids:
+            await self._banks.share(bank_id, caller)
+        await self._banks.require_live(bank_ids, caller)
+
     async def query(self, bank_ids: Sequence[str], query: MemoryQuery, caller: Caller) -> list[Chunk]:
         shares = [await self._banks.share(bank_id, caller) for bank_id in dict.fromkeys(bank_ids)]
         live = await self._banks.require_live([share.bank.identifier for share in shares], caller)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from llama_stack.agents import form
 from llama_stack.agents.retrieval import FILE_SEARCH, context_tokens, file_search
@@ -294,18 +293,13 @@ async def check_stores(stack: ServedStack, request: ResponseRequest, caller: Cal
             continue
         where = f"tools.{position}"
         memory = await stack.memory()
-        for bank_id in tool.vector_store_ids:
-            try:
-                record = await memory.bank(bank_id, caller)
-            except NotFound as error:
-                field = f"{where}.vector_store_ids"
-                raise NotFound(f"{field}: {error.message}", param=field, code="vector_store_not_found") from None
-            if record.expires_at is not None and record.expires_at <= datetime.now(UTC):
-                raise InvalidRequest(
-                    f"{where}.vector_store_ids: {bank_id!r} has expired and is empty; add its files to a new one",
-                    param=f"{where}.vector_store_ids",
-                    code="vector_store_expired",
-                )
+        field = f"{where}.vector_store_ids"
+        try:
+            await memory.require_live(tool.vector_store_ids, caller)
+        except NotFound as error:
+            raise NotFound(f"{field}: {error.message}", param=field, code="vector_store_not_found") from None
+        except InvalidRequest as error:
+            raise InvalidRequest(f"{field}: {error.message}", param=field, code=error.code) from None
         if tool.search.rerank_model is not None:
             try:
                 await stack.model(tool.search.rerank_model, caller)

@@ -7,10 +7,11 @@ dependencies, forms and telemetry. None of it is used here, and it costs as much
 from collections.abc import Callable
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 
@@ -32,7 +33,43 @@ class PlainApp(FastAPI):
     """Errors become answers right around the router; around that stands only the middleware that was added."""
 
     def build_middleware_stack(self) -> ASGIApp:
-        app: ASGIApp = ExceptionMiddleware(self.router, handlers=self.exception_handlers)
+        app: ASGIApp = ExceptionMiddleware(RoutesByPrefix(self.router), handlers=self.exception_handlers)
         for middleware in reversed(self.user_middleware):
             app = middleware.cls(app, *middleware.args, **middleware.kwargs)
         return app
+
+
+class RoutesByPrefix:
+    """The router, which need not try every route of every API: paths that begin alike have a router of their own.
+
+    The routes are those that there are at the first request, and are tried in the same order as by the whole router.
+    """
+
+    def __init__(self, router: APIRouter) -> None:
+        self._whole = router
+        fixed = {_fixed_prefix(route) for route in router.routes} - {None}
+        self._routers = {
+            prefix: APIRouter(
+                routes=[route for route in router.routes if _fixed_prefix(route) in (prefix, None)],
+                redirect_slashes=router.redirect_slashes,
+            )
+            for prefix in fixed
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        router = self._routers.get(_beginning(scope["path"])) if "path" in scope else None
+        await (router or self._whole)(scope, receive, send)
+
+
+def _beginning(path: str) -> str:
+    """As `/v1/files` of `/v1/files/{file_id}/content`."""
+    return "/".join(path.split("/", 3)[:3])
+
+
+def _fixed_prefix(route: BaseRoute) -> str | None:
+    """None where a path with any beginning may be the route's."""
+    path = getattr(route, "path", None)
+    if not isinstance(path, str) or path.count("/") < 2:
+        return None
+    beginning = _beginning(path)
+    return None if "{" in beginning else beginning

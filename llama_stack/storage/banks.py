@@ -116,13 +116,15 @@ class BankStore:
             await connection.execute(statement)
         return await self.bank(bank_id, caller)
 
-    async def note_activity(self, bank: StoredBank, caller: Caller) -> None:
+    async def note_activity(self, bank: StoredBank, caller: Caller) -> bool:
+        """Whether it was noted now, not lately."""
         moment = now()
         if moment - bank.last_active_at < ACTIVITY_GRAIN:
-            return
+            return False
         own = and_(banks.c.owner == caller.owner, banks.c.bank_id == bank.bank_id)
         async with self._database.write() as connection:
             await connection.execute(update(banks).where(own).values(last_active_at=moment))
+        return True
 
     async def forget(self, bank_id: str, caller: Caller) -> None:
         """The bank, its batches and what is known of its documents. An unknown bank is no error."""

@@ -31,7 +31,7 @@ from llama_stack.api.inference import (
     ToolCallStart,
     Usage,
 )
-from llama_stack.api.memory import Memory
+from llama_stack.api.memory import LocalMemory
 from llama_stack.api.messages import text_of
 from llama_stack.api.resources import Model, ModelType
 from llama_stack.api.responses import Conversations, Responses, StoredCompletions
@@ -195,7 +195,7 @@ class ScriptedStack:
     def registry(self) -> Registry:
         raise _only_inference()
 
-    async def memory(self) -> Memory:
+    async def memory(self) -> LocalMemory:
         raise _only_inference()
 
     async def agents(self) -> Agents:
