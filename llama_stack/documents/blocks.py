@@ -1,5 +1,6 @@
 """What reading a file gives: its readable text, and where in it headings, paragraphs, tables and code lie."""
 
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -9,6 +10,8 @@ from llama_stack.documents.failures import DocumentUnreadable
 BETWEEN_BLOCKS = "\n\n"
 MAX_BLOCKS = 2_000_000
 """Of one document: a bound on memory that a file of nothing but structure could otherwise take."""
+
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
 class BlockKind(StrEnum):
@@ -93,6 +96,7 @@ class DocumentBuilder:
         header_length: of a table, characters of its header row at the start of `text`.
         Raises DocumentUnreadable (`too_large`) when the document's text grows over the limit.
         """
+        text = _of_whole_characters(text)
         trimmed = text.strip("\n") if kind is BlockKind.CODE else text.strip()
         if not trimmed.strip():
             return
@@ -105,7 +109,7 @@ class DocumentBuilder:
         self._keep(Block(kind, start, self._length, page, level, title, start + header_length if header_length else 0))
 
     def add_heading(self, title: str, level: int, *, page: int | None = None) -> None:
-        title = " ".join(title.split())
+        title = _of_whole_characters(" ".join(title.split()))
         self.add(BlockKind.HEADING, title, page=page, level=level, title=title)
 
     def add_source(self, text: str, blocks: list[Block]) -> None:
@@ -116,7 +120,7 @@ class DocumentBuilder:
             self._parts.append(BETWEEN_BLOCKS)
             self._length += len(BETWEEN_BLOCKS)
         by = self._length
-        self._parts.append(text)
+        self._parts.append(_of_whole_characters(text))
         self._length += len(text)
         for block in blocks:
             header_end = block.header_end + by if block.header_end else 0
@@ -142,6 +146,14 @@ class DocumentBuilder:
         return ReadDocument(
             "".join(self._parts), tuple(self._blocks), self.mime_type, self.title, self.pages, tuple(self.warnings)
         )
+
+
+def _of_whole_characters(text: str) -> str:
+    """The text with a mark for each half of a surrogate pair, which is no character and cannot be written anywhere.
+
+    One for one: spans hold on both sides of it.
+    """
+    return _HALF_PAIR.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def to_json(document: ReadDocument) -> dict[str, Any]:

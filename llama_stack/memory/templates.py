@@ -1,17 +1,20 @@
 """Texts that a caller's template makes: Jinja2 in its sandbox, and of its language only what cannot run away.
 
 The sandbox keeps a template from leaving its data; it does not keep it from running for ever or filling the memory. So
-what could is refused before it is run: assignments, calls, arithmetic on texts, loops within loops.
+what could is refused before it is run: assignments, calls, arithmetic on texts, loops within loops. What a filter makes
+of a text is bounded, because filters follow one another.
 """
 
 import asyncio
-from functools import lru_cache
+from collections.abc import Callable, Iterable
+from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, Any
 
 from llama_stack.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from jinja2 import Environment, Template, nodes
+    from jinja2.nodes import EvalContext
 
 MAX_TEMPLATE_CHARACTERS = 20_000
 MAX_TEXT_CHARACTERS = 200_000
@@ -51,7 +54,7 @@ def _rendered(template: str, values: dict[str, Any], param: str) -> str:
                     f"{param}: the template makes more than {MAX_TEXT_CHARACTERS} characters", param=param
                 )
         return "".join(parts)
-    except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+    except (TemplateError, SyntaxError, RecursionError, ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise InvalidRequest(f"{param}: the template fails: {error}", param=param) from error
 
 
@@ -71,6 +74,8 @@ def _check(node: "nodes.Node", *, inside_loop: bool) -> None:
         raise ValueError(
             f"the filter {getattr(node, 'name', '')!r} is not served; there are {', '.join(sorted(_FILTERS))}"
         )
+    if kind in ("List", "Tuple") and any(type(item).__name__ != "Const" for item in getattr(node, "items", ())):
+        raise ValueError("a list has texts and numbers, no values: the template would repeat them")
     if kind == "For":
         if inside_loop or getattr(node, "recursive", False):
             raise ValueError("a loop within a loop is not served")
@@ -81,7 +86,42 @@ def _check(node: "nodes.Node", *, inside_loop: bool) -> None:
 
 @lru_cache(maxsize=1)
 def _environment() -> "Environment":
-    from jinja2 import StrictUndefined
+    from jinja2 import StrictUndefined, pass_eval_context
+    from jinja2.filters import FILTERS
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    return ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
+    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
+    environment.globals.clear()
+    environment.filters = {name: _bounded(FILTERS[name]) for name in _FILTERS}
+    environment.filters["join"] = pass_eval_context(_joined)
+    return environment
+
+
+def _bounded(make: Callable[..., Any]) -> Callable[..., Any]:
+    """The filter, which refuses to make a text that is too long for the next one."""
+
+    @wraps(make)
+    def filtered(*arguments: Any, **named: Any) -> Any:
+        made = make(*arguments, **named)
+        if isinstance(made, str):
+            _check_length(len(made))
+        return made
+
+    return filtered
+
+
+def _joined(context: "EvalContext", values: Iterable[Any], separator: str = "", attribute: str | None = None) -> str:
+    """Jinja's `join`, which counts before it makes the text: every other filter makes a few times what it is given."""
+    from jinja2.filters import do_join
+
+    kept, length = [], 0
+    for value in values:
+        kept.append(value)
+        length += len(str(value)) + len(str(separator))
+        _check_length(length)
+    return str(do_join(context, kept, separator, attribute))
+
+
+def _check_length(length: int) -> None:
+    if length > MAX_TEXT_CHARACTERS:
+        raise ValueError(f"a filter makes more than {MAX_TEXT_CHARACTERS} characters")

@@ -1,9 +1,12 @@
 """What the text and the structure of each format look like."""
 
+import json
+
 import pytest
 
 from llama_stack.documents.blocks import Block, BlockKind, ReadDocument, from_json, to_json
 from llama_stack.documents.failures import DocumentUnreadable
+from llama_stack.documents.frames import LENGTH, decoded_body, encoded
 from llama_stack.documents.limits import ReadingLimits
 from llama_stack.documents.parsing import parse
 from tests.documents.files import mail_file, pdf_file, scanned_pdf, slides_file, spreadsheet_file, word_file
@@ -155,6 +158,12 @@ def test_broken_json_is_read_as_text_and_says_so() -> None:
     document = read('{"a": 1,', "a.json")
     assert document.text == '{"a": 1,'
     assert "not valid JSON" in document.warnings[0]
+
+
+def test_half_a_surrogate_pair_is_marked_and_moves_no_span() -> None:
+    content = json.dumps({"cut": "\ud83d end", "next": {"whole": "\U0001f600"}})
+    document = from_json(decoded_body(encoded(to_json(read(content, "a.json")))[LENGTH.size :]))
+    assert [text for _, text in shown(document)] == ["cut: \N{REPLACEMENT CHARACTER} end", "next.whole: \U0001f600"]
 
 
 def test_python_is_parted_at_its_definitions() -> None:

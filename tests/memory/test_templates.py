@@ -47,12 +47,38 @@ async def test_a_template_sees_its_values() -> None:
         "{{ 1 / 0 }}",
         "{% include 'etc' %}",
         "x" * 30_000,
+        "{{ lipsum }}",
+        "{{ [query, query] }}",
+        "{{ " + "(" * 3_000 + "query" + ")" * 3_000 + " }}",
     ],
 )
 async def test_what_a_template_may_not_is_refused_by_name(template: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         await render(template, {"messages": [], "query": "q"}, param="template")
     assert refused.value.param == "template"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ query|join(query)|join(query)|join(query)|length }}",  # 1000 characters to the fourth
+        "{{ query|join(query)|length }}",
+        "{{ query" + "|tojson" * 40 + "|length }}",  # doubles what it escapes, each time
+        "{{ messages|map('join', query)|join|length }}",
+    ],
+)
+async def test_filters_do_not_multiply_a_text_without_bound(template: str) -> None:
+    query = '"' * 1_000
+    with pytest.raises(InvalidRequest, match="more than 200000 characters"):
+        await render(template, {"messages": [query, query], "query": query}, param="template")
+
+
+async def test_filters_do_what_they_do_in_jinja() -> None:
+    template = (
+        "{{ messages|map(attribute='role')|join(', ') }} {{ messages|join('|', 'role') }} {{ query|upper|tojson }}"
+    )
+    values = {"messages": [{"role": "a"}, {"role": "b"}], "query": "q"}
+    assert await render(template, values, param="t") == 'a, b a|b "Q"'
 
 
 async def test_a_model_writes_the_query_from_the_conversation() -> None:
