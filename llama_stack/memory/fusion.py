@@ -24,8 +24,7 @@ def fuse(vector: Ranking, keyword: Ranking, manner: Fusion) -> list[FoundChunk]:
             scores = _by_score(vector, keyword, manner.alpha)
     found = {one.chunk.chunk_id: one for one in (*keyword, *vector)}
     return [
-        # Both parts were checked when they were found.
-        FoundChunk.model_construct(chunk=found[name].chunk, score=score, vector=found[name].vector)
+        FoundChunk(chunk=found[name].chunk, score=score, vector=found[name].vector)
         for name, score in sorted(scores.items(), key=lambda entry: (-entry[1], entry[0]))
     ]
 
