@@ -165,6 +165,23 @@ class BankFiles(OpensIndexes):
                 await index.search_vector(bank, broken.row_bytes(1), 5)
             assert await index.list_chunks(bank) == []
 
+    async def test_the_greatest_numbers_are_kept(self, tmp_path: Path) -> None:
+        bank, rows = self.place(), Vectors.of([axis(0, 3.4e38), axis(1, -3.4e38)], DIMENSION)
+        async with self.opened(tmp_path) as index:
+            await index.create_bank(bank)
+            await index.write_chunks(bank, [chunk("a"), chunk("b")], rows)
+            listed = await index.list_chunks(bank, with_vectors=True)
+        assert [found.vector for found in listed] == [rows.row_bytes(0), rows.row_bytes(1)]
+
+    async def test_the_details_of_a_chunk_come_back_as_they_were(self, tmp_path: Path) -> None:
+        bank = self.place()
+        details = {"document_name": 'Größe \x1f"n".md', "start": 2**70, "end": 2**71, "page": 3, "headings": ["Ж", ""]}
+        written = chunk("a").model_copy(update=details)
+        async with self.opened(tmp_path) as index:
+            await index.create_bank(bank)
+            await index.write_chunks(bank, [written, chunk("b")], random_rows(2))
+            assert [found.chunk for found in await index.list_chunks(bank)] == [written, chunk("b")]
+
     async def test_a_vector_of_zeros_is_like_nothing(self, tmp_path: Path) -> None:
         bank = self.place()
         async with self.opened(tmp_path) as index:

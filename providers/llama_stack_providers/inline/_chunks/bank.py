@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,9 +14,9 @@ from llama_stack.api.chunk_index import FoundChunk, IndexStats
 from llama_stack.api.common import JsonObject
 from llama_stack.api.filters import Comparison, Compound
 from llama_stack.api.memory import Chunk
-from llama_stack.api.vectors import Vectors
+from llama_stack.api.vectors import FLOAT_BYTES, Vectors
 from llama_stack.errors import InvalidRequest
-from llama_stack.text import language_of, query_stems, stems
+from llama_stack.text import language_of, query_stems, stem_text
 from llama_stack_providers.inline._chunks.files import Extend, Readers, sqlite_errors
 from llama_stack_providers.inline._chunks.filters import Condition, attributes_of, selected_sources
 from llama_stack_providers.inline._chunks.keeper import (
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 Where = Comparison | Compound | None
 CLOSING_STEPS = 50
 """Of tidying, at most, when a bank is closed; the rest is done when it is open again."""
+
+_TOP_BYTE = FLOAT_BYTES - 1 if sys.byteorder == "little" else 0
+"""Of a number in a vector: its sign and the most of its exponent."""
 
 
 class Interruption:
@@ -263,7 +267,7 @@ class Bank:
             for chunk in chunks:
                 interruption.check()
                 language = chunk.language or language_of(chunk.content)
-                analysed.append((language, " ".join(stems(chunk.indexed_text, language))))
+                analysed.append((language, stem_text(chunk.indexed_text, language)))
         return analysed
 
     def _insert(self, connection: "apsw.Connection", chunks: list[Chunk], added: range) -> None:
@@ -318,8 +322,10 @@ def files_of(path: Path) -> list[Path]:
 
 
 def _check_numbers(buffer: memoryview, param: str) -> None:
-    # One of them would be near to nothing, or spoil the graph that it becomes a part of. It shows in the sum.
-    if not math.isfinite(sum(buffer.cast("f"))):
+    # One of them would be near to nothing, or spoil the graph that it becomes a part of. All bits of its exponent are
+    # set, as they nearly are in numbers from 1.7e38 on: only for these it takes a sum, in which it shows.
+    tops = bytes(buffer)[_TOP_BYTE::FLOAT_BYTES]
+    if (b"\x7f" in tops or b"\xff" in tops) and not math.isfinite(sum(buffer.cast("f"))):
         raise InvalidRequest("a vector holds an infinity or NaN; embed the text again", param=param)
 
 

@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from llama_stack.api.memory import Chunk
 
 if TYPE_CHECKING:
@@ -11,22 +13,24 @@ if TYPE_CHECKING:
 
 COLUMNS = "c.id, c.chunk_id, s.document_id, c.content, c.position, c.language, c.details, s.metadata"
 
-
-# `json.dumps` with settings of its own would make an encoder for each chunk.
 _compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def details_of(chunk: Chunk) -> str:
     """What of a chunk is neither searched nor sorted by."""
-    return _compact([chunk.document_name, chunk.start, chunk.end, chunk.page, chunk.headings, chunk.token_count])
+    details = [chunk.document_name, chunk.start, chunk.end, chunk.page, chunk.headings, chunk.token_count]
+    try:
+        return orjson.dumps(details).decode()
+    except TypeError:
+        # It knows no integers of more than 64 bits.
+        return _compact(details)
 
 
 def read_chunk(row: tuple[Any, ...]) -> Chunk:
     """From a row of COLUMNS."""
     _, chunk_id, document_id, content, position, language, details, metadata = row
-    document_name, start, end, page, headings, token_count = json.loads(details)
-    # It was a valid chunk when it was written, so it is not looked at again.
-    return Chunk.model_construct(
+    document_name, start, end, page, headings, token_count = orjson.loads(details)
+    return Chunk(
         chunk_id=chunk_id,
         document_id=document_id,
         content=content,
