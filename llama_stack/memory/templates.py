@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MAX_TEMPLATE_CHARACTERS = 20_000
 MAX_TEXT_CHARACTERS = 200_000
+MAX_NESTING = 40
+"""Of expressions in one another, such as filters in a row; the time to compile them grows faster than they do."""
 
 _NODES = frozenset(
     {
@@ -62,12 +64,14 @@ def _rendered(template: str, values: dict[str, Any], param: str) -> str:
 def _compiled(template: str) -> "Template":
     """Raises ValueError for what is not allowed, TemplateError for what is no template."""
     environment = _environment()
-    _check(environment.parse(template), inside_loop=False)
+    _check(environment.parse(template), inside_loop=False, depth=0)
     return environment.from_string(template)
 
 
-def _check(node: "nodes.Node", *, inside_loop: bool) -> None:
+def _check(node: "nodes.Node", *, inside_loop: bool, depth: int) -> None:
     kind = type(node).__name__
+    if depth > MAX_NESTING:
+        raise ValueError(f"it is nested deeper than {MAX_NESTING} levels")
     if kind not in _NODES:
         raise ValueError(f"{kind} is not served here; a template has texts, values, filters, one loop and conditions")
     if kind == "Filter" and getattr(node, "name", "") not in _FILTERS:
@@ -81,7 +85,7 @@ def _check(node: "nodes.Node", *, inside_loop: bool) -> None:
             raise ValueError("a loop within a loop is not served")
         inside_loop = True
     for child in node.iter_child_nodes():
-        _check(child, inside_loop=inside_loop)
+        _check(child, inside_loop=inside_loop, depth=depth + 1)
 
 
 @lru_cache(maxsize=1)
