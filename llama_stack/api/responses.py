@@ -111,7 +111,8 @@ class ResponseRequest(Word):
     most one of the two. shown: the request's fields as the response object repeats them; without any secret.
     mcp_headers: by server address, headers the caller wants sent there; never dumped, so never stored.
     top_logprobs: alternatives whose log probabilities are given with each token of text; None for none at all.
-    max_output_tokens: of the whole response, reasoning included. max_tool_calls: of tools that the stack runs.
+    max_output_tokens: of the whole response, reasoning included. generate: False keeps the input for a response to
+    continue, and the model is not asked. max_tool_calls: of tools that the stack runs.
     """
 
     model: str
@@ -137,6 +138,7 @@ class ResponseRequest(Word):
     include: list[str] = []
     store: bool = True
     background: bool = False
+    generate: bool = True
     shown: JsonObject = {}
     mcp_headers: dict[str, dict[str, str]] = Field(default={}, exclude=True, repr=False)
 
@@ -202,6 +204,10 @@ class Responses(Protocol):
 
     async def delete(self, response_id: str, caller: Caller) -> None: ...
 
+    def session(self) -> "ResponseSession":
+        """For the responses of one connection."""
+        ...
+
     async def count_input_tokens(self, request: ResponseRequest, caller: Caller) -> int:
         """Tokens the model would read first; nothing is stored or made."""
         ...
@@ -240,6 +246,22 @@ class Conversations(Protocol):
     ) -> JsonObject: ...
 
     async def delete_item(self, conversation_id: str, item_id: str, caller: Caller) -> Conversation: ...
+
+
+class ResponseSession(Protocol):
+    """Responses of one connection, which may continue each other without being stored.
+
+    A response that is not stored is remembered while it is the last one of its lane; any lane may continue it. What
+    is remembered is bounded and ends with the session.
+    """
+
+    def stream(
+        self, request: ResponseRequest, caller: Caller, *, lane: str | None = None
+    ) -> AsyncGenerator[JsonObject, None]:
+        """As `Responses.stream`. Raises InvalidRequest with the code `previous_response_not_found` for a response to
+        continue that is neither stored nor remembered.
+        """
+        ...
 
 
 class StoredCompletion(Word):

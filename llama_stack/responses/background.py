@@ -16,6 +16,7 @@ from llama_stack.errors import Conflict, InvalidRequest, NotFound, ProviderUnava
 from llama_stack.responses.making import Making
 from llama_stack.storage.responses import ResponseStore, StoredResponse
 from llama_stack.wire.openai_responses.objects import ENDED, shown_response
+from llama_stack.wire.openai_responses.stream import LAST_EVENTS
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +27,6 @@ POLL_S = 0.25
 """How often a log that another process writes is looked at."""
 OWN_POLL_S = 5.0
 """The same for one of this process, which tells when there is something new."""
-LAST_EVENTS = frozenset({"response.completed", "response.failed", "response.incomplete"})
 
 
 class Background:

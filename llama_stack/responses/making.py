@@ -12,6 +12,7 @@ from llama_stack.agents.loop import resume_turn
 from llama_stack.agents.service import kept
 from llama_stack.api.agents import (
     AgentEvent,
+    ApprovalDecision,
     ApprovalStep,
     StepCompleted,
     StepStarted,
@@ -24,9 +25,9 @@ from llama_stack.api.agents import (
 from llama_stack.api.common import Caller, JsonObject
 from llama_stack.api.responses import ResponseRequest
 from llama_stack.api.stack import ServedStack
-from llama_stack.errors import NotFound, StackError
+from llama_stack.errors import InvalidRequest, NotFound, StackError
 from llama_stack.responses.compacting import CompactingInference, threshold_of
-from llama_stack.responses.history import Beginning, beginning, labels_listed, told_by
+from llama_stack.responses.history import Beginning, beginning, labels_listed, told_after, told_by
 from llama_stack.responses.preparing import Ready, make_ready
 from llama_stack.storage import AgentStore, OpenTurn, Work
 from llama_stack.storage.conversations import ConversationStore
@@ -62,11 +63,19 @@ class Origin:
 class Making:
     """Makes one response. record: what is known of it; a response that is not stored has one, too.
 
-    first_number: of its first event, for one that is begun again.
+    first_number: of its first event, for one that is begun again. origin: what it continues, where that is known and
+    not to be read from the database.
     """
 
     def __init__(
-        self, stack: ServedStack, stores: Stores, record: StoredResponse, caller: Caller, *, first_number: int = 0
+        self,
+        stack: ServedStack,
+        stores: Stores,
+        record: StoredResponse,
+        caller: Caller,
+        *,
+        first_number: int = 0,
+        origin: Origin | None = None,
     ) -> None:
         status: Status = "queued" if record.status == "queued" else "in_progress"
         body = new_response(record.request, record.response_id, int(record.created_at.timestamp()), status)
@@ -75,18 +84,24 @@ class Making:
         self._stack = stack
         self._stores = stores
         self._caller = caller
+        self._origin = origin
+        self._items: list[JsonObject] = []
         self._beginning: Beginning | None = None
         self._ready: Ready | None = None
         self._told: deque[list[JsonObject]] = deque()
         self._compacting: CompactingInference | None = None
         self._steps = 0
+        self._turn: Turn | None = None
 
     async def prepare(self) -> None:
         """Find what the response continues and what it may use. Raises what is wrong with the request."""
         request = self.record.request
-        origin = await origin_of(self._stores, request, self._caller)
-        items = await with_items(self._stores, request.input, self._caller)
-        self._beginning = beginning(tell(items, origin.told, earlier=origin.earlier))
+        origin = self._origin or await origin_of(self._stores, request, self._caller)
+        self._origin = origin
+        self._items = await with_items(self._stores, request.input, self._caller)
+        self._beginning = beginning(tell(self._items, origin.told, earlier=origin.earlier))
+        if self._beginning.decisions and not request.generate:
+            raise InvalidRequest("generate: must be true where calls are approved or denied", param="generate")
         self._ready = await make_ready(
             self._stack,
             request,
@@ -122,6 +137,15 @@ class Making:
     def failure(self) -> StackError | None:
         """Why the response cannot be made after all."""
         return self._prepared[1].failure
+
+    @property
+    def continued(self) -> Origin | None:
+        """What a response begins with that continues this one; None where it cannot be continued."""
+        origin, output = self._origin, self.encoder.response["output"]
+        if origin is None or self._turn is None or self.encoder.response["status"] not in ("completed", "incomplete"):
+            return None
+        told = told_after(origin.told, self._items, output, self._turn)
+        return Origin(told, [], origin.labels | labels_listed(output), [*origin.turns, self._turn])
 
     @property
     def _prepared(self) -> tuple[Beginning, Ready]:
@@ -173,15 +197,14 @@ class Making:
 
     async def turn_events(self) -> AsyncGenerator[AgentEvent, None]:
         """Run the turn, or what is left of it, each step stored before it is told."""
-        start, ready = self._prepared
+        start, _ = self._prepared
         record = self.record
         new = Turn(
             turn_id=record.turn_id, session_id=record.session_id, input=start.input, started_at=datetime.now(UTC)
         )
         async with AsyncExitStack() as exits:
             if not record.request.store:
-                turn = new.model_copy(update={"steps": start.steps})
-                events = resume_turn(ready.setup, start.history, turn, decisions=start.decisions)
+                events = self._run(new.model_copy(update={"steps": start.steps}), start.decisions)
             else:
                 # One in the background was stored when it was queued.
                 first = None if record.request.background else self._stores.responses.inserting(record, self._caller)
@@ -211,13 +234,19 @@ class Making:
                 yield event
 
     async def _held_events(self, held: OpenTurn) -> AsyncGenerator[AgentEvent, None]:
-        start, ready = self._prepared
+        start, _ = self._prepared
         for step in start.steps[len(held.turn.steps) :]:
             await held.append_step(step)
         turn = held.turn
         is_decided = any(isinstance(step, ApprovalStep) for step in turn.steps)
         decisions = () if is_decided else start.decisions
-        return kept(resume_turn(ready.setup, start.history, turn, decisions=decisions), held, ending=self._ending)
+        return kept(self._run(turn, decisions), held, ending=self._ending)
+
+    def _run(self, turn: Turn, decisions: Sequence[ApprovalDecision]) -> AsyncGenerator[AgentEvent, None]:
+        start, ready = self._prepared
+        if not self.record.request.generate:
+            return _only_kept(turn)
+        return resume_turn(ready.setup, start.history, turn, decisions=decisions)
 
     def _ending(self, last: Sequence[AgentEvent]) -> Work | None:
         if self.record.request.conversation is not None:
@@ -239,8 +268,13 @@ class Making:
         while made:
             compacted = made.pop(0)
             self.encoder.compacted(sealed_window(compacted.window), compacted.usage, self._steps)
-        if isinstance(event, StepCompleted):
-            self._steps += 1
+        match event:
+            case StepCompleted():
+                self._steps += 1
+            case TurnAwaitingInput() | TurnCompleted():
+                self._turn = event.turn
+            case _:
+                pass
         return self.encoder.feed(event)
 
     # --- the end ---------------------------------------------------------------------------------------------------
@@ -287,6 +321,11 @@ class Making:
                 await self._stores.responses.delete(self.record, self._caller)
             except NotFound:
                 return
+
+
+async def _only_kept(turn: Turn) -> AsyncGenerator[AgentEvent, None]:
+    """A turn whose input the next one goes on from; the model is not asked."""
+    yield TurnCompleted(turn=turn.model_copy(update={"end_reason": "completed", "completed_at": datetime.now(UTC)}))
 
 
 async def origin_of(stores: Stores, request: ResponseRequest, caller: Caller) -> Origin:

@@ -13,6 +13,7 @@ from llama_stack.responses.compacting import threshold_of
 from llama_stack.responses.compaction import compacted, counted
 from llama_stack.responses.making import Making, Stores, origin_of, with_items
 from llama_stack.responses.preparing import check_stores
+from llama_stack.responses.session import Remembered, Session
 from llama_stack.storage import AgentStore, Database
 from llama_stack.storage.columns import now
 from llama_stack.storage.conversations import ConversationStore
@@ -60,9 +61,13 @@ class ResponseService:
             async for event in events:
                 yield event
 
-    async def _begun(self, request: ResponseRequest, caller: Caller) -> Making:
-        record = await self._record(request, caller, "in_progress")
-        making = Making(self._stack, self._stores, record, caller)
+    def session(self) -> Session:
+        return Session(self._begun)
+
+    async def _begun(self, request: ResponseRequest, caller: Caller, known: Remembered | None = None) -> Making:
+        record = await self._record(request, caller, "in_progress", known)
+        origin = known.origin if known is not None else None
+        making = Making(self._stack, self._stores, record, caller, origin=origin)
         await making.prepare()
         return making
 
@@ -80,7 +85,9 @@ class ResponseService:
         self._background.start(record, caller)
         return record
 
-    async def _record(self, request: ResponseRequest, caller: Caller, status: str) -> StoredResponse:
+    async def _record(
+        self, request: ResponseRequest, caller: Caller, status: str, known: Remembered | None = None
+    ) -> StoredResponse:
         if request.conversation is not None and not request.store:
             raise InvalidRequest(
                 "store: a conversation keeps the items of its responses; leave store or conversation out",
@@ -89,6 +96,8 @@ class ResponseService:
         session_id = root_id = new_id("session")
         if request.conversation is not None:
             session_id = root_id = await self._stores.conversations.session_id(request.conversation, caller)
+        elif known is not None:
+            root_id = known.root_id
         elif request.previous_response_id is not None:
             previous = await self._stores.responses.response(
                 request.previous_response_id, caller, param="previous_response_id"

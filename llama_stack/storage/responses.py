@@ -30,6 +30,8 @@ from llama_stack.storage.turns import LEASE, TurnState, free_dead, is_free
 AGENT_KIND = "responses"
 MAX_CHAIN = 1000
 """Responses that one may continue, all of which are read for the next."""
+PREVIOUS_NOT_FOUND = "previous_response_not_found"
+"""OpenAI's code: clients that read it send the whole conversation instead."""
 UNFINISHED = ("queued", "in_progress")
 
 # Made once: putting a statement together costs more than running it.
@@ -317,8 +319,10 @@ def _check_chain(rows: Sequence[Any], response_id: str) -> None:
         )
     if rows[0].previous_response_id is not None:
         raise NotFound(
-            f"previous_response_id: {rows[0].previous_response_id!r}, which {response_id!r} continues, was deleted",
+            f"previous_response_id: {rows[0].previous_response_id!r}, which {response_id!r} continues, was deleted or "
+            "never stored",
             param="previous_response_id",
+            code=PREVIOUS_NOT_FOUND,
         )
     for row in rows:
         if row.status not in ("completed", "incomplete"):
@@ -348,4 +352,5 @@ def _own(response_id: str, caller: Caller) -> ColumnElement[bool]:
 
 
 def no_response(response_id: str, param: str = "response_id") -> NotFound:
-    return NotFound(f"there is no response {response_id!r}", param=param, code="response_not_found")
+    code = PREVIOUS_NOT_FOUND if param == "previous_response_id" else "response_not_found"
+    return NotFound(f"there is no response {response_id!r}", param=param, code=code)

@@ -156,7 +156,7 @@ async def test_a_response_that_cannot_be_made_is_refused_before_it_begins(stream
     no_call = {"type": "function_call_output", "call_id": "call_9", "output": "x"}
     no_request = {"type": "mcp_approval_response", "approval_request_id": "mcpr_9", "approve": True}
     wrong: list[tuple[dict[str, Any], int, str, str]] = [
-        ({"previous_response_id": ABSENT}, 404, "response_not_found", "previous_response_id"),
+        ({"previous_response_id": ABSENT}, 404, "previous_response_not_found", "previous_response_id"),
         ({"conversation": "conv_nowhere"}, 404, "conversation_not_found", "conversation"),
         ({"model": NOWHERE}, 404, "model_not_found", "model"),
         ({"input": [no_call]}, 400, "invalid_request", "input.0.call_id"),

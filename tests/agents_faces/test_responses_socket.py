@@ -44,6 +44,8 @@ async def test_bad_events_are_refused_one_by_one_and_the_connection_goes_on(star
             "{}",
             '{"type": "response.cancel"}',
             '{"type": "response.create", "stream_id": [1]}',
+            '{"type": "response.create", "stream_id": "a lane"}',
+            '{"type": "response.create", "model": "scripted", "input": "x", "generate": 0}',
             '{"type": "response.create", "model": "nowhere", "input": "x"}',
             '{"type": "response.create", "model": "scripted", "previous_response_id": "resp_nowhere", "input": "x"}',
             '{"type": "response.create", "model": "scripted", "input": "x", "unheard_of": 1}',
@@ -60,8 +62,10 @@ async def test_bad_events_are_refused_one_by_one_and_the_connection_goes_on(star
         ("error", 400, "type"),
         ("error", 400, "type"),
         ("error", 400, "stream_id"),
+        ("error", 400, "stream_id"),
+        ("error", 400, "generate"),
         ("error", 404, "model"),
-        ("error", 404, "previous_response_id"),
+        ("error", 400, "previous_response_id"),
         ("error", 400, "unheard_of"),
         ("error", 400, "invalid_json"),
         ("error", 400, "invalid_json"),
@@ -86,12 +90,12 @@ async def test_who_leaves_the_socket_ends_the_upstreams_connection(start: Start)
 
 
 async def test_a_bug_is_an_error_event_and_not_silence(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    def faulty(body: Any) -> Any:
+    def faulty(body: Any, *, generate: bool) -> Any:
         if body["input"] == "trip":
             raise RuntimeError("a word of the inside")
-        return decode_response_request(body)
+        return decode_response_request(body, generate=generate)
 
-    monkeypatch.setattr("llama_stack.server.routes.responses_websocket.decode_response_request", faulty)
+    monkeypatch.setattr("llama_stack.wire.openai_responses.websocket.decode_response_request", faulty)
     async with start(says("fine")) as server, socket_of(server.url) as socket:
         (error,) = await told(socket, input="trip")
         after = await told(socket, input="hello")
@@ -107,4 +111,5 @@ async def test_a_stranger_cannot_continue_what_is_another_owners(owners_by_heade
                 for field, name in (("previous_response_id", "response_id"), ("conversation", "conversation_id")):
                     *_, last = await told(socket, input="x", **{field: world.ids[name]})
                     assert last["type"] == wanted, last
-                    assert wanted != "error" or last["status"] == 404
+                    missing = (400, "previous_response_not_found"), (404, "conversation_not_found")
+                    assert wanted != "error" or (last["status"], last["error"]["code"]) in missing

@@ -7,6 +7,7 @@ telling.py      items -> the messages of a conversation
 sealing.py      what clients keep for us as `encrypted_content`
 stream.py       events of the agent loop -> events of a response
 under_way.py    one output item while it is being made
+websocket.py    events of the WebSocket mode
 citations.py    which sources an answer cites
 objects.py      the response object and its lists
 """

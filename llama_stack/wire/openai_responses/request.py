@@ -138,8 +138,10 @@ _REASONING_UNSUPPORTED: dict[str, tuple[tuple[object, ...], str]] = {
 }
 
 
-def decode_response_request(body: object) -> tuple[ResponseRequest, bool]:
+def decode_response_request(body: object, *, generate: bool = True) -> tuple[ResponseRequest, bool]:
     """What is asked, and whether the answer shall be streamed.
+
+    generate: False for a request that only prepares the next one; it needs no input.
 
     Raises InvalidRequest naming the wrong field, and UnsupportedParameter for what would otherwise be ignored.
     """
@@ -155,7 +157,7 @@ def decode_response_request(body: object) -> tuple[ResponseRequest, bool]:
         raise InvalidRequest("background: needs the response to be stored; leave store out", param="background")
     read_metadata(parsed.metadata)
     items = [] if parsed.input is None else read_items(parsed.input)
-    if not items and parsed.previous_response_id is None and conversation_id is None:
+    if generate and not items and parsed.previous_response_id is None and conversation_id is None:
         raise InvalidRequest("input: is required", param="input")
     try:
         request = ResponseRequest(
@@ -182,6 +184,7 @@ def decode_response_request(body: object) -> tuple[ResponseRequest, bool]:
             include=parsed.include or [],
             store=parsed.store is not False,
             background=bool(parsed.background),
+            generate=generate,
             shown=_shown(parsed, raw, repeated_tools),
             mcp_headers=headers,
         )

@@ -40,6 +40,9 @@ from llama_stack.wire.openai_responses.objects import (
 )
 from llama_stack.wire.openai_responses.under_way import CallItem, Item, McpItem, MessageItem
 
+LAST_EVENTS = frozenset({"response.completed", "response.failed", "response.incomplete"})
+"""One of these ends every stream."""
+
 
 def frame(event: JsonObject) -> bytes:
     """One event as a server-sent event."""
