@@ -29,7 +29,7 @@ def details_of(chunk: Chunk) -> str:
 def read_chunk(row: tuple[Any, ...]) -> Chunk:
     """From a row of COLUMNS."""
     _, chunk_id, document_id, content, position, language, details, metadata = row
-    document_name, start, end, page, headings, token_count = orjson.loads(details)
+    document_name, start, end, page, headings, token_count = _read_details(details)
     return Chunk(
         chunk_id=chunk_id,
         document_id=document_id,
@@ -45,6 +45,12 @@ def read_chunk(row: tuple[Any, ...]) -> Chunk:
         score=0.0,
         metadata=json.loads(metadata),
     )
+
+
+def _read_details(text: str) -> list[Any]:
+    details: list[Any] = orjson.loads(text)
+    # Integers of more than 64 bits come as floats, and none of the details is one.
+    return json.loads(text) if float in map(type, details) else details
 
 
 def read_found(
