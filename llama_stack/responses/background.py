@@ -16,7 +16,7 @@ from llama_stack.errors import Conflict, InvalidRequest, NotFound, ProviderUnava
 from llama_stack.responses.making import Making
 from llama_stack.storage.responses import ResponseStore, StoredResponse
 from llama_stack.wire.openai_responses.objects import ENDED, shown_response
-from llama_stack.wire.openai_responses.stream import LAST_EVENTS
+from llama_stack.wire.openai_responses.stream import LAST_EVENTS, logprobs_in
 
 logger = logging.getLogger(__name__)
 
@@ -112,8 +112,11 @@ class Background:
         log = _Log(self._store, record.response_id, caller, lambda: self._tell_news(record.response_id))
         try:
             async with self._free:
+                told_before = await self._store.events(record.response_id, caller)
                 first_number = await self._store.clear_events(record.response_id, caller)
                 making = self._make(record, caller, first_number)
+                # Steps are stored without them.
+                making.encoder.logprobs = logprobs_in(told_before)
                 await self._made(making, record, caller, log)
         except asyncio.CancelledError:
             if record.response_id in self._cancelled:

@@ -75,7 +75,11 @@ def decode_usage(body: object) -> Usage | None:
 def decode_logprobs(body: object) -> list[TokenLogprob] | None:
     if not isinstance(body, dict) or not isinstance(body.get("content"), list):
         return None
-    return [_decode_token(token) for token in body["content"]]
+    return decode_token_logprobs(body["content"])
+
+
+def decode_token_logprobs(body: Sequence[JsonObject]) -> list[TokenLogprob]:
+    return [_decode_token(token) for token in body]
 
 
 def _decode_token(body: JsonObject) -> TokenLogprob:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from openai import BadRequestError, NotFoundError
 
-from llama_stack.api.inference import TextDelta
+from llama_stack.api.inference import TextDelta, TokenLogprob
 from llama_stack.api.tools import ToolResult
 from llama_stack.errors import RateLimited
 from llama_stack.testing.scripted import calls, says
@@ -199,6 +199,28 @@ async def test_a_stopping_server_leaves_it_to_the_next(start: Start) -> None:
         assert (await running.openai.responses.retrieve(queued.id)).status == "in_progress"
         assert (await ended(running, queued.id)).output_text == "Done."
     assert len(crm.calls) == 1
+
+
+async def test_log_probabilities_are_told_again_with_the_steps_they_belong_to(start: Start) -> None:
+    logprob = TokenLogprob(token="Wait.", logprob=-0.5, bytes=[87], top=[TokenLogprob(token="Hm", logprob=-1.5)])
+    never = asyncio.Event()
+    crm = FixedTools(find=lambda: ToolResult(content="found it"))
+    scripts = ([TextDelta(text="Wait.", logprobs=[logprob]), *calls(("find", "{}"))], [never])
+    asked: Any = {"model": "scripted", "input": "?", "tools": [CRM], "background": True, "top_logprobs": 1}
+    async with start(*scripts, tools={"crm": crm}) as running:
+        queued = await running.openai.responses.create(**asked)
+        async with asyncio.timeout(LIMIT_S):
+            stream = await running.openai.responses.retrieve(queued.id, stream=True)
+            async for event in stream:
+                if event.type == "response.mcp_call.completed":
+                    break
+            await stream.close()
+    async with start(says("Done."), tools={"crm": crm}) as running:
+        response = await ended(running, queued.id)
+    message = next(item for item in response.output if item.type == "message")
+    (told_again,) = message.content[0].logprobs
+    assert (told_again.token, told_again.logprob, told_again.bytes) == ("Wait.", -0.5, [87])
+    assert [(one.token, one.logprob) for one in told_again.top_logprobs] == [("Hm", -1.5)]
 
 
 async def test_one_whose_caller_waited_ends_as_failed_when_its_process_was_killed(start: Start, tmp_path: Path) -> None:

@@ -170,3 +170,26 @@ async def test_log_probabilities_come_with_the_text_they_belong_to(start: Start)
     assert [(one.token, one.logprob, one.bytes) for one in given] == [("Yes", -0.1, [89, 101, 115]), (".", -0.1, [46])]
     assert (kept.top_logprobs, plain.top_logprobs) == (1, 0)
     assert [(one.logprobs, one.top_logprobs) for one in requests] == [(True, 1), (False, None)]
+
+
+async def test_log_probabilities_come_with_text_that_is_held_until_it_is_known_to_be_the_answer(start: Start) -> None:
+    """A draft before a tool's answer in a form is not told, and neither are its tokens."""
+    pieces = ('{"degrees":', " 21}")
+    form: Any = {"type": "json_schema", "name": "weather", "schema": {"type": "object"}}
+    scripts = [
+        [*(TextDelta(text=text, logprobs=[TokenLogprob(token=text, logprob=-0.1)]) for text in texts), *says()]
+        for texts in (("A draft",), pieces)
+    ]
+    async with start(*scripts) as running:
+        events = await streamed(
+            running.openai,
+            input="?",
+            tools=[WEATHER],
+            text={"format": form},
+            include=["message.output_text.logprobs"],
+        )
+    deltas = [event for event in events if event.type == "response.output_text.delta"]
+    assert "".join(event.delta for event in deltas) == "".join(pieces)
+    assert [one.token for event in deltas for one in event.logprobs] == list(pieces)
+    (message,) = events[-1].response.output
+    assert [one.token for one in message.content[0].logprobs] == list(pieces)

@@ -1,6 +1,6 @@
 """One answer of the model while it is being made, as the items it becomes: its reasoning, its message, its calls."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from llama_stack.api.agents import InferenceStep
@@ -32,9 +32,10 @@ from llama_stack.wire.openai_responses.under_way import (
 
 
 class AnswerOutput(Output, Protocol):
-    """searches: sources that tools of this response have found."""
+    """searches: sources that tools of this response have found. logprobs: of messages told before, by item id."""
 
     manner: Manner
+    logprobs: Mapping[str, Sequence[TokenLogprob]]
 
     @property
     def searches(self) -> Sequence[Sequence[JsonObject]]: ...
@@ -62,9 +63,9 @@ class AnswerUnderWay:
         match event:
             case ReasoningDelta() if event.text:
                 self._reason(event.text)
-            case TextDelta() if not self._output.manner.holds_text:
+            case TextDelta():
                 self._unsaid_logprobs += event.logprobs or ()
-                if event.text:
+                if event.text and not self._output.manner.holds_text:
                     self._say(event.text)
             case RefusalDelta() if event.text:
                 self._refuse(event.text)
@@ -101,6 +102,8 @@ class AnswerUnderWay:
             # A shield's refusal stands in both places, for readers that look in one.
             text = ""
         if text.startswith(self._told) and len(text) > len(self._told):
+            if not self._told and not self._unsaid_logprobs:
+                self._unsaid_logprobs += self._output.logprobs.get(self._item_id("msg", 0), ())
             self._say(text[len(self._told) :])
         if refusal.startswith(self._refused) and len(refusal) > len(self._refused):
             self._refuse(refusal[len(self._refused) :])

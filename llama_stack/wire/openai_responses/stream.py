@@ -5,7 +5,7 @@ holds the response as it is by then, so that a whole answer is what its stream s
 encoded again gives the same items: their ids come from the ids of the steps.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import orjson
@@ -25,9 +25,10 @@ from llama_stack.api.agents import (
     TurnCompleted,
 )
 from llama_stack.api.common import JsonObject
-from llama_stack.api.inference import Usage
+from llama_stack.api.inference import TokenLogprob, Usage
 from llama_stack.api.messages import ToolCall, text_of
 from llama_stack.errors import StackError
+from llama_stack.wire.openai_answer import decode_token_logprobs
 from llama_stack.wire.openai_responses.answering import AnswerUnderWay, bare
 from llama_stack.wire.openai_responses.citations import sources_in
 from llama_stack.wire.openai_responses.items import new_item_id, shown
@@ -50,11 +51,15 @@ def frame(event: JsonObject) -> bytes:
 
 
 class ResponseEncoder:
-    """response: the response now, whole; `shown_response` makes of it what callers see."""
+    """response: the response now, whole; `shown_response` makes of it what callers see.
+
+    logprobs: of messages that were told before, by item id; used where a stored step is encoded again.
+    """
 
     def __init__(self, response: JsonObject, manner: Manner, *, first_number: int = 0) -> None:
         self.response = response
         self.manner = manner
+        self.logprobs: Mapping[str, Sequence[TokenLogprob]] = {}
         self._number = first_number
         self._events: list[JsonObject] = []
         self._items: list[Item] = []
@@ -276,6 +281,15 @@ def replayed(steps: Sequence[Step]) -> list[AgentEvent]:
             events.extend(ToolCallStarted(step_id=step.step_id, tool_call=call) for call in step.tool_calls)
         events.append(StepCompleted(step=step))
     return events
+
+
+def logprobs_in(events: Iterable[JsonObject]) -> dict[str, list[TokenLogprob]]:
+    """Log probabilities that a response's events told, by the id of their message."""
+    return {
+        event["item_id"]: decode_token_logprobs(event["logprobs"])
+        for event in events
+        if event["type"] == "response.output_text.done" and event["logprobs"]
+    }
 
 
 def _request_id(turn: Turn, call: ToolCall) -> str:
