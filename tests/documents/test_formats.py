@@ -109,6 +109,8 @@ def test_a_web_page_is_its_main_content() -> None:
         ("<html><table><tr><td>a<table><tr><td>in</td></tr></table></td><td>b</td></tr><tr><td>c<td>d</table></html>",
          "| a in | b |\n| --- | --- |\n| c | d |"),
         ("<html>" + "<font><b>" * 3000 + "deep", "deep"),
+        ("<html><p>Before<table><tr><td>a<td>b<tr><td>c<td>d", "Before\n\n| a | b |\n| --- | --- |\n| c | d |"),
+        ("<html><table><tr><td>a</td></tr><h1>Not in a cell</h1><p>After</html>", "a\n\nNot in a cell After"),
         ("<html><svg><title>icon</title></svg><p>Text</html>", "Text"),
         ("<html><template><p>no</template><noscript>no</noscript>yes", "yes"),
     ],
@@ -206,6 +208,20 @@ def test_lines_that_run_over_all_pages_are_no_text() -> None:
     pages = [f"ACME Handbook\nText of page {word}.\nPage {n} of 6" for n, word in enumerate("abcdef", 1)]
     document = read(pdf_file(pages), "run.pdf")
     assert document.text == "\n\n".join(f"Text of page {word}." for word in "abcdef")
+
+
+def test_what_differs_from_page_to_page_is_no_running_line() -> None:
+    pages = [
+        f"Invoice {1001 + 7 * page}\nA customer.\nTotal: {page * 95}.00 EUR\nPage {page} of 6" for page in range(1, 7)
+    ]
+    text = read(pdf_file(pages), "invoices.pdf").text
+    assert "Invoice 1043" in text
+    assert "Total: 570.00 EUR" in text
+    assert "Page" not in text
+
+
+def test_a_pdf_of_nothing_but_running_lines_keeps_them() -> None:
+    assert "Card 3" in read(pdf_file([f"Card {page}" for page in range(1, 6)]), "cards.pdf").text
 
 
 def test_a_pdf_that_only_its_owner_may_change_is_read() -> None:

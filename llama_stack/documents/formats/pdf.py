@@ -4,13 +4,13 @@ A PDF has lines and no paragraphs (ISO 32000-1, 9): where one ends is told from 
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from llama_stack.documents.blocks import BlockKind, DocumentBuilder
 from llama_stack.documents.failures import DocumentUnreadable, damaged, missing_library
 from llama_stack.documents.formats.recognition import RECOGNITION_REMEDY, recognised_text
+from llama_stack.documents.formats.running_lines import without_running_lines
 
 if TYPE_CHECKING:
     from pypdfium2 import PdfDocument, PdfPage
@@ -24,9 +24,6 @@ RECOGNITION_SCALE = 2.0
 _PASSWORD_NEEDED, _SECURITY_UNKNOWN = 4, 5  # FPDF_ERR_PASSWORD, FPDF_ERR_SECURITY in PDFium's fpdfview.h
 _ENDS_SENTENCE = re.compile(r"[.!?:;。！？।…][\"'”’»)\]]*$")
 _BEGINS_ITEM = re.compile(r"(?:[-*•‣◦▪–]|\(?\d{1,3}[.)]|[a-z][.)])\s")
-_NUMBERS = re.compile(r"\d+")
-_MIN_PAGES_FOR_RUNNING_LINES = 4
-_RUNNING_SHARE = 0.6
 
 
 def read_pdf(content: bytes, builder: DocumentBuilder, *, max_pages: int) -> None:
@@ -42,11 +39,9 @@ def read_pdf(content: bytes, builder: DocumentBuilder, *, max_pages: int) -> Non
             )
         builder.title = (document.get_metadata_value("Title") or "").strip()
         pages = list(_pages(document, builder))
-        running = _running_lines(pages)
         outline = _outline(document)
-        for number, lines in enumerate(pages, 1):
-            kept = _without_running(lines, running)
-            _add_page(kept, number, outline.get(number, {}), builder)
+        for number, lines in enumerate(without_running_lines(pages), 1):
+            _add_page(lines, number, outline.get(number, {}), builder)
     finally:
         document.close()
     if builder.is_empty:
@@ -110,20 +105,6 @@ def _recognised(page: "PdfPage", number: int, builder: DocumentBuilder) -> list[
         builder.warn(f"page {number} is a picture without text and was left out; {RECOGNITION_REMEDY}")
         return []
     return [line for raw in text.splitlines() if (line := " ".join(raw.split()))]
-
-
-def _running_lines(pages: list[list[str]]) -> set[str]:
-    """First and last lines that most pages share but for their numbers: titles and page numbers, not text."""
-    if len(pages) < _MIN_PAGES_FOR_RUNNING_LINES:
-        return set()
-    seen = Counter(line for lines in pages for line in {_NUMBERS.sub("#", line) for line in (*lines[:1], *lines[-1:])})
-    return {line for line, times in seen.items() if times > len(pages) * _RUNNING_SHARE}
-
-
-def _without_running(lines: list[str], running: set[str]) -> list[str]:
-    first = 1 if lines and _NUMBERS.sub("#", lines[0]) in running else 0
-    last = len(lines) - 1 if len(lines) > first and _NUMBERS.sub("#", lines[-1]) in running else len(lines)
-    return lines[first:last]
 
 
 def _outline(document: "PdfDocument") -> dict[int, dict[str, int]]:

@@ -67,7 +67,7 @@ def add_html(markup: str, builder: DocumentBuilder) -> None:
     page = _Page()
     page.feed(markup)
     page.close()
-    page.end_block()
+    page.end()
     builder.title = builder.title or _words("".join(page.title))
     parts = page.parts
     within = [part for part in parts if part.in_main and not part.around]
@@ -225,6 +225,12 @@ class _Page(HTMLParser):
         elif not self._unseen:
             self._text.append(data)
 
+    def end(self) -> None:
+        """The page ends, and with it what it left open."""
+        while self._open:
+            self._close_through(self._open[-1])
+        self.end_block()
+
     def end_block(self) -> None:
         """What was gathered since the last block ended is one, unless it stands in a table's cell."""
         if self._tables:
@@ -274,9 +280,14 @@ class _Page(HTMLParser):
         if self._tables:
             # A table inside a cell is read as the cell's text.
             self._text.append(" ".join(" ".join(row) for row in rows))
-        elif rows:
-            self._text.clear()
+            return
+        # What stands in no cell has lost its way into the table, such as all that follows one that is never ended.
+        outside = _words("".join(self._text))
+        self._text.clear()
+        if rows:
             self._add(BlockKind.TABLE, "", rows=rows)
+        if outside:
+            self._add(BlockKind.PARAGRAPH, outside)
 
 
 def _words(text: str) -> str:
