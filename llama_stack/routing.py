@@ -6,7 +6,7 @@ than the distribution names. What the owner cannot do is refused here, before an
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -237,11 +237,14 @@ def _chat(model: Model, owner: Inference, request: ChatRequest, caller: Caller) 
         changes["tools"] = []
     routed = request.model_copy(update=changes)
     stream = owner.stream_chat(routed, caller)
-    if request.tool_choice == "none":
-        return _without_tool_calls(stream)
+    choice = request.tool_choice
+    if choice == "none":
+        return _only_calls_of(stream, ())
+    if isinstance(choice, NamedToolChoice):
+        stream = _only_calls_of(stream, choice.names)
     if request.parallel_tool_calls is False and request.tools:
         stream = _with_one_call(stream)
-    if request.tool_choice == "auto":
+    if choice == "auto" or (isinstance(choice, NamedToolChoice) and choice.mode == "auto"):
         return stream
     return _with_required_call(stream, model.identifier)
 
@@ -306,13 +309,21 @@ def _check_choice(request: ChatRequest) -> None:
             )
 
 
-async def _without_tool_calls(stream: AsyncGenerator[ChatEvent, None]) -> AsyncGenerator[ChatEvent, None]:
-    """Drop calls of a model that was told to make none: nobody may act on them."""
+async def _only_calls_of(
+    stream: AsyncGenerator[ChatEvent, None], names: Collection[str]
+) -> AsyncGenerator[ChatEvent, None]:
+    """Drop a disobedient model's calls of other tools: nobody may act on them."""
+    kept: dict[int, dict[int, int]] = {}  # by choice: a call's index as it came, and as it goes on
     async with aclosing(stream):
         async for event in stream:
             if isinstance(event, ToolCallStart | ToolCallDelta):
-                continue
-            if isinstance(event, ChoiceEnd) and event.finish_reason == "tool_calls":
+                numbers = kept.setdefault(event.choice, {})
+                if isinstance(event, ToolCallStart) and event.name in names:
+                    numbers.setdefault(event.index, len(numbers))
+                if event.index not in numbers:
+                    continue
+                event = event.model_copy(update={"index": numbers[event.index]})
+            elif isinstance(event, ChoiceEnd) and event.finish_reason == "tool_calls" and not kept.get(event.choice):
                 event = event.model_copy(update={"finish_reason": "stop"})
             yield event
 

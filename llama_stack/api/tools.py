@@ -25,7 +25,7 @@ class ToolDefinition(Word):
 
 
 class NamedToolChoice(Word):
-    """The model must call one of these tools (usually one)."""
+    """The model may call these tools only; with the mode `required`, it must call one (usually there is one)."""
 
     names: list[str]
     mode: Literal["auto", "required"] = "required"

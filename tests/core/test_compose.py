@@ -209,6 +209,41 @@ async def test_a_required_call_that_does_not_come_is_an_error(
     assert [call.name for call in answer.message.tool_calls] == ["look"]
 
 
+async def test_calls_of_tools_that_tool_choice_does_not_name_are_dropped(
+    stack: LocalStack, doors: Doors, caller: Caller
+) -> None:
+    doors.echo.calls = ["other", "look"]
+    tools = [TOOL, ToolDefinition(name="other")]
+    for choice in (NamedToolChoice(names=["look"]), NamedToolChoice(names=["look"], mode="auto")):
+        request = HELLO.model_copy(update={"tools": tools, "tool_choice": choice})
+        events = [event async for event in stack.inference.stream_chat(request, caller)]
+        calls = [(event.index, event.name) for event in events if isinstance(event, ToolCallStart)]
+        assert calls == [(0, "look")]
+        assert [event.index for event in events if isinstance(event, ToolCallDelta)] == [0]
+
+
+async def test_another_call_is_not_the_one_that_was_required(stack: LocalStack, doors: Doors, caller: Caller) -> None:
+    doors.echo.calls = ["other"]
+    tools = [TOOL, ToolDefinition(name="other")]
+    request = HELLO.model_copy(update={"tools": tools, "tool_choice": NamedToolChoice(names=["look"])})
+    with pytest.raises(ProviderFailed) as caught:
+        await collect(stack.inference.stream_chat(request, caller))
+    assert caught.value.code == "tool_choice_not_honoured"
+
+
+async def test_a_choice_among_some_tools_may_end_without_a_call(
+    stack: LocalStack, doors: Doors, caller: Caller
+) -> None:
+    tools = [TOOL, ToolDefinition(name="other")]
+    choice = NamedToolChoice(names=["look"], mode="auto")
+    request = HELLO.model_copy(update={"tools": tools, "tool_choice": choice})
+    answer = await collect(stack.inference.stream_chat(request, caller))
+    assert (answer.message.tool_calls, answer.choices[0].finish_reason) == ([], "stop")
+    doors.echo.calls = ["other"]
+    answer = await collect(stack.inference.stream_chat(request, caller))
+    assert (answer.message.tool_calls, answer.choices[0].finish_reason) == ([], "stop")
+
+
 async def test_no_secret_is_shown_in_the_providers_listing(stack: LocalStack, caller: Caller) -> None:
     [state] = await stack.providers(caller)
     assert state.config == {"api_key": "**********", "url": "http://user:**********@host"}
