@@ -6,9 +6,9 @@ They are kept as they are, so that what a client once read it can read again.
 """
 
 from collections.abc import AsyncGenerator
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, Protocol, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from llama_stack.api.common import Caller, JsonObject, Page, Word
 from llama_stack.api.inference import ReasoningEffort, ResponseFormat, TextFormat
@@ -110,6 +110,7 @@ class ResponseRequest(Word):
     input: items as the caller sent them, each with an id. previous_response_id, conversation: what came before; at
     most one of the two. shown: the request's fields as the response object repeats them; without any secret.
     mcp_headers: by server address, headers the caller wants sent there; never dumped, so never stored.
+    mcp_header_names: their names, which are stored: by them it is known what a request read from the store lacks.
     top_logprobs: alternatives whose log probabilities are given with each token of text; None for none at all.
     max_output_tokens: of the whole response, reasoning included. generate: False keeps the input for a response to
     continue, and the model is not asked. max_tool_calls: of tools that the stack runs.
@@ -141,6 +142,17 @@ class ResponseRequest(Word):
     generate: bool = True
     shown: JsonObject = {}
     mcp_headers: dict[str, dict[str, str]] = Field(default={}, exclude=True, repr=False)
+    mcp_header_names: dict[str, list[str]] = {}
+
+    @model_validator(mode="after")
+    def _names_are_kept(self) -> Self:
+        if self.mcp_headers:
+            self.mcp_header_names = {server: list(headers) for server, headers in self.mcp_headers.items()}
+        return self
+
+    def lost_headers(self, server: str) -> list[str]:
+        """Names of the headers for this server that were not stored with the request."""
+        return [] if server in self.mcp_headers else self.mcp_header_names.get(server, [])
 
 
 class Conversation(Word):
@@ -178,8 +190,13 @@ class Responses(Protocol):
 
     async def response(self, response_id: str, caller: Caller, *, include: list[str] | None = None) -> JsonObject: ...
 
-    def watch(self, response_id: str, caller: Caller, *, starting_after: int = -1) -> AsyncGenerator[JsonObject, None]:
-        """The events of a background response from its first one on, those numbered up to `starting_after` left out."""
+    def watch(
+        self, response_id: str, caller: Caller, *, starting_after: int = -1, include: list[str] | None = None
+    ) -> AsyncGenerator[JsonObject, None]:
+        """The events of a background response from its first one on, those numbered up to `starting_after` left out.
+
+        Raises InvalidRequest to `include` what the response's own request did not.
+        """
         ...
 
     async def list_responses(
@@ -195,7 +212,14 @@ class Responses(Protocol):
         ...
 
     async def input_items(
-        self, response_id: str, caller: Caller, *, limit: int = 20, after: str | None = None, order: ListOrder = "desc"
+        self,
+        response_id: str,
+        caller: Caller,
+        *,
+        limit: int = 20,
+        after: str | None = None,
+        order: ListOrder = "desc",
+        include: list[str] | None = None,
     ) -> Page[JsonObject]: ...
 
     async def cancel(self, response_id: str, caller: Caller) -> JsonObject:

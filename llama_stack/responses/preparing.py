@@ -27,7 +27,7 @@ from llama_stack.api.responses import (
 )
 from llama_stack.api.stack import ServedStack
 from llama_stack.api.tools import NamedToolChoice, ToolChoice, ToolDefinition
-from llama_stack.errors import InvalidRequest, NotFound, StackError, UnsupportedParameter
+from llama_stack.errors import InvalidRequest, NotFound, ProviderFailed, StackError, UnsupportedParameter
 from llama_stack.gathering import gathered
 from llama_stack.wire.openai_responses.manner import KnownTool, Manner, McpListing
 
@@ -77,7 +77,7 @@ async def make_ready(
     listings: list[McpListing] = []
     groups: list[_Group] = []
     failure: StackError | None = None
-    found = await gathered(_listed(stack, tool, caller) for tool in request.tools)
+    found = await gathered(_listed(stack, tool, request, caller) for tool in request.tools)
     for number, group in enumerate(found):
         if isinstance(group, _Group):
             groups.append(group)
@@ -134,9 +134,14 @@ class _Failed:
     error: StackError
 
 
-async def _listed(stack: ServedStack, tool: ResponseTool, caller: Caller) -> _Group | _Failed | None:
+async def _listed(
+    stack: ServedStack, tool: ResponseTool, request: ResponseRequest, caller: Caller
+) -> _Group | _Failed | None:
     match tool:
         case McpTool():
+            lost = request.lost_headers(tool.server_url or "")
+            if lost:
+                return _Failed(tool.server_label, _about(tool.server_label, _headers_lost(lost)))
             use = ToolGroupUse(identifier=tool.server_label, mcp_endpoint=tool.server_url, tools=tool.allowed_tools)
             group = await stack.tools.group(use, caller)
             try:
@@ -158,6 +163,16 @@ async def _listed(stack: ServedStack, tool: ResponseTool, caller: Caller) -> _Gr
             return _Group(tool, use, await stack.tools.list_tools(group, caller))
         case _:
             return None
+
+
+def _headers_lost(names: list[str]) -> StackError:
+    """A server that is asked without them may refuse, or take the request for somebody else's."""
+    return ProviderFailed(
+        f"it is not asked without the headers {', '.join(names)}: they came with the request, are never stored, and"
+        " went with the process that began this response; send the request again, or name the server with its headers"
+        " in the distribution",
+        code="mcp_headers_lost",
+    )
 
 
 def _about(label: str, error: StackError) -> StackError:

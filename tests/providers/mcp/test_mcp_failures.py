@@ -36,8 +36,8 @@ def free_port() -> int:
 @pytest.mark.parametrize(
     ("reply", "message"),
     [
-        (json_reply({"error": "who are you?"}, 401), "answered 401: it does not accept the credentials"),
-        (json_reply({"error": "not you"}, 403), "answered 403: it does not accept the credentials"),
+        (json_reply({"error": "who are you?"}, 401), "answered 401: no credentials were sent to it; send yours"),
+        (json_reply({"error": "not you"}, 403), "answered 403: no credentials were sent to it; send yours"),
         (json_reply({"detail": "Not Found"}, 404), "answered 404: no MCP server is at this address"),
         (json_reply({"detail": "Method Not Allowed"}, 405), "answered 405: no MCP server is at this address"),
         (json_reply({"error": "later"}, 500), "answered 500"),
@@ -55,6 +55,16 @@ async def test_what_is_no_mcp_server_says_what_it_is(reply: Reply, message: str,
             await tools.list_tools(group_at(upstream.url), ALICE)
     assert str(caught.value).startswith("the MCP server 'mcp::test' (http://127.0.0.1:")
     assert caught.value.http_status == (reply.status if reply.status in (401, 403, 405) else 502)
+
+
+async def test_credentials_that_are_not_accepted_are_named(open_tools: Open) -> None:
+    async with running(json_reply({}, 401)) as upstream, open_tools() as tools:
+        caller = with_headers(upstream.url, x_api_key="k-123456", x_tenant="acme")
+        with pytest.raises(
+            ProviderFailed, match="does not accept the credentials in x-api-key, x-tenant; send"
+        ) as caught:
+            await tools.list_tools(group_at(upstream.url), caller)
+    assert "k-123456" not in str(caught.value)
 
 
 async def test_too_many_requests_say_when_to_come_back(open_tools: Open) -> None:

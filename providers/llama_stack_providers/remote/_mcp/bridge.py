@@ -6,7 +6,7 @@ behind its errors) and holds a caller's endpoint to public addresses.
 """
 
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 
 import httpx
 import httpx2
@@ -28,6 +28,7 @@ class Bridge(httpx2.AsyncBaseTransport):
 
     max_answer_bytes: bounds an answer, whether it comes in one piece or as an event of a stream. Answers are asked for
     without compression, and refused with one: a megabyte of it may hold a gigabyte. end: ends the session, told why.
+    sent: names of the headers that `http` sends along, for messages.
     answers_elsewhere: of the SSE transport, where the answer to a POST comes by another stream, so that a POST which
     fails leaves its question open for ever.
     """
@@ -40,12 +41,14 @@ class Bridge(httpx2.AsyncBaseTransport):
         max_answer_bytes: int,
         answers_elsewhere: bool,
         end: Callable[[str], None],
+        sent: Iterable[str] = (),
     ) -> None:
         self._http = http
         self._resolve = resolve
         self._max_answer_bytes = max_answer_bytes
         self._answers_elsewhere = answers_elsewhere
         self._end = end
+        self._sent = tuple(sent)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         exchange = current_exchange.get(None) or Exchange()
@@ -62,6 +65,7 @@ class Bridge(httpx2.AsyncBaseTransport):
         is_post = request.method == "POST"
         if request.method != "DELETE":
             exchange.status = response.status_code
+            exchange.sent = self._sent
             exchange.retry_after = response.headers.get("retry-after")
             exchange.was_taken = exchange.was_taken or (is_post and response.is_success)
             exchange.had_session = is_post and ("mcp-session-id" in request.headers or self._answers_elsewhere)

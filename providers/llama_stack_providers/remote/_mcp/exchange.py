@@ -11,6 +11,8 @@ from contextvars import ContextVar
 class Exchange:
     """status: of the last answer to a request of this question. failure: what went wrong below HTTP.
 
+    sent: names of the headers that the configuration and the caller sent along.
+
     had_session: that request named a session. was_taken: a request of this question was accepted, so its tool may run.
 
     deadline: the question's time limit; moving it to now is how a question ends that nobody can answer any more.
@@ -19,6 +21,7 @@ class Exchange:
     def __init__(self, deadline: asyncio.Timeout | None = None) -> None:
         self.status: int | None = None
         self.retry_after: str | None = None
+        self.sent: tuple[str, ...] = ()
         self.had_session = False
         self.was_taken = False
         self.failure: Exception | None = None

@@ -82,9 +82,11 @@ def _status_failure(exchange: Exchange, who: str) -> StackError | None:
     status = exchange.status
     match status:
         case 401 | 403:
+            names = ", ".join(exchange.sent)
+            fault = f"it does not accept the credentials in {names}" if names else "no credentials were sent to it"
             return ProviderFailed(
-                f"{who} answered {status}: it does not accept the credentials; send yours with the request as"
-                ' provider data, {"mcp_headers": {"<its URL>": {"Authorization": "Bearer ..."}}}',
+                f"{who} answered {status}: {fault}; send yours with the request"
+                ' as provider data, {"mcp_headers": {"<its URL>": {"Authorization": "Bearer ..."}}}',
                 upstream_status=status,
                 code="mcp_authorization",
             )

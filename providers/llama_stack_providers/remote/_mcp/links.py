@@ -143,6 +143,7 @@ class Opener:
                 max_answer_bytes=self.config.max_answer_bytes,
                 answers_elsewhere=answers_elsewhere,
                 end=ending.end,
+                sent=self.endpoint.headers,
             )
             # Streams stay open between two events for as long as the session lasts; questions have their own limit.
             timeout = httpx2.Timeout(None, connect=self.config.connect_timeout_s)
