@@ -1,13 +1,14 @@
 """Filters of points (Qdrant documentation, "Filtering") and the payload that they compare.
 
-Payload of a point: the fields of `records`; `facets` and `order`, by which filters select; `norm` of the vector as it
-was written, because Qdrant keeps it with length 1; and the state of the write that it belongs to (see `visible`).
+Payload of a point: the flat fields of a row; `facets` and `order`, by which filters select; `norm` of the vector as it
+was written, because Qdrant keeps it with length 1; and the state of the write that it belongs to (see `VISIBLE`).
 """
 
 from typing import Any
 
-from llama_stack_providers._vector_database.conditions import Order
-from llama_stack_providers._vector_database.facets import Facets
+from llama_stack_providers._vector_database.conditions import Order, condition_of, ordered_by_numbers, tokens_of
+from llama_stack_providers._vector_database.facets import Facet
+from llama_stack_providers._vector_database.rows import Rows
 
 Condition = dict[str, Any]
 
@@ -41,12 +42,23 @@ INDEXED = {
 """Payload fields with an index of their own."""
 
 
-def facet_fields(facets: Facets) -> dict[str, Any]:
-    return {"facets": facets.tokens, "order": facets.numbers}
+def facet_fields(facets: list[Facet]) -> dict[str, Any]:
+    numbers = {name: number for facet in facets for name, number in facet.numbers.items()}
+    return {"facets": [facet.token for facet in facets], "order": numbers}
 
 
 def any_value(field: str, values: list[str]) -> Condition:
     return {"key": field, "match": {"any": values}}
+
+
+def conditions_of(rows: Rows) -> list[Condition]:
+    """All of which the rows fulfil."""
+    conditions = [] if rows.where is None else [condition_of(rows.where, QdrantDialect())]
+    if rows.documents is not None:
+        conditions.append(any_value("document_id", list(rows.documents)))
+    if rows.chunk_ids is not None:
+        conditions.append(any_value("chunk_id", list(rows.chunk_ids)))
+    return conditions
 
 
 class QdrantDialect:
@@ -56,11 +68,14 @@ class QdrantDialect:
     def any_of(self, parts: list[Condition]) -> Condition:
         return {"should": parts}
 
-    def has_any(self, tokens: list[str]) -> Condition:
-        return any_value("facets", tokens)
+    def has_any(self, facets: list[Facet]) -> Condition:
+        return any_value("facets", tokens_of(facets))
 
-    def has_none(self, tokens: list[str]) -> Condition:
-        return {"must_not": [any_value("facets", tokens)]}
+    def has_none(self, facets: list[Facet]) -> Condition:
+        return {"must_not": [self.has_any(facets)]}
+
+    def ordered(self, order: Order, facet: Facet) -> Condition:
+        return ordered_by_numbers(order, facet, self)
 
     def number(self, name: str, order: Order, value: float) -> Condition:
         return {"key": f"order.{name}", "range": {order: value}}

@@ -2,7 +2,7 @@
 
 It holds everything in memory and compares by brute force, which serves some ten thousand chunks well. It is not for
 several threads, so one thread carries out all requests, in their order; and it commits every point by itself, so a
-write that a crash cut off is put right by `QdrantIndex` when the bank is next used.
+write that a crash cut off is put right by `QdrantStore` when the bank is next used.
 """
 
 import asyncio

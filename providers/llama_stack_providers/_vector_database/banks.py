@@ -3,16 +3,18 @@
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
 from weakref import WeakValueDictionary
 
 MAX_BANKS = 4096
-LANGUAGES_FOR_S = 60.0
+MAX_LANGUAGES = 256
+LANGUAGES_FOR_S = 30.0
 """Another server may write a language that this one has not seen."""
 
 
 class WriterLocks:
-    """One writer at a time for each bank of this process; readers do not wait."""
+    """One writer at a time for each key in this process; readers do not wait."""
 
     def __init__(self) -> None:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -22,6 +24,14 @@ class WriterLocks:
         if lock is None:
             lock = self._locks[key] = asyncio.Lock()
         return lock
+
+    @asynccontextmanager
+    async def of_all(self, keys: Iterable[str]) -> AsyncIterator[None]:
+        async with AsyncExitStack() as held:
+            # Always in the same order, so that no two wait for each other.
+            for key in sorted(set(keys)):
+                await held.enter_async_context(self.of(key))
+            yield
 
 
 class BankLanguages:
@@ -53,3 +63,11 @@ class BankLanguages:
         if len(self._known) > MAX_BANKS:
             self._known.popitem(last=False)
         return self._known[key]
+
+
+async def languages_one_by_one(another: Callable[[set[str]], Awaitable[str | None]]) -> set[str]:
+    """For a database that does not group. another: the language of a chunk in none of these; None for no such chunk."""
+    seen: set[str] = set()
+    while len(seen) < MAX_LANGUAGES and (found := await another(seen)) is not None:
+        seen.add(found)
+    return seen

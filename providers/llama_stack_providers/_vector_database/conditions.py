@@ -4,32 +4,47 @@ from typing import Literal, Protocol, TypeVar
 
 from llama_stack.api.filters import Comparison, Compound, Scalar
 from llama_stack_providers._vector_database.facets import (
-    EXACT_BELOW,
     STRING_LEVELS,
+    Facet,
     as_float,
     level_name,
     levels_of,
     number_name,
-    tokens_of,
 )
 
 ConditionT = TypeVar("ConditionT")
 Order = Literal["gt", "gte", "lt", "lte"]
 
+EXACT_BELOW = 2**53
+"""Whole numbers up to here are exact as float64."""
 UNUSED = "0"
-"""Stands for a value that nothing has, where a list of values may not be empty."""
+"""Stands for a token that nothing has, where a list may not be empty."""
 
 
 class Dialect(Protocol[ConditionT]):
-    """How a database says it. Lists are never empty."""
+    """How a database says it."""
 
-    def all_of(self, parts: list[ConditionT]) -> ConditionT: ...
+    def all_of(self, parts: list[ConditionT]) -> ConditionT:
+        """parts: two or more."""
+        ...
 
-    def any_of(self, parts: list[ConditionT]) -> ConditionT: ...
+    def any_of(self, parts: list[ConditionT]) -> ConditionT:
+        """parts: two or more."""
+        ...
 
-    def has_any(self, tokens: list[str]) -> ConditionT: ...
+    def has_any(self, facets: list[Facet]) -> ConditionT:
+        """False for everything where there is none."""
+        ...
 
-    def has_none(self, tokens: list[str]) -> ConditionT: ...
+    def has_none(self, facets: list[Facet]) -> ConditionT: ...
+
+    def ordered(self, order: Order, facet: Facet) -> ConditionT:
+        """True where there is a value of this key and kind that stands in this order to the facet's."""
+        ...
+
+
+class NumberDialect(Dialect[ConditionT], Protocol[ConditionT]):
+    """Of a database that puts nothing but numbers in order; its `ordered` is `ordered_by_numbers`."""
 
     def number(self, name: str, order: Order, value: float) -> ConditionT:
         """True where the number is there and stands in this order to the value."""
@@ -39,38 +54,40 @@ class Dialect(Protocol[ConditionT]):
 def condition_of(where: Comparison | Compound, dialect: Dialect[ConditionT]) -> ConditionT:
     """True for every chunk that the filter selects.
 
-    It is also true for a few others where a string is compared by size with one that agrees in the first 24 bytes, or
-    a number beyond 2**53 with its neighbours: whoever searches by it checks what was found with `matches`.
+    In a NumberDialect it is also true for a few others where a string is compared by size with one that agrees in the
+    first 24 bytes, or a number beyond 2**53 with its neighbours: whoever searches by it checks what was found with
+    `matches`.
     """
     if isinstance(where, Compound):
         parts = [condition_of(part, dialect) for part in where.filters]
         if len(parts) == 1:
             return parts[0]
         return dialect.all_of(parts) if where.type == "and" else dialect.any_of(parts)
+    values: list[Scalar] = where.value if isinstance(where.value, list) else [where.value]
+    facets = [Facet(where.key, value) for value in values]
     match where.type:
         case "eq" | "in":
-            return dialect.has_any(_tokens(where))
+            return dialect.has_any(facets)
         case "ne" | "nin":
-            return dialect.has_none(_tokens(where))
+            return dialect.has_none(facets)
         case "gt" | "gte" | "lt" | "lte" as order:
-            return _ordered(where.key, order, where.value, dialect)
+            return dialect.ordered(order, facets[0])
 
 
-def _tokens(where: Comparison) -> list[str]:
-    values: list[Scalar] = where.value if isinstance(where.value, list) else [where.value]
-    return tokens_of(where.key, values) or [UNUSED]
+def tokens_of(facets: list[Facet]) -> list[str]:
+    """For a condition; never empty."""
+    return [facet.token for facet in facets] or [UNUSED]
 
 
-def _ordered(key: str, order: Order, value: Scalar | list[Scalar], dialect: Dialect[ConditionT]) -> ConditionT:
-    if isinstance(value, str):
-        return _string_ordered(key, order, levels_of(value), dialect)
-    assert isinstance(value, int | float)
+def ordered_by_numbers(order: Order, facet: Facet, dialect: NumberDialect[ConditionT]) -> ConditionT:
+    if isinstance(facet.value, str):
+        return _string_ordered(facet.key, order, levels_of(facet.value), dialect)
     inclusive: Order = "gte" if order in ("gt", "gte") else "lte"
-    exact = abs(value) < EXACT_BELOW
-    return dialect.number(number_name(key), order if exact else inclusive, as_float(value))
+    exact = abs(facet.value) < EXACT_BELOW
+    return dialect.number(number_name(facet.key), order if exact else inclusive, as_float(facet.value))
 
 
-def _string_ordered(key: str, order: Order, wanted: list[float], dialect: Dialect[ConditionT]) -> ConditionT:
+def _string_ordered(key: str, order: Order, wanted: list[float], dialect: NumberDialect[ConditionT]) -> ConditionT:
     """Level by level, as digits are compared; strings that agree in all levels are let through."""
     strict: Order = "gt" if order in ("gt", "gte") else "lt"
     inclusive: Order = "gte" if strict == "gt" else "lte"

@@ -1,28 +1,18 @@
-"""Listings in order, from databases that hand out records in an order of their own."""
+"""Listings in order, from databases that hand out rows in an order of their own."""
 
 import heapq
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from typing import Any
+
+from llama_stack_providers._vector_database.rows import Place
+
+PlacedRow = tuple[Place, str]
+"""A row's place, and its id in the database."""
 
 
-@dataclass(frozen=True, order=True, slots=True)
-class Place:
-    """Where a chunk stands in a listing. record: the database's own id of it, which plays no part in the order."""
-
-    document_id: str
-    position: int
-    chunk_id: str
-    record: Any = None
-
-    def key(self) -> tuple[str, int, str]:
-        return (self.document_id, self.position, self.chunk_id)
-
-
-async def first_places(pages: AsyncIterator[list[Place]], limit: int, after: Place | None) -> list[Place]:
-    """The first `limit` places that follow `after`; never holds more than those and one page."""
-    first: list[Place] = []
+async def first_places(pages: AsyncIterator[list[PlacedRow]], limit: int, after: Place | None) -> list[PlacedRow]:
+    """The first `limit` that follow `after`; never holds more than those and one page."""
+    first: list[PlacedRow] = []
     async for page in pages:
-        following = (place for place in page if after is None or place.key() > after.key())
-        first = heapq.nsmallest(limit, [*first, *following], key=Place.key)
+        following = (placed for placed in page if after is None or placed[0] > after)
+        first = heapq.nsmallest(limit, [*first, *following])
     return first

@@ -10,18 +10,10 @@ from collections import Counter
 from collections.abc import Iterable
 from hashlib import blake2b
 
-from llama_stack.api.memory import Chunk
-
 K1 = 1.2
 B = 0.75
 MEAN_TERMS = 200
 """Terms of a middling chunk."""
-
-
-def chunk_stems(chunk: Chunk) -> list[str]:
-    from llama_stack.text.words import stems
-
-    return stems(chunk.indexed_text, chunk.language)
 
 
 def term_weights(stems: Iterable[str]) -> dict[int, float]:
@@ -44,18 +36,6 @@ def saturated(count: int, length: int) -> float:
 def rarity(with_term: int, chunks: int) -> float:
     """Inverse document frequency, never negative. with_term: chunks that hold the term."""
     return math.log(1 + (max(chunks - with_term, 0) + 0.5) / (with_term + 0.5))
-
-
-def query_words(query: str, languages: list[str]) -> list[str]:
-    """The query's stems, each once."""
-    from llama_stack.text.words import query_stems
-
-    return query_stems(query, languages)
-
-
-def query_numbers(query: str, languages: list[str]) -> list[int]:
-    """The numbers of the query's terms, in their order."""
-    return sorted({term_number(stem) for stem in query_words(query, languages)})
 
 
 def term_number(stem: str) -> int:

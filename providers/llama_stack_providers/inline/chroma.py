@@ -16,12 +16,13 @@ class Config(ProviderConfig):
 
 @asynccontextmanager
 async def open_chroma(config: Config, floor: InferenceFloor) -> AsyncIterator[ChunkIndex]:
-    from llama_stack_providers._chroma.index import ChromaIndex
     from llama_stack_providers._chroma.local import open_local
+    from llama_stack_providers._chroma.store import ChromaStore
+    from llama_stack_providers._vector_database.index import marked_index
 
     folder = floor.ground.state / "chroma" if config.folder is None else config.folder
     async with open_local(folder) as door:
-        yield ChromaIndex(door, prefix="bank_")
+        yield marked_index(ChromaStore(door, prefix="bank_"))
 
 
 provider = MemoryProvider(

@@ -19,11 +19,12 @@ class Config(ProviderConfig):
 @asynccontextmanager
 async def open_milvus(config: Config, floor: InferenceFloor) -> AsyncIterator[ChunkIndex]:
     from llama_stack_providers._milvus.door import open_lite
-    from llama_stack_providers._milvus.index import MilvusIndex
+    from llama_stack_providers._milvus.store import MilvusStore
+    from llama_stack_providers._vector_database.index import marked_index
 
     folder = floor.ground.state / "milvus" if config.folder is None else config.folder
     async with open_lite(folder, config.flush_rows, config.timeout_s) as door:
-        yield MilvusIndex(door, prefix="bank_")
+        yield marked_index(MilvusStore(door, prefix="bank_"))
 
 
 provider = MemoryProvider(

@@ -16,12 +16,13 @@ class Config(ProviderConfig):
 
 @asynccontextmanager
 async def open_qdrant(config: Config, floor: InferenceFloor) -> AsyncIterator[ChunkIndex]:
-    from llama_stack_providers._qdrant.index import QdrantIndex
     from llama_stack_providers._qdrant.local import open_local
+    from llama_stack_providers._qdrant.store import QdrantStore
+    from llama_stack_providers._vector_database.index import marked_index
 
     folder = floor.ground.state / "qdrant" if config.folder is None else config.folder
     async with open_local(folder) as door:
-        yield QdrantIndex(door, prefix="")
+        yield marked_index(QdrantStore(door, prefix=""))
 
 
 provider = MemoryProvider(

@@ -1,7 +1,7 @@
 """Memory banks in Elasticsearch, version 8.12 or later, over its REST API (elastic.co/docs/api/doc/elasticsearch).
 
 Each bank is one index, found by vector (HNSW) and by words (BM25). Elasticsearch has no transactions: see
-`_memory/whole.py` for how a write is whole all the same, and what that costs.
+`_vector_database/heads.py` for how a write is whole all the same, and what that costs.
 """
 
 from contextlib import AbstractAsyncContextManager

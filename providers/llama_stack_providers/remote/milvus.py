@@ -22,11 +22,12 @@ class Config(ProviderConfig):
 @asynccontextmanager
 async def open_milvus(config: Config, floor: InferenceFloor) -> AsyncIterator[ChunkIndex]:
     from llama_stack_providers._milvus.door import Settings, open_door
-    from llama_stack_providers._milvus.index import MilvusIndex
+    from llama_stack_providers._milvus.store import MilvusStore
+    from llama_stack_providers._vector_database.index import marked_index
 
     token = config.token.get_secret_value() if config.token is not None else ""
     async with open_door(Settings(config.uri, token, config.database, config.timeout_s)) as door:
-        yield MilvusIndex(door, config.collection_prefix)
+        yield marked_index(MilvusStore(door, config.collection_prefix))
 
 
 provider = MemoryProvider(

@@ -1,7 +1,7 @@
 """Memory banks in OpenSearch, version 2.4 or later with its k-NN plugin, over its REST API (docs.opensearch.org).
 
 Each bank is one index, found by vector (Lucene's HNSW) and by words (BM25). OpenSearch has no transactions: see
-`_memory/whole.py` for how a write is whole all the same, and what that costs.
+`_vector_database/heads.py` for how a write is whole all the same, and what that costs.
 """
 
 from contextlib import AbstractAsyncContextManager

@@ -1,8 +1,8 @@
 """Memory banks in Weaviate, version 1.21 or later, over REST and GraphQL (docs.weaviate.io/weaviate/api).
 
 Each bank is one collection, found by vector and by words (BM25), with filters as Weaviate's own conditions. Weaviate
-has no transactions: see `_memory/whole.py` for how a write is whole all the same, and what that costs. Vectors are
-found at once unless the server was told to index them later (ASYNC_INDEXING).
+has no transactions: see `_vector_database/heads.py` for how a write is whole all the same, and what that costs.
+Vectors are found at once unless the server was told to index them later (ASYNC_INDEXING).
 """
 
 from collections.abc import AsyncIterator
@@ -12,7 +12,7 @@ from pydantic import Field, SecretStr
 
 from llama_stack.api.chunk_index import ChunkIndex
 from llama_stack.provider import InferenceFloor, MemoryProvider
-from llama_stack_providers.remote._memory.settings import DatabaseSettings
+from llama_stack_providers._vector_database.settings import DatabaseSettings
 from llama_stack_providers.remote._weaviate.settings import BankSettings
 
 
@@ -26,18 +26,15 @@ class Config(DatabaseSettings):
 
 @asynccontextmanager
 async def open_weaviate(config: Config, floor: InferenceFloor) -> AsyncIterator[ChunkIndex]:
-    from llama_stack_providers.remote._memory.service import open_service
-    from llama_stack_providers.remote._memory.whole import open_whole_writes
+    from llama_stack_providers._vector_database.index import open_index_with_heads
+    from llama_stack_providers._vector_database.service import open_service
     from llama_stack_providers.remote._weaviate.store import WeaviateStore
 
-    key = config.api_key.get_secret_value() if config.api_key else ""
-    headers = {"authorization": f"Bearer {key}"} if key else {}
-    hint = "check the provider's api_key"
-    async with open_service("Weaviate", config, floor.ground, headers, hint) as service:
+    secrets = {"authorization": f"Bearer {config.api_key.get_secret_value()}"} if config.api_key else {}
+    async with open_service("Weaviate", config, floor.ground, secrets=secrets) as service:
         await service.ask("GET", "v1/.well-known/ready")
-        async with open_whole_writes(
-            WeaviateStore(service, config.index, config.replicas), config.write_chunks
-        ) as index:
+        store = WeaviateStore(service, config.index, config.replicas)
+        async with open_index_with_heads(store, config.write_chunks) as index:
             yield index
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import pytest
 
@@ -15,9 +15,10 @@ from llama_stack.api.filters import Comparison, matches
 from llama_stack.api.memory import Chunk
 from llama_stack.errors import NotFound, ProviderFailed, ProviderUnavailable, RateLimited, StackError
 from llama_stack.testing.memory_contract_ground import axis, chunk, everything, ids, of_document, one, random_rows
-from llama_stack_providers.remote._memory import whole
-from llama_stack_providers.remote._memory.store import Head, Row
-from llama_stack_providers.remote._memory.whole import LEFTOVER_AGE_S, WholeWrites
+from llama_stack_providers._vector_database import heads
+from llama_stack_providers._vector_database.heads import LEFTOVER_AGE_S, Head, HeadStore
+from llama_stack_providers._vector_database.index import DatabaseIndex
+from llama_stack_providers._vector_database.rows import Row
 from tests.providers.memory.loopback_database import Fault, LoopbackDatabase
 
 BANK = BankPlace(key="bank", dimension=8)
@@ -44,6 +45,12 @@ async def check_filters(index: ChunkIndex, values: Sequence[Any], *, ordered_byt
             where = Comparison.model_validate({"type": operator, "key": "value", "value": value})
             expected = [part.chunk_id for part in chunks if matches(where, part.metadata)]
             assert ids(await index.list_chunks(bank, where=where)) == expected, (operator, value)
+
+
+def store_of(index: ChunkIndex) -> HeadStore:
+    """What is below the index, to bring about there what only a crash does."""
+    assert isinstance(index, DatabaseIndex)
+    return cast(HeadStore, index._store)
 
 
 class FaultsContract:
@@ -74,12 +81,11 @@ class FaultsContract:
 
     async def test_what_a_crashed_server_left_is_not_seen_and_goes(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as index:
-            assert isinstance(index, WholeWrites)
             await index.create_bank(BANK)
             await index.write_chunks(BANK, OLD, random_rows(5))
             for age_s, write in ((0, "lives"), (LEFTOVER_AGE_S + 60, "crashed")):
-                rows = [Row(part, write, int(time.time()) - age_s, random_rows(1).row_bytes(0), "lake") for part in NEW]
-                await index._store.put_rows(BANK, rows, last=True)
+                rows = [Row(part, write, int(time.time()) - age_s, random_rows(1).row(0), ["lake"]) for part in NEW]
+                await store_of(index).put_rows(BANK, rows, last=True)
             assert await everything(index, BANK) == OLD
             assert len(await index.search_vector(BANK, random_rows(1).row_bytes(0), 5)) == 5
             assert await index.search_keyword(BANK, "lake", 5) == []
@@ -123,9 +129,8 @@ class FaultsContract:
     async def test_a_document_of_many_small_writes_stays_one_of_few(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(whole, "MAX_WRITES", 3)
+        monkeypatch.setattr(heads, "MAX_WRITES", 3)
         async with self.opened(tmp_path) as index:
-            assert isinstance(index, WholeWrites)
             await index.create_bank(BANK)
             for number in range(10):
                 await index.write_chunks(BANK, [chunk("a", number)], random_rows(1))
@@ -134,20 +139,19 @@ class FaultsContract:
             expected = [chunk("a", 0, "form 9"), *(chunk("a", number) for number in range(1, 10))]
             assert await everything(index, BANK) == expected
             assert (await index.stats(BANK)).chunks == 10
-            heads = await index._store.heads(BANK, ["a"])
-            assert len(heads["a"].writes) <= 3
+            (head,) = (await store_of(index).heads(BANK, ["a"])).values()
+            assert len(head.writes) <= 3
 
     async def test_what_a_crash_left_to_be_deleted_stays_out_of_sight(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as index:
-            assert isinstance(index, WholeWrites)
             await index.create_bank(BANK)
             await index.write_chunks(BANK, OLD, random_rows(5))
-            (head,) = (await index._store.heads(BANK, ["a"])).values()
-            older = Row(OLD[0].model_copy(update={"content": "older river"}), head.writes[0], 0, None, "river")
+            (head,) = (await store_of(index).heads(BANK, ["a"])).values()
+            older = Row(OLD[0].model_copy(update={"content": "older river"}), head.writes[0], 0, None, ["river"])
             stray = replace(older, chunk=older.chunk.model_copy(update={"chunk_id": "stray"}))
-            await index._store.put_rows(BANK, [stray], last=True)
+            await store_of(index).put_rows(BANK, [stray], last=True)
             hidden = Head(head.writes, (stray.row_id,), head.version)
-            assert await index._store.put_heads(BANK, {"a": hidden}) == []
+            assert await store_of(index).put_heads(BANK, {"a": hidden}) == []
             assert await everything(index, BANK) == OLD
             assert len(await index.search_keyword(BANK, "river", 6)) == 5
             await index.write_chunks(BANK, [chunk("a", 9)], random_rows(1))

@@ -13,6 +13,7 @@ from llama_stack.errors import Conflict, InvalidRequest, ProviderFailed, RateLim
 from llama_stack.testing.memory_contract import MemoryContract
 from llama_stack.testing.memory_contract_ground import axis, chunk, everything, ids, random_rows
 from llama_stack_providers.remote.elasticsearch import Config, open_elasticsearch
+from tests.providers.memory.key_value_bank import check_key_value_bank
 from tests.providers.memory.loopback_database import Fault, LoopbackDatabase, floor_at
 from tests.providers.memory.loopback_elastic import Index, LoopbackElastic
 from tests.providers.memory.loopback_faults import FaultsContract
@@ -159,3 +160,7 @@ async def test_a_user_with_a_password_is_let_in(elastic: LoopbackElastic, tmp_pa
         await index.create_bank(BANK)
         await index.write_chunks(BANK, [chunk("a")], random_rows(1))
         assert ids(await index.list_chunks(BANK)) == ["a-0000"]
+
+
+async def test_values_are_found_by_their_keys(index: ChunkIndex) -> None:
+    await check_key_value_bank(index)

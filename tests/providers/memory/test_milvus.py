@@ -32,6 +32,7 @@ from llama_stack_providers.inline.milvus import Config as InlineConfig
 from llama_stack_providers.inline.milvus import open_milvus as open_inline
 from llama_stack_providers.remote.milvus import Config as RemoteConfig
 from llama_stack_providers.remote.milvus import open_milvus as open_remote
+from tests.providers.memory.key_value_bank import check_key_value_bank
 from tests.providers.memory.loopback_milvus import run_milvus_server
 
 
@@ -99,6 +100,11 @@ async def main():
 
 asyncio.run(main())
 """
+
+
+async def test_values_are_found_by_their_keys(tmp_path: Path) -> None:
+    async with open_inline(InlineConfig(), floor(tmp_path)) as index:
+        await check_key_value_bank(index)
 
 
 class TestCrashes:

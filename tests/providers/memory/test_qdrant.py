@@ -21,6 +21,7 @@ from llama_stack_providers.inline.qdrant import Config as InlineConfig
 from llama_stack_providers.inline.qdrant import open_qdrant as open_inline
 from llama_stack_providers.remote.qdrant import Config as RemoteConfig
 from llama_stack_providers.remote.qdrant import open_qdrant as open_remote
+from tests.providers.memory.key_value_bank import check_key_value_bank
 from tests.providers.memory.loopback_qdrant import LoopbackQdrant, open_loopback_qdrant
 
 
@@ -89,6 +90,11 @@ async def main():
 
 asyncio.run(main())
 """
+
+
+async def test_values_are_found_by_their_keys(tmp_path: Path) -> None:
+    async with open_inline(InlineConfig(), floor(tmp_path)) as index:
+        await check_key_value_bank(index)
 
 
 class TestCrashes:
@@ -161,11 +167,11 @@ class TestRemoteFailures:
 
     async def test_a_wrong_key_is_told_without_the_key(self, tmp_path: Path) -> None:
         async with open_loopback_qdrant(tmp_path, api_key="right") as server:
-            with pytest.raises(ProviderFailed, match="check the config field api_key") as failed:
+            with pytest.raises(ProviderFailed, match="check the provider's api_key") as failed:
                 async with open_remote(remote(server, api_key="secret-wrong"), floor(tmp_path)):
                     pass
             assert "secret-wrong" not in str(failed.value)
-            assert failed.value.http_status == 502
+            assert failed.value.http_status == 401
             async with open_remote(remote(server, api_key="right"), floor(tmp_path)) as index:
                 await index.create_bank(PLACE)
 
@@ -176,17 +182,31 @@ class TestRemoteFailures:
     async def test_a_refusal_keeps_its_status_and_message(
         self, status: int, error: type[StackError], tmp_path: Path
     ) -> None:
-        async with open_loopback_qdrant(tmp_path) as server, open_remote(remote(server), floor(tmp_path)) as index:
+        async with (
+            open_loopback_qdrant(tmp_path) as server,
+            open_remote(remote(server, attempts=1), floor(tmp_path)) as index,
+        ):
             await index.create_bank(PLACE)
             server.faults.append(status)
             with pytest.raises(error, match=f"{status}: told to fail") as failed:
                 await index.search_vector(PLACE, one(axis(0)), 5)
             assert failed.value.http_status == status
 
+    async def test_a_busy_server_is_asked_again(self, tmp_path: Path) -> None:
+        async with (
+            open_loopback_qdrant(tmp_path) as server,
+            open_remote(remote(server, first_pause_s=0.001), floor(tmp_path)) as index,
+        ):
+            await index.create_bank(PLACE)
+            server.faults.extend([429, 503])
+            await index.write_chunks(PLACE, pieces("a", 1), random_rows(6))
+            server.faults.extend([503, 429])
+            assert await seen_versions(index, "a") == whole(1)
+
     async def test_another_http_server_is_no_qdrant(self, tmp_path: Path) -> None:
         page = httpx.MockTransport(lambda request: httpx.Response(200, text="<html>hello</html>"))
         ground = Ground(home=tmp_path, state=tmp_path, transport=page)
-        with pytest.raises(ProviderFailed, match="check that url leads to its REST port"):
+        with pytest.raises(ProviderFailed, match="check that url leads to its REST interface"):
             async with open_remote(RemoteConfig(), InferenceFloor(ground, cast(Inference, None))):
                 pass
 

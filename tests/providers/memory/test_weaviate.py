@@ -11,6 +11,7 @@ from llama_stack.errors import Conflict, InvalidRequest, ProviderFailed
 from llama_stack.testing.memory_contract import MemoryContract
 from llama_stack.testing.memory_contract_ground import chunk, everything, ids, random_rows
 from llama_stack_providers.remote.weaviate import Config, open_weaviate
+from tests.providers.memory.key_value_bank import check_key_value_bank
 from tests.providers.memory.loopback_database import Fault, LoopbackDatabase, floor_at
 from tests.providers.memory.loopback_faults import FaultsContract
 from tests.providers.memory.loopback_weaviate import Collection, LoopbackWeaviate
@@ -105,3 +106,7 @@ async def test_too_many_different_keys_are_refused(index: ChunkIndex) -> None:
         await index.write_chunks(BANK, [chunk("a", metadata=many)], random_rows(1))
     assert refused.value.param == "metadata"
     assert await everything(index, BANK) == []
+
+
+async def test_values_are_found_by_their_keys(index: ChunkIndex) -> None:
+    await check_key_value_bank(index)

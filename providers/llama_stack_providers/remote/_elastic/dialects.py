@@ -9,8 +9,8 @@ from typing import Any, Protocol
 from llama_stack.api.chunk_index import BankPlace
 from llama_stack.api.common import JsonObject
 from llama_stack.api.vectors import Vectors
+from llama_stack_providers._vector_database.bank_settings import settings_of
 from llama_stack_providers.remote._elastic.settings import DenseVectorSettings, GraphSettings
-from llama_stack_providers.remote._memory.bank_settings import settings_of
 
 FIELD = "embedding"
 

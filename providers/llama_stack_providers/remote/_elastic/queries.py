@@ -1,11 +1,9 @@
 """Filters in the query DSL that Elasticsearch and OpenSearch share (Elasticsearch reference, "Query DSL")."""
 
-from typing import Any
-
 from llama_stack.api.common import JsonObject
-from llama_stack.api.filters import Comparison, Compound
-from llama_stack_providers.remote._memory.facets import scalar_facet
-from llama_stack_providers.remote._memory.store import Rows, named_id
+from llama_stack_providers._vector_database.conditions import Order, condition_of
+from llama_stack_providers._vector_database.facets import Facet
+from llama_stack_providers._vector_database.rows import Rows, named_id
 
 NOTHING: JsonObject = {"match_none": {}}
 
@@ -23,7 +21,7 @@ def query_of(rows: Rows) -> JsonObject:
     """The rows, as a query that does not score."""
     wanted: list[JsonObject] = [{"term": {"kind": "chunk"}}]
     if rows.where is not None:
-        wanted.append(_filter(rows.where))
+        wanted.append(condition_of(rows.where, ElasticDialect()))
     if rows.documents is not None:
         wanted.append({"terms": {"document": [document_key(document) for document in rows.documents]}})
     if rows.chunk_ids is not None:
@@ -33,7 +31,7 @@ def query_of(rows: Rows) -> JsonObject:
     if rows.row_ids is not None:
         wanted.append({"ids": {"values": list(rows.row_ids)}})
     if rows.after is not None:
-        wanted.append({"range": {"place": {"gt": rows.after}}})
+        wanted.append({"range": {"place": {"gt": rows.after.sortable}}})
     if rows.written_before is not None:
         wanted.append({"range": {"written_at": {"lt": rows.written_before}}})
     unwanted: list[JsonObject] = []
@@ -48,33 +46,21 @@ def any_of(queries: list[JsonObject]) -> JsonObject:
     return {"bool": {"should": queries, "minimum_should_match": 1}} if queries else NOTHING
 
 
-def _filter(where: Comparison | Compound) -> JsonObject:
-    match where:
-        case Compound(type="and"):
-            return {"bool": {"filter": [_filter(part) for part in where.filters]}}
-        case Compound():
-            return any_of([_filter(part) for part in where.filters])
-        case Comparison(type="eq" | "in"):
-            return {"terms": {"facets": _words(where)}}
-        case Comparison(type="ne" | "nin"):
-            return {"bool": {"must_not": [{"terms": {"facets": _words(where)}}]}}
-        case _:
-            return _range(where)
+class ElasticDialect:
+    def all_of(self, parts: list[JsonObject]) -> JsonObject:
+        return {"bool": {"filter": parts}}
 
+    def any_of(self, parts: list[JsonObject]) -> JsonObject:
+        return any_of(parts)
 
-def _words(where: Comparison) -> list[str]:
-    values = where.value if isinstance(where.value, list) else [where.value]
-    return [scalar_facet(where.key, value).word for value in values]
+    def has_any(self, facets: list[Facet]) -> JsonObject:
+        return {"terms": {"facets": [facet.word for facet in facets]}}
 
+    def has_none(self, facets: list[Facet]) -> JsonObject:
+        return {"bool": {"must_not": [self.has_any(facets)]}}
 
-def _range(where: Comparison) -> JsonObject:
-    """A range of the words of this key and kind, of which a chunk has at most one."""
-    assert not isinstance(where.value, list)
-    facet = scalar_facet(where.key, where.value)
-    # A colon stands between group and value, and a semicolon is the character after it.
-    bounds: dict[str, Any] = {"gte": f"{facet.group}:", "lt": f"{facet.group};"}
-    if where.type in ("gt", "gte"):
-        del bounds["gte"]
-    else:
-        del bounds["lt"]
-    return {"range": {"facets": {**bounds, where.type: facet.word}}}
+    def ordered(self, order: Order, facet: Facet) -> JsonObject:
+        """A range of the words of this key and kind, of which a chunk has at most one."""
+        # A colon stands between group and value, and a semicolon is the character after it.
+        end = {"lt": f"{facet.group};"} if order in ("gt", "gte") else {"gte": f"{facet.group}:"}
+        return {"range": {"facets": {order: facet.word, **end}}}

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field, SecretStr
 
 from llama_stack.provider import ProviderConfig
-from llama_stack_providers.remote._memory.settings import DatabaseSettings
+from llama_stack_providers._vector_database.settings import DatabaseSettings
 
 
 class GraphSettings(ProviderConfig):

@@ -11,18 +11,19 @@ from contextlib import asynccontextmanager
 from llama_stack.api.chunk_index import BankPlace, ChunkIndex, FoundChunk, IndexAbilities, IndexStats
 from llama_stack.api.common import JsonObject
 from llama_stack.api.memory import Chunk
-from llama_stack.api.vectors import floats_of
 from llama_stack.errors import Conflict, InvalidRequest, NotFound, ProviderFailed, RateLimited
 from llama_stack.provider import Ground
+from llama_stack_providers._vector_database.bank_settings import check_record, record_of
+from llama_stack_providers._vector_database.checks import check_dimension
+from llama_stack_providers._vector_database.facets import facets_of
+from llama_stack_providers._vector_database.heads import MAX_FOUND, Head
+from llama_stack_providers._vector_database.index import open_index_with_heads
+from llama_stack_providers._vector_database.ranking import Fetch
+from llama_stack_providers._vector_database.rows import Hit, Row, Rows, named_id, place_of
+from llama_stack_providers._vector_database.service import Body, Service, open_service, path_of, reason_in
 from llama_stack_providers.remote._elastic.dialects import FIELD, Dialect, vector_bytes
 from llama_stack_providers.remote._elastic.queries import any_of, chunk_key, document_key, query_of
 from llama_stack_providers.remote._elastic.settings import ClusterSettings
-from llama_stack_providers.remote._memory.bank_settings import check_record, record_of
-from llama_stack_providers.remote._memory.checks import check_dimension
-from llama_stack_providers.remote._memory.facets import facets_of
-from llama_stack_providers.remote._memory.service import Service, json_bytes, open_service, path_of, reason_in
-from llama_stack_providers.remote._memory.store import Head, Hit, Row, Rows, named_id
-from llama_stack_providers.remote._memory.whole import MAX_FOUND, open_whole_writes
 
 FORMAT = 1
 MAX_LANGUAGES = 100
@@ -47,7 +48,7 @@ class ElasticStore:
         status, told = await self._service.ask("PUT", path_of(self._index_name(bank)), body, answers=(400,))
         if status == 400:
             if _error_type(told) != "resource_already_exists_exception":
-                raise self._failed(told, status)
+                raise self._service.failure(status, told)
             _, told = await self._service.ask("GET", path_of(self._index_name(bank), "_mapping"))
             mappings = told.get(self._index_name(bank), {}).get("mappings", {})
             check_record(mappings.get("_meta"), FORMAT, f"the index {self._index_name(bank)}", bank)
@@ -70,7 +71,7 @@ class ElasticStore:
         heads: dict[str, Head] = {}
         for one in told.get("docs") or []:
             if "error" in one:
-                raise self._missing(bank) if _error_type(one) in _MISSING else self._failed(one, 502)
+                raise self._missing(bank) if _error_type(one) in _MISSING else self._service.failure(502, one)
             if one.get("found"):
                 source, version = one["_source"], (one["_seq_no"], one["_primary_term"])
                 heads[names[one["_id"]]] = Head(tuple(source["writes"]), tuple(source["hidden"]), version)
@@ -103,17 +104,26 @@ class ElasticStore:
         conflicting = await self._bulk(bank, lines) if lines else set()
         return [document for document in heads if _head_id(document) in conflicting]
 
-    async def nearest(self, bank: BankPlace, vector: bytes, limit: int, rows: Rows, *, with_vectors: bool) -> list[Hit]:
-        body = self._dialect.search(bank, floats_of(vector), limit, query_of(rows))
-        # Half of the scale is for opposite vectors.
-        return await self._search(bank, body, limit, scale=(2.0, -1.0), with_vectors=with_vectors)
+    def nearest(self, bank: BankPlace, vector: list[float], rows: Rows, *, with_vectors: bool) -> Fetch:
+        query = query_of(rows)
 
-    async def sharing_words(self, bank: BankPlace, stems: Sequence[str], limit: int, rows: Rows) -> list[Hit]:
+        async def fetch(count: int) -> list[Hit | None]:
+            body = self._dialect.search(bank, vector, min(count, MAX_FOUND), query)
+            # Half of the scale is for opposite vectors.
+            return [*await self._search(bank, body, count, scale=(2.0, -1.0), with_vectors=with_vectors)]
+
+        return fetch
+
+    def sharing_words(self, bank: BankPlace, stems: list[str], rows: Rows) -> Fetch:
         words = {"match": {"words": {"query": " ".join(stems), "operator": "or"}}}
         body = {"query": {"bool": {"must": [words], "filter": [query_of(rows)]}}}
         # Otherwise each shard would tell from its own chunks alone how rare a word is.
         query = {"search_type": "dfs_query_then_fetch"}
-        return await self._search(bank, body, limit, scale=(1.0, 0.0), query=query)
+
+        async def fetch(count: int) -> list[Hit | None]:
+            return [*await self._search(bank, body, count, scale=(1.0, 0.0), query=query)]
+
+        return fetch
 
     async def in_order(self, bank: BankPlace, limit: int, rows: Rows, *, with_vectors: bool) -> list[Hit]:
         body = {"query": query_of(rows), "sort": [{"place": "asc"}]}
@@ -129,10 +139,10 @@ class ElasticStore:
         body = {"query": query_of(Rows(documents=[document_id])), "script": script}
         await self._by_query(bank, "_update_by_query", body, "updated")
 
-    async def languages(self, bank: BankPlace) -> list[str]:
+    async def languages(self, bank: BankPlace) -> set[str]:
         terms = {"terms": {"field": "language", "size": MAX_LANGUAGES}}
         told = await self._ask(bank, "POST", "_search", {"size": 0, "aggs": {"languages": terms}})
-        return [bucket["key"] for bucket in told["aggregations"]["languages"]["buckets"]]
+        return {bucket["key"] for bucket in told["aggregations"]["languages"]["buckets"]}
 
     async def stats(self, bank: BankPlace) -> IndexStats:
         await self._ask(bank, "POST", "_refresh")
@@ -176,13 +186,15 @@ class ElasticStore:
         bank: BankPlace,
         method: str,
         operation: str,
-        body: JsonObject | bytes | None = None,
+        body: Body | None = None,
         query: Mapping[str, str] | None = None,
+        *,
+        is_large: bool = False,
     ) -> JsonObject:
         path = path_of(self._alias(bank), operation)
-        status, told = await self._service.ask(method, path, body, query=query, answers=(404,))
+        status, told = await self._service.ask(method, path, body, query=query, answers=(404,), is_large=is_large)
         if status == 404:
-            raise self._missing(bank) if _error_type(told) in _MISSING else self._failed(told, status)
+            raise self._missing(bank) if _error_type(told) in _MISSING else self._service.failure(status, told)
         return told
 
     async def _search(
@@ -208,7 +220,7 @@ class ElasticStore:
             score = scale[0] * one["_score"] + scale[1] if one.get("_score") is not None else 0.0
             vector = vector_bytes(self._dialect.vector_of(one), bank.dimension) if with_vectors else None
             found = FoundChunk(chunk=Chunk(**one["_source"]["chunk"]), score=score, vector=vector)
-            hits.append(Hit(one["_id"], one["_source"]["write"], found))
+            hits.append(Hit(one["_id"], found, one["_source"]["write"]))
         return hits
 
     async def _by_query(self, bank: BankPlace, operation: str, body: JsonObject, counted: str) -> int:
@@ -236,10 +248,8 @@ class ElasticStore:
         conflicting: set[str] = set()
         pause_s = self._settings.first_pause_s
         for left in reversed(range(self._settings.attempts)):
-            body = b"".join(
-                json_bytes(part) + b"\n" for action, source in lines for part in (action, source) if part is not None
-            )
-            told = await self._ask(bank, "POST", "_bulk", body, query)
+            body = [part for line in lines for part in line if part is not None]
+            told = await self._ask(bank, "POST", "_bulk", body, query, is_large=len(lines) > 1)
             outcomes = [next(iter(outcome.values())) for outcome in told["items"]]
             busy = []
             for line, outcome in zip(lines, outcomes, strict=True):
@@ -263,13 +273,10 @@ class ElasticStore:
         message = reason_in(outcome)
         if outcome["status"] == 400 and ("magnitude" in message or "dimension" in message or "zero vector" in message):
             return InvalidRequest(f"{self._dialect.name} cannot keep a vector: {message}", param="vectors")
-        return self._failed(outcome, outcome["status"])
+        return self._service.failure(outcome["status"], outcome)
 
     def _missing(self, bank: BankPlace) -> NotFound:
         return NotFound(f"there is no memory bank {bank.key!r} in {self._dialect.name}; it may have been dropped")
-
-    def _failed(self, told: JsonObject, status: int) -> ProviderFailed:
-        return ProviderFailed(f"{self._dialect.name} answered {status}: {reason_in(told)}", upstream_status=status)
 
 
 _KEYWORDS = ("kind", "document", "chunk_key", "write", "place", "language")
@@ -291,15 +298,15 @@ def _source(row: Row) -> JsonObject:
         "document": document_key(chunk.document_id),
         "chunk_key": chunk_key(chunk.chunk_id),
         "write": row.write,
-        "place": row.place,
+        "place": place_of(chunk).sortable,
         "language": chunk.language,
         "written_at": row.written_at,
-        "facets": [facet.word for facet in facets_of(chunk.metadata, chunk.document_id)],
-        "words": row.stems,
+        "facets": [facet.word for facet in row.facets()],
+        "words": " ".join(row.stems),
         "chunk": chunk.model_dump(mode="json", exclude={"score"}),
     }
     if row.vector is not None:
-        source[FIELD] = floats_of(row.vector)
+        source[FIELD] = row.vector
     return source
 
 
@@ -307,12 +314,12 @@ def _source(row: Row) -> JsonObject:
 async def open_cluster(
     dialect: Dialect, settings: ClusterSettings, ground: Ground, authorization: str
 ) -> AsyncIterator[ChunkIndex]:
-    headers = {"authorization": authorization} if authorization else {}
+    secrets = {"authorization": authorization} if authorization else {}
     hint = "check the provider's api_key, or username and password, and what they are allowed"
-    async with open_service(dialect.name, settings, ground, headers, hint) as service:
+    async with open_service(dialect.name, settings, ground, secrets=secrets, hint=hint) as service:
         # Whoever may use the banks may not be allowed to read what the cluster is.
         status, greeting = await service.ask("GET", path_of(), answers=(403,))
         if status == 200 and not dialect.is_spoken_by(greeting):
             raise ProviderFailed(f"this is no {dialect.name}; of Elasticsearch and OpenSearch, use the provider it has")
-        async with open_whole_writes(ElasticStore(service, dialect, settings), settings.write_chunks) as index:
+        async with open_index_with_heads(ElasticStore(service, dialect, settings), settings.write_chunks) as index:
             yield index

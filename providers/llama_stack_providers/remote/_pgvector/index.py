@@ -17,12 +17,8 @@ from llama_stack.api.filters import Comparison, Compound
 from llama_stack.api.memory import Chunk
 from llama_stack.api.vectors import Vectors
 from llama_stack.text.words import query_stems, stems
-from llama_stack_providers.remote._memory.checks import (
-    check_keyword,
-    check_query_vector,
-    check_vectors,
-    last_of_each_id,
-)
+from llama_stack_providers._vector_database.checks import check_keyword, check_vectors, missing_after, query_vector
+from llama_stack_providers._vector_database.rows import last_of_each_id
 from llama_stack_providers.remote._pgvector.connections import Connections, encode_vectors
 from llama_stack_providers.remote._pgvector.filters import Arguments, condition
 from llama_stack_providers.remote._pgvector.settings import MAX_DIMENSION, BankSettings, settings_of
@@ -140,7 +136,7 @@ class PgvectorIndex:
         *,
         with_vectors: bool = False,
     ) -> list[FoundChunk]:
-        check_query_vector(bank, vector)
+        query_vector(bank, vector)
         settings = settings_of(bank, self._defaults)
         arguments = Arguments(encode_vectors(Vectors(vector, bank.dimension))[0])
         selected = condition(where, arguments)
@@ -209,7 +205,14 @@ class PgvectorIndex:
             f" order by document_id, position, chunk_id limit {arguments.bind(limit)}"
         )
         rows = await self._fetch(bank, statement, arguments)
+        if after is not None and not rows:
+            await self._check_is_there(bank, after)
         return [found_chunk(row, with_vectors=with_vectors) for row in rows]
+
+    async def _check_is_there(self, bank: BankPlace, chunk_id: str) -> None:
+        statement = f"select 1 from {self._table(bank)} where chunk_id = $1"
+        if not await self._fetch(bank, statement, Arguments(chunk_id)):
+            raise missing_after(chunk_id)
 
     async def set_metadata(self, bank: BankPlace, document_id: str, metadata: JsonObject) -> None:
         row = chunk_row(Chunk(chunk_id="-", document_id=document_id, content="", metadata=metadata))

@@ -7,8 +7,8 @@ from pydantic import Field
 from llama_stack.api.chunk_index import BankPlace
 from llama_stack.errors import InvalidRequest
 from llama_stack.provider import ProviderConfig
-from llama_stack_providers.remote._memory.bank_settings import settings_of as _settings_of
-from llama_stack_providers.remote._memory.checks import check_dimension
+from llama_stack_providers._vector_database.bank_settings import settings_of as _settings_of
+from llama_stack_providers._vector_database.checks import check_dimension
 
 MAX_DIMENSION = 16_000
 """Of the type `vector` (pgvector's README, "Vector Type")."""

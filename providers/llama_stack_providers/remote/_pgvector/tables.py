@@ -10,7 +10,7 @@ from typing import Any
 from llama_stack.api.chunk_index import BankPlace, FoundChunk
 from llama_stack.api.memory import Chunk
 from llama_stack.errors import InvalidRequest
-from llama_stack_providers.remote._memory.bank_settings import check_record, record_of
+from llama_stack_providers._vector_database.bank_settings import check_record, record_of
 from llama_stack_providers.remote._pgvector.settings import FORMAT, BankSettings
 
 MAX_INLINE_DIMENSION = 1_536

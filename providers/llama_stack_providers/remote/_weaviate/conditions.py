@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from llama_stack.api.common import JsonObject
-from llama_stack.api.filters import Comparison, Compound
-from llama_stack_providers.remote._memory.facets import DOCUMENT_ID, scalar_facet
-from llama_stack_providers.remote._memory.store import Rows
+from llama_stack_providers._vector_database.conditions import Order, condition_of
+from llama_stack_providers._vector_database.facets import DOCUMENT_ID, Facet
+from llama_stack_providers._vector_database.rows import Rows
 
-_ORDERS = {"gt": "GreaterThan", "gte": "GreaterThanEqual", "lt": "LessThan", "lte": "LessThanEqual"}
+_ORDERS: dict[Order, str] = {"gt": "GreaterThan", "gte": "GreaterThanEqual", "lt": "LessThan", "lte": "LessThanEqual"}
 _ENUMS = frozenset({"operator", "order", "consistencyLevel"})
 
 
@@ -36,18 +36,22 @@ HEAD = compare("kind", "Equal", "head")
 NOTHING = compare("kind", "Equal", "nothing")
 
 
-def order_property(group: str) -> str:
-    """The property that holds the value of a facet's group, by which orders are compared."""
-    return f"o_{group}"
+def order_property(facet: Facet) -> str:
+    """The property that holds the value of facets of this key and kind, by which orders are compared."""
+    return f"o_{facet.group}"
+
+
+def order_value(facet: Facet) -> str:
+    return f":{facet.sortable}"
 
 
 def conditions_of(rows: Rows, is_known: Callable[[str], bool]) -> JsonObject:
-    """is_known: whether the collection has the property; a condition on one that it has not is an error there."""
+    """The rows, as a condition. is_known: see WeaviateDialect."""
     parts = [CHUNK]
     if rows.where is not None:
-        parts.append(_filter(rows.where, is_known))
+        parts.append(condition_of(rows.where, WeaviateDialect(is_known)))
     if rows.documents is not None:
-        parts.append(any_of("facets", [scalar_facet(DOCUMENT_ID, document).word for document in rows.documents]))
+        parts.append(any_of("facets", [Facet(DOCUMENT_ID, document).word for document in rows.documents]))
     if rows.chunk_ids is not None:
         parts.append(any_of("facets", [chunk_word(chunk_id) for chunk_id in rows.chunk_ids]))
     if rows.writes is not None:
@@ -55,7 +59,7 @@ def conditions_of(rows: Rows, is_known: Callable[[str], bool]) -> JsonObject:
     if rows.row_ids is not None:
         parts.append(any_of("row", rows.row_ids))
     if rows.after is not None:
-        parts.append(compare("place", "GreaterThan", rows.after))
+        parts.append(compare("place", "GreaterThan", rows.after.sortable))
     if rows.written_before is not None:
         parts.append(compare("written_at", "LessThan", f"{rows.written_before:012}"))
     parts += [compare("write", "NotEqual", write) for write in rows.not_writes]
@@ -68,24 +72,27 @@ def chunk_word(chunk_id: str) -> str:
     return "chunk:" + chunk_id.encode(errors="surrogatepass").hex()
 
 
-def _filter(where: Comparison | Compound, is_known: Callable[[str], bool]) -> JsonObject:
-    match where:
-        case Compound():
-            return join("And" if where.type == "and" else "Or", [_filter(part, is_known) for part in where.filters])
-        case Comparison(type="eq" | "in"):
-            return any_of("facets", _words(where))
-        case Comparison(type="ne" | "nin"):
-            return join("And", [CHUNK, *(compare("facets", "NotEqual", word) for word in _words(where))])
-        case _:
-            assert not isinstance(where.value, list)
-            facet = scalar_facet(where.key, where.value)
-            name = order_property(facet.group)
-            return compare(name, _ORDERS[where.type], f":{facet.value}") if is_known(name) else NOTHING
+class WeaviateDialect:
+    """is_known: whether the collection has the property; a condition on one that it has not is an error there."""
 
+    def __init__(self, is_known: Callable[[str], bool]) -> None:
+        self._is_known = is_known
 
-def _words(where: Comparison) -> list[str]:
-    values = where.value if isinstance(where.value, list) else [where.value]
-    return [scalar_facet(where.key, value).word for value in values]
+    def all_of(self, parts: list[JsonObject]) -> JsonObject:
+        return join("And", parts)
+
+    def any_of(self, parts: list[JsonObject]) -> JsonObject:
+        return join("Or", parts)
+
+    def has_any(self, facets: list[Facet]) -> JsonObject:
+        return any_of("facets", [facet.word for facet in facets])
+
+    def has_none(self, facets: list[Facet]) -> JsonObject:
+        return join("And", [CHUNK, *(compare("facets", "NotEqual", facet.word) for facet in facets)])
+
+    def ordered(self, order: Order, facet: Facet) -> JsonObject:
+        name = order_property(facet)
+        return compare(name, _ORDERS[order], order_value(facet)) if self._is_known(name) else NOTHING
 
 
 def graphql(value: Any, key: str = "") -> str:

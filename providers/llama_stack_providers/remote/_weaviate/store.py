@@ -7,19 +7,20 @@ first chunk with such metadata is written.
 import asyncio
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from llama_stack.api.chunk_index import BankPlace, FoundChunk, IndexAbilities, IndexStats
 from llama_stack.api.common import JsonObject
 from llama_stack.api.memory import Chunk
-from llama_stack.api.vectors import Vectors, floats_of
+from llama_stack.api.vectors import Vectors
 from llama_stack.errors import InvalidRequest, NotFound, ProviderFailed
-from llama_stack_providers.remote._memory.bank_settings import check_record, record_of, settings_of
-from llama_stack_providers.remote._memory.checks import check_dimension
-from llama_stack_providers.remote._memory.facets import Facet, facets_of
-from llama_stack_providers.remote._memory.service import Service, path_of
-from llama_stack_providers.remote._memory.store import Head, Hit, Row, Rows, named_id
+from llama_stack_providers._vector_database.bank_settings import check_record, record_of, settings_of
+from llama_stack_providers._vector_database.checks import check_dimension
+from llama_stack_providers._vector_database.facets import Facet, facets_of
+from llama_stack_providers._vector_database.heads import MAX_FOUND, Head
+from llama_stack_providers._vector_database.ranking import Fetch
+from llama_stack_providers._vector_database.rows import Hit, Place, Row, Rows, named_id, place_of
+from llama_stack_providers._vector_database.service import Service, path_of
 from llama_stack_providers.remote._weaviate.conditions import (
     HEAD,
     any_of,
@@ -28,6 +29,7 @@ from llama_stack_providers.remote._weaviate.conditions import (
     graphql,
     join,
     order_property,
+    order_value,
 )
 from llama_stack_providers.remote._weaviate.settings import BankSettings
 
@@ -84,8 +86,8 @@ class WeaviateStore:
             return
         # Weaviate would make up a collection, or a property with a type of its own choice, where there is none.
         known = await self._read_properties(bank)
-        facets = [facets_of(row.chunk.metadata, row.chunk.document_id) for row in rows]
-        await self._add_properties(bank, {_order_name(facet) for of_row in facets for facet in of_row} - known)
+        facets = [row.facets() for row in rows]
+        await self._add_properties(bank, {order_property(facet) for of_row in facets for facet in of_row} - known)
         await self._put_objects(bank, [_object(bank, row, of_row) for row, of_row in zip(rows, facets, strict=True)])
 
     async def heads(self, bank: BankPlace, documents: Sequence[str]) -> dict[str, Head]:
@@ -122,23 +124,23 @@ class WeaviateStore:
             await self._delete(bank, where)
         return []
 
-    async def nearest(self, bank: BankPlace, vector: bytes, limit: int, rows: Rows, *, with_vectors: bool) -> list[Hit]:
-        arguments = {
-            "nearVector": {"vector": floats_of(vector)},
-            "limit": limit,
-            "where": await self._where(bank, rows),
-        }
-        return await self._hits(bank, arguments, "distance", lambda told: 1.0 - float(told), with_vectors)
+    def nearest(self, bank: BankPlace, vector: list[float], rows: Rows, *, with_vectors: bool) -> Fetch:
+        async def fetch(count: int) -> list[Hit | None]:
+            arguments = {"nearVector": {"vector": vector}}
+            return [*await self._hits(bank, arguments, count, rows, "distance", with_vectors=with_vectors)]
 
-    async def sharing_words(self, bank: BankPlace, stems: Sequence[str], limit: int, rows: Rows) -> list[Hit]:
-        words = {"query": " ".join(stems), "properties": ["words"]}
-        arguments = {"bm25": words, "limit": limit, "where": await self._where(bank, rows)}
-        return await self._hits(bank, arguments, "score", float, with_vectors=False)
+        return fetch
+
+    def sharing_words(self, bank: BankPlace, stems: list[str], rows: Rows) -> Fetch:
+        async def fetch(count: int) -> list[Hit | None]:
+            arguments = {"bm25": {"query": " ".join(stems), "properties": ["words"]}}
+            return [*await self._hits(bank, arguments, count, rows, "score", with_vectors=False)]
+
+        return fetch
 
     async def in_order(self, bank: BankPlace, limit: int, rows: Rows, *, with_vectors: bool) -> list[Hit]:
-        sort = [{"path": ["place"], "order": "asc"}]
-        arguments = {"sort": sort, "limit": limit, "where": await self._where(bank, rows)}
-        return await self._hits(bank, arguments, "", lambda told: 0.0, with_vectors)
+        arguments = {"sort": [{"path": ["place"], "order": "asc"}]}
+        return await self._hits(bank, arguments, limit, rows, "", with_vectors=with_vectors)
 
     async def delete(self, bank: BankPlace, rows: Sequence[Rows]) -> int:
         conditions = [await self._where(bank, selected) for selected in rows]
@@ -147,9 +149,9 @@ class WeaviateStore:
     async def set_metadata(self, bank: BankPlace, document_id: str, metadata: JsonObject) -> None:
         facets = facets_of(metadata, document_id)
         known = await self._read_properties(bank)
-        await self._add_properties(bank, {_order_name(facet) for facet in facets} - known)
+        await self._add_properties(bank, {order_property(facet) for facet in facets} - known)
         orders: dict[str, str | None] = {name: None for name in known if name.startswith("o_")}
-        orders.update((_order_name(facet), f":{facet.value}") for facet in facets)
+        orders.update((order_property(facet), order_value(facet)) for facet in facets)
         free = asyncio.Semaphore(SIDE_BY_SIDE)
 
         async def change(hit: Hit) -> None:
@@ -163,17 +165,17 @@ class WeaviateStore:
                     "PATCH", path_of("v1", "objects", _name(bank), hit.row_id), body, query=self._level
                 )
 
-        after = None
+        after: Place | None = None
         while hits := await self.in_order(bank, 500, Rows(documents=[document_id], after=after), with_vectors=False):
             async with asyncio.TaskGroup() as group:
                 for hit in hits:
                     group.create_task(change(hit))
-            after = Row(hits[-1].found.chunk, "", 0, None, "").place
+            after = place_of(hits[-1].found.chunk)
 
-    async def languages(self, bank: BankPlace) -> list[str]:
+    async def languages(self, bank: BankPlace) -> set[str]:
         groups = await self._aggregate(bank, {"groupBy": ["language"]}, "groupedBy { value }")
         values = [group["groupedBy"]["value"] for group in groups]
-        return ["" if value == NO_LANGUAGE else value for value in values if value]
+        return {"" if value == NO_LANGUAGE else value for value in values if value}
 
     async def stats(self, bank: BankPlace) -> IndexStats:
         counts = []
@@ -199,18 +201,21 @@ class WeaviateStore:
         return where
 
     async def _hits(
-        self, bank: BankPlace, arguments: JsonObject, additional: str, score: Callable[[Any], float], with_vectors: bool
+        self, bank: BankPlace, arguments: JsonObject, limit: int, rows: Rows, scored: str, *, with_vectors: bool
     ) -> list[Hit]:
-        wanted = f"{additional} {'vector' if with_vectors else ''}".strip()
-        fields = f"chunk row write _additional {{ id {wanted} }}"
+        """scored: what Weaviate calls the score; empty where there is none."""
+        arguments = {**arguments, "limit": min(limit, MAX_FOUND), "where": await self._where(bank, rows)}
+        fields = f"chunk row write _additional {{ id {scored} {'vector' if with_vectors else ''} }}"
         hits = []
         for one in await self._get(bank, arguments, fields):
             told = one["_additional"]
-            vector = bytes(Vectors.of([told["vector"]], bank.dimension).buffer) if with_vectors else None
+            score = float(told[scored]) if scored else 0.0
             found = FoundChunk(
-                chunk=Chunk.model_validate_json(one["chunk"]), score=score(told.get(additional)), vector=vector
+                chunk=Chunk.model_validate_json(one["chunk"]),
+                score=1.0 - score if scored == "distance" else score,
+                vector=bytes(Vectors.of([told["vector"]], bank.dimension).buffer) if with_vectors else None,
             )
-            hits.append(Hit(one["row"], one["write"], found))
+            hits.append(Hit(one["row"], found, one["write"]))
         return hits
 
     async def _get(self, bank: BankPlace, arguments: JsonObject, fields: str) -> list[JsonObject]:
@@ -253,7 +258,9 @@ class WeaviateStore:
                 return deleted
 
     async def _put_objects(self, bank: BankPlace, objects: list[JsonObject]) -> None:
-        _, answer = await self._service.ask("POST", "v1/batch/objects", {"objects": objects}, query=self._level)
+        _, answer = await self._service.ask(
+            "POST", "v1/batch/objects", {"objects": objects}, query=self._level, is_large=len(objects) > 1
+        )
         for told in answer.get("values") or []:
             result = told.get("result") or {}
             errors = (result.get("errors") or {}).get("error") or []
@@ -297,10 +304,6 @@ def _head_id(document_id: str) -> str:
     return named_id("head", document_id)
 
 
-def _order_name(facet: Facet) -> str:
-    return order_property(facet.group)
-
-
 def _property(name: str, kind: str = "text", *, searchable: bool = False, filterable: bool = True) -> JsonObject:
     return {
         "name": name,
@@ -342,17 +345,17 @@ def _object(bank: BankPlace, row: Row, facets: list[Facet]) -> JsonObject:
         "kind": "chunk",
         "write": row.write,
         "row": row.row_id,
-        "place": row.place,
+        "place": place_of(row.chunk).sortable,
         "written_at": f"{row.written_at:012}",
         "language": row.chunk.language or NO_LANGUAGE,
         "facets": _words(row.chunk, facets),
-        "words": row.stems,
+        "words": " ".join(row.stems),
         "chunk": _written(row.chunk),
-        **{_order_name(facet): f":{facet.value}" for facet in facets},
+        **{order_property(facet): order_value(facet) for facet in facets},
     }
     made: JsonObject = {"class": _name(bank), "id": row.row_id, "properties": properties}
     if row.vector is not None:
-        made["vector"] = floats_of(row.vector)
+        made["vector"] = row.vector
     return made
 
 

@@ -23,6 +23,11 @@ def settings_of(bank: BankPlace, defaults: SettingsT, who: str) -> SettingsT:
         raise InvalidRequest(f"{name}: {first['msg']}; {who} knows {known}", param=name) from None
 
 
+def check_no_settings(bank: BankPlace) -> None:
+    if bank.params:
+        raise InvalidRequest(f"this provider has no settings for a bank, not {sorted(bank.params)}", param="params")
+
+
 def record_of(bank: BankPlace, number: int) -> JsonObject:
     """What is kept with the bank. number: of the format in which its chunks are kept."""
     return {"format": number, "dimension": bank.dimension, "keyword": bank.keyword}
@@ -34,10 +39,15 @@ def check_record(record: object, number: int, name: str, bank: BankPlace) -> Non
         raise Conflict(f"{name} is there and was not made by this provider; rename or drop it")
     if record["format"] > number:
         raise Conflict(f"{name} was made by a newer version, format {record['format']}; this one reads {number}")
-    if record.get("dimension") != bank.dimension:
+    check_same(bank, record.get("dimension"), keyword=record.get("keyword"))
+
+
+def check_same(bank: BankPlace, dimension: object, *, keyword: object) -> None:
+    """dimension, keyword: of the bank that is there. Raises Conflict."""
+    if dimension != bank.dimension:
         raise Conflict(
-            f"the bank is there with vectors of {record.get('dimension')} numbers, not {bank.dimension}:"
+            f"the bank is there with vectors of {dimension} numbers, not {bank.dimension}:"
             " give the new one another id, or delete the old one"
         )
-    if record.get("keyword") != bank.keyword:
+    if keyword != bank.keyword:
         raise Conflict(f"the bank is there {'without' if bank.keyword else 'with'} keyword search")

@@ -1,4 +1,4 @@
-"""Whole writes over a database that has no transactions.
+"""Whole writes over a database that changes each object by itself.
 
 Each write has an id of its own, and each of its rows is kept under an id that no other write uses, so nothing that
 readers see is touched. Only then one small object is replaced, the document's head, which names the writes that count:
@@ -17,27 +17,21 @@ same moment one loses, even if both only add chunks; its rows stay, unseen, unti
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from secrets import token_hex
-from zlib import crc32
+from typing import Any, Protocol
 
-from llama_stack.api.chunk_index import BankPlace, FoundChunk, IndexAbilities, IndexStats
+from llama_stack.api.chunk_index import BankPlace
 from llama_stack.api.common import JsonObject
 from llama_stack.api.filters import Comparison, Compound
 from llama_stack.api.memory import Chunk
-from llama_stack.api.vectors import Vectors
+from llama_stack.api.vectors import Vectors, floats_of
 from llama_stack.errors import Conflict, StackError
-from llama_stack.text.words import query_stems
-from llama_stack_providers.remote._memory.checks import (
-    check_keyword,
-    check_query_vector,
-    check_vectors,
-)
-from llama_stack_providers.remote._memory.facets import sortable_place
-from llama_stack_providers.remote._memory.rows import row_of, rows_of
-from llama_stack_providers.remote._memory.store import Head, Hit, Row, Rows, Store
+from llama_stack_providers._vector_database.banks import WriterLocks
+from llama_stack_providers._vector_database.rows import Hit, Place, Row, Rows, place_of, row_of, rows_of, slices
+from llama_stack_providers._vector_database.store import Store
 
 ATTEMPTS = 12
 """Of a search amid writes, and of a head that others replace."""
@@ -46,51 +40,75 @@ MAX_FOUND = 10_000
 MAX_WRITES = 256
 """Of one document. One more, and the document is written anew as a single write."""
 MAX_KNOWN_WRITES = 100_000
-MAX_KNOWN_BANKS = 1_000
 LEFTOVER_AGE_S = 3600
 """A write that is not committed after this is taken for one that crashed."""
-LANGUAGES_AGE_S = 30.0
-STRIPES = 64
 PAGE = 500
 
 
-@dataclass
-class Languages:
-    """Of the chunks of one bank. read_at: by time.monotonic."""
+@dataclass(frozen=True)
+class Head:
+    """What counts of a document: the rows of these writes, except the hidden ones.
 
-    found: set[str]
-    read_at: float
+    version: by what the store knows whether the head is still the one that was read; None where it cannot tell.
+    """
+
+    writes: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+    version: Any = None
+
+    def shows(self, hit: Hit) -> bool:
+        return hit.write in self.writes and hit.row_id not in self.hidden
 
 
-class WholeWrites:
-    """A `ChunkIndex` over a `Store`. write_chunks: how many rows one request to it may carry."""
+class HeadStore(Store, Protocol):
+    """A store that keeps heads, too. Its searches see every row, at most MAX_FOUND, and tell its write."""
 
-    def __init__(self, store: Store, write_chunks: int) -> None:
+    async def put_rows(self, bank: BankPlace, rows: Sequence[Row], *, last: bool) -> None:
+        """Keep the rows; some of them may be there when it fails. They need not be found before the last ones are.
+
+        last: with these, or with none, all that was put is to be found.
+        """
+        ...
+
+    async def heads(self, bank: BankPlace, documents: Sequence[str]) -> dict[str, Head]:
+        """Those of the documents that have one, as they are now."""
+        ...
+
+    async def put_heads(self, bank: BankPlace, heads: dict[str, Head]) -> list[str]:
+        """Keep the heads, each in place of the one with its version; gives the documents whose head is another now."""
+        ...
+
+    async def drop_heads(self, bank: BankPlace, heads: dict[str, Head]) -> list[str]:
+        """Forget the heads that still have their version; gives the documents whose head is another now."""
+        ...
+
+    async def in_order(self, bank: BankPlace, limit: int, rows: Rows, *, with_vectors: bool) -> list[Hit]:
+        """By place."""
+        ...
+
+    async def delete(self, bank: BankPlace, rows: Sequence[Rows]) -> int:
+        """Forget what is in any of these; tells how many rows."""
+        ...
+
+
+class HeadWrites:
+    """write_chunks: how many rows one request to the store may carry."""
+
+    def __init__(self, store: HeadStore, write_chunks: int) -> None:
         self._store = store
         self._write_chunks = write_chunks
         self._known: OrderedDict[str, None] = OrderedDict()
-        self._languages: OrderedDict[str, Languages] = OrderedDict()
-        self._locks = [asyncio.Lock() for _ in range(STRIPES)]
+        self._locks = WriterLocks()
         self._finishing: set[asyncio.Task[None]] = set()
 
-    def abilities(self) -> IndexAbilities:
-        return self._store.abilities()
-
-    async def create_bank(self, bank: BankPlace) -> None:
-        await self._store.create(bank)
-        self._languages.pop(bank.key, None)
-
-    async def drop_bank(self, bank: BankPlace) -> None:
-        await self._store.drop(bank)
-        self._languages.pop(bank.key, None)
-
-    async def write_chunks(
-        self, bank: BankPlace, chunks: list[Chunk], vectors: Vectors | None, *, replace_documents: bool = False
+    async def write(
+        self, bank: BankPlace, chunks: list[Chunk], vectors: Vectors | None, *, replace_documents: bool
     ) -> None:
-        check_vectors(bank, chunks, vectors)
-        if not chunks:
-            return
-        rows = await asyncio.to_thread(rows_of, bank, chunks, vectors)
+        # One id for each document, because documents are replaced one by one.
+        writes = {chunk.document_id: token_hex(8) for chunk in chunks}
+        rows: dict[str, list[Row]] = {}
+        for row in await asyncio.to_thread(rows_of, bank, chunks, vectors, writes):
+            rows.setdefault(row.chunk.document_id, []).append(row)
         async with self._alone(bank, rows):
             # Once begun, the last step is not to be cut in two by whoever stops waiting.
             committing = False
@@ -102,64 +120,42 @@ class WholeWrites:
                 if not committing:
                     await self._finish(self._forget(bank, rows))
                 raise
-        languages = self._languages.get(bank.key)
-        if languages is not None:
-            languages.found.update(chunk.language for chunk in chunks)
 
-    async def search_vector(
-        self,
-        bank: BankPlace,
-        vector: bytes,
-        limit: int,
-        where: Comparison | Compound | None = None,
-        *,
-        with_vectors: bool = False,
-    ) -> list[FoundChunk]:
-        check_query_vector(bank, vector)
+    async def seen(self, bank: BankPlace, rows: Rows, search: Callable[[Rows], Awaitable[list[Hit]]]) -> list[Hit]:
+        """See above."""
+        whole: list[Hit] = []
+        left_out: list[Hit] = []
+        heads: dict[str, Head] = {}
+        for _ in range(ATTEMPTS):
+            hidden = {hit.row_id for hit in left_out if hit.write in _head_of(hit, heads).writes}
+            void = {hit.write for hit in left_out if hit.row_id not in hidden}
+            hits = await search(replace(rows, not_writes=sorted(void), not_rows=sorted(hidden)))
+            documents = {hit.found.chunk.document_id for hit in (*hits, *left_out)}
+            heads = await self._store.heads(bank, sorted(documents)) if documents else {}
+            shown = [hit for hit in hits if _head_of(hit, heads).shows(hit)]
+            new = {hit.write for hit in shown if hit.write not in self._known}
+            still_left_out = [hit for hit in left_out if not _head_of(hit, heads).shows(hit)]
+            if len(shown) == len(hits) and not new and len(still_left_out) == len(left_out):
+                return shown
+            whole = [hit for hit in shown if hit.write not in new]
+            for write in new:
+                self._know(write)
+            left_out = still_left_out + [hit for hit in hits if not _head_of(hit, heads).shows(hit)]
+        # Others write all the time. What is left out here would have been found; what is not is whole.
+        return whole
 
-        async def search(rows: Rows) -> list[Hit]:
-            return await _with_equals(
-                limit, lambda most: self._store.nearest(bank, vector, most, rows, with_vectors=with_vectors)
-            )
+    async def listed(self, bank: BankPlace, limit: int, rows: Rows, *, with_vectors: bool) -> list[Hit]:
+        async def search(narrowed: Rows) -> list[Hit]:
+            return await self._store.in_order(bank, limit, narrowed, with_vectors=with_vectors)
 
-        return [hit.found for hit in await self._settled(bank, Rows(where=where), search)]
+        return await self.seen(bank, rows, search)
 
-    async def search_keyword(
-        self, bank: BankPlace, query: str, limit: int, where: Comparison | Compound | None = None
-    ) -> list[FoundChunk]:
-        check_keyword(bank)
-        words = await asyncio.to_thread(query_stems, query, await self._languages_of(bank))
-        if not words:
-            return []
-
-        async def search(rows: Rows) -> list[Hit]:
-            return await _with_equals(limit, lambda most: self._store.sharing_words(bank, words, most, rows))
-
-        return [hit.found for hit in await self._settled(bank, Rows(where=where), search)]
-
-    async def list_chunks(
-        self,
-        bank: BankPlace,
-        *,
-        document_ids: list[str] | None = None,
-        where: Comparison | Compound | None = None,
-        limit: int = 1000,
-        after: str | None = None,
-        with_vectors: bool = False,
-    ) -> list[FoundChunk]:
-        place = None
-        if after is not None:
-            last = await self._list(bank, Rows(chunk_ids=[after]), 1, with_vectors=False)
-            if not last:
-                return []
-            found = last[0].found.chunk
-            place = sortable_place(found.document_id, found.position, found.chunk_id)
-        rows = Rows(where=where, documents=document_ids, after=place)
-        with_vectors = with_vectors and bank.dimension > 0
-        return [hit.found for hit in await self._list(bank, rows, limit, with_vectors=with_vectors)]
+    async def place_of(self, bank: BankPlace, chunk_id: str) -> Place | None:
+        found = await self.listed(bank, 1, Rows(chunk_ids=[chunk_id]), with_vectors=False)
+        return place_of(found[0].found.chunk) if found else None
 
     async def set_metadata(self, bank: BankPlace, document_id: str, metadata: JsonObject) -> None:
-        async with self._locks[_stripe(bank, document_id)]:
+        async with self._alone(bank, [document_id]):
             await self._store.set_metadata(bank, document_id, metadata)
 
     async def delete_documents(self, bank: BankPlace, document_ids: list[str]) -> int:
@@ -172,7 +168,7 @@ class WholeWrites:
 
     async def delete_where(self, bank: BankPlace, where: Comparison | Compound) -> int:
         deleted = 0
-        while hits := await self._list(bank, Rows(where=where), PAGE, with_vectors=False):
+        while hits := await self.listed(bank, PAGE, Rows(where=where), with_vectors=False):
             documents = sorted({hit.found.chunk.document_id for hit in hits})
             async with self._alone(bank, documents):
                 heads = await self._store.heads(bank, documents)
@@ -184,21 +180,14 @@ class WholeWrites:
                 await self._store.drop_heads(bank, heads)
         return deleted
 
-    async def stats(self, bank: BankPlace) -> IndexStats:
-        return await self._store.stats(bank)
-
     async def close(self) -> None:
         """Waits for what was begun."""
         while self._finishing:
             await asyncio.wait(self._finishing)
 
-    @asynccontextmanager
-    async def _alone(self, bank: BankPlace, documents: Iterable[str]) -> AsyncIterator[None]:
+    def _alone(self, bank: BankPlace, documents: Iterable[str]) -> AbstractAsyncContextManager[None]:
         """This server's only writer of the documents."""
-        async with AsyncExitStack() as held:
-            for stripe in sorted({_stripe(bank, document) for document in documents}):
-                await held.enter_async_context(self._locks[stripe])
-            yield
+        return self._locks.of_all(f"{bank.key} {document}" for document in documents)
 
     async def _delete_documents(self, bank: BankPlace, document_ids: list[str]) -> int:
         """Without a head nothing of a document is found. What others are about to write is left alone."""
@@ -227,10 +216,9 @@ class WholeWrites:
             raise
 
     async def _put(self, bank: BankPlace, rows: Iterable[list[Row]]) -> None:
-        every = [row for of_document in rows for row in of_document]
-        for start in range(0, len(every), self._write_chunks):
-            part = every[start : start + self._write_chunks]
-            await self._store.put_rows(bank, part, last=start + len(part) == len(every))
+        parts = list(slices([row for of_document in rows for row in of_document], self._write_chunks))
+        for number, part in enumerate(parts, start=1):
+            await self._store.put_rows(bank, part, last=number == len(parts))
 
     async def _forget(self, bank: BankPlace, rows: dict[str, list[Row]]) -> None:
         """After a write that failed. Where this fails, too, a later write to the document does it."""
@@ -303,12 +291,11 @@ class WholeWrites:
         if document not in before:
             return
         rows: list[Row] = []
-        write, place = token_hex(8), None
-        while hits := await self._list(bank, Rows(documents=[document], after=place), PAGE, with_vectors=True):
-            for hit in hits:
-                chunk = hit.found.chunk
-                place = sortable_place(chunk.document_id, chunk.position, chunk.chunk_id)
-                rows.append(row_of(bank, chunk, write, int(time.time()), hit.found.vector))
+        write, last = token_hex(8), None
+        every, with_vectors = Rows(documents=[document]), bank.dimension > 0
+        while hits := await self.listed(bank, PAGE, replace(every, after=last), with_vectors=with_vectors):
+            rows += await asyncio.to_thread(_rows_anew, bank, hits, write)
+            last = place_of(hits[-1].found.chunk)
         await self._put(bank, [rows])
         after = {document: Head((write,), (), before[document].version)}
         if await self._store.put_heads(bank, after):
@@ -316,74 +303,20 @@ class WholeWrites:
         else:
             await self._sweep(bank, before, after, [])
 
-    async def _list(self, bank: BankPlace, rows: Rows, limit: int, *, with_vectors: bool) -> list[Hit]:
-        async def search(narrowed: Rows) -> list[Hit]:
-            return await self._store.in_order(bank, limit, narrowed, with_vectors=with_vectors)
-
-        return await self._settled(bank, rows, search)
-
-    async def _settled(self, bank: BankPlace, rows: Rows, search: Callable[[Rows], Awaitable[list[Hit]]]) -> list[Hit]:
-        """What the search finds of whole, current writes; see above."""
-        whole: list[Hit] = []
-        left_out: list[Hit] = []
-        heads: dict[str, Head] = {}
-        for _ in range(ATTEMPTS):
-            hidden = {hit.row_id for hit in left_out if hit.write in _head_of(hit, heads).writes}
-            void = {hit.write for hit in left_out if hit.row_id not in hidden}
-            hits = await search(replace(rows, not_writes=sorted(void), not_rows=sorted(hidden)))
-            documents = {hit.found.chunk.document_id for hit in (*hits, *left_out)}
-            heads = await self._store.heads(bank, sorted(documents)) if documents else {}
-            shown = [hit for hit in hits if _head_of(hit, heads).shows(hit)]
-            new = {hit.write for hit in shown if hit.write not in self._known}
-            still_left_out = [hit for hit in left_out if not _head_of(hit, heads).shows(hit)]
-            if len(shown) == len(hits) and not new and len(still_left_out) == len(left_out):
-                return shown
-            whole = [hit for hit in shown if hit.write not in new]
-            for write in new:
-                self._know(write)
-            left_out = still_left_out + [hit for hit in hits if not _head_of(hit, heads).shows(hit)]
-        # Others write all the time. What is left out here would have been found; what is not is whole.
-        return whole
-
     def _know(self, write: str) -> None:
         """Remembers that the write was committed, so that any search from now on sees all of it."""
         self._known[write] = None
         if len(self._known) > MAX_KNOWN_WRITES:
             self._known.popitem(last=False)
 
-    async def _languages_of(self, bank: BankPlace) -> list[str]:
-        known = self._languages.get(bank.key)
-        if known is None or time.monotonic() - known.read_at >= LANGUAGES_AGE_S:
-            read_at = time.monotonic()
-            known = self._languages[bank.key] = Languages(set(await self._store.languages(bank)), read_at)
-            while len(self._languages) > MAX_KNOWN_BANKS:
-                self._languages.popitem(last=False)
-        return sorted(known.found)
 
-
-@asynccontextmanager
-async def open_whole_writes(store: Store, write_chunks: int) -> AsyncIterator[WholeWrites]:
-    index = WholeWrites(store, write_chunks)
-    try:
-        yield index
-    finally:
-        await index.close()
-
-
-async def _with_equals(limit: int, search: Callable[[int], Awaitable[list[Hit]]]) -> list[Hit]:
-    """The best `limit` hits, equals in the order of chunk ids also where the limit falls among them."""
-    most = min(limit + 1, MAX_FOUND)
-    while True:
-        hits = await search(most)
-        cut = len(hits) == most > limit and hits[-1].found.score == hits[limit - 1].found.score
-        if not cut or most == MAX_FOUND:
-            return sorted(hits, key=lambda hit: (-hit.found.score, hit.found.chunk.chunk_id))[:limit]
-        most = min(most * 8, MAX_FOUND)
+def _rows_anew(bank: BankPlace, hits: list[Hit], write: str) -> list[Row]:
+    now = int(time.time())
+    return [
+        row_of(bank, found.chunk, write, now, None if found.vector is None else floats_of(found.vector))
+        for found in (hit.found for hit in hits)
+    ]
 
 
 def _head_of(hit: Hit, heads: dict[str, Head]) -> Head:
     return heads.get(hit.found.chunk.document_id, Head())
-
-
-def _stripe(bank: BankPlace, document_id: str) -> int:
-    return crc32(f"{bank.key} {document_id}".encode(errors="replace")) % STRIPES

@@ -18,7 +18,7 @@ class DatabaseSettings(ProviderConfig):
     )
     first_pause_s: float = Field(0.25, gt=0, description="before the second attempt; doubled before each further one")
     max_connections: int = Field(32, ge=1, description="requests that may be under way at the same time; others wait")
-    write_chunks: int = Field(200, ge=1, le=5_000, description="most chunks in one request")
+    write_chunks: int = Field(250, ge=1, le=5_000, description="most chunks in one request")
 
     @field_validator("*")
     @classmethod

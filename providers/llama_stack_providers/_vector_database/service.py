@@ -1,7 +1,7 @@
 """A database that is spoken to in HTTP and JSON: its failures, its refusals, and patience where it is busy."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -19,51 +19,59 @@ from llama_stack.errors import (
 )
 from llama_stack.provider import Ground
 from llama_stack.wire.openai_errors import upstream_error
-from llama_stack_providers.remote._memory.settings import DatabaseSettings
+from llama_stack_providers._vector_database.settings import DatabaseSettings
 from llama_stack_providers.remote._openai.failures import partner_failures
 
 if TYPE_CHECKING:
     from llama_stack.provider import Client
 
+Body = JsonObject | Sequence[JsonObject]
+
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
-MAX_REASON_CHARACTERS = 500
+MAX_REASON_CHARACTERS = 2000
 BUSY = (429, 502, 503)
 """Said of a moment: the same request may succeed soon."""
 
 
 class Service:
-    """One server. headers: sent with every request. hint: what to do about 401 and 403."""
+    """One server. secrets: headers that are sent with every request, and never told. hint: what to do about 401 and
+    403."""
 
     def __init__(
-        self, http: "Client", who: str, settings: DatabaseSettings, headers: Mapping[str, str], hint: str
+        self, http: "Client", who: str, settings: DatabaseSettings, secrets: Mapping[str, str], hint: str
     ) -> None:
         self._http = http
         self._who = who
         self._settings = settings
-        self._headers = http.merged({"accept": "application/json", **headers})
-        self._secrets = [value.split(" ", 1)[-1] for name, value in headers.items() if name == "authorization"]
+        self._headers = http.merged({"accept": "application/json", **secrets})
+        # Credentials of this header begin with their scheme (RFC 9110, section 11.6.2).
+        self._secrets = [
+            value.split(" ", 1)[-1] if name == "authorization" else value for name, value in secrets.items()
+        ]
         self._hint = hint
 
     async def ask(
         self,
         method: str,
         path: str,
-        body: JsonObject | bytes | None = None,
+        body: Body | None = None,
         *,
         query: Mapping[str, str] | None = None,
         answers: Collection[int] = (),
+        is_large: bool = False,
     ) -> tuple[int, JsonObject]:
-        """Status and JSON object of the answer; the object is empty where there is none.
+        """Status and JSON object of the answer; the object is empty where there is none, and has another value as
+        `values`.
 
-        path: from `path_of`. body: JSON, or lines of JSON as bytes. answers: statuses besides 2xx that are no failure.
+        path: of which there are few, from `path_of`. body: an object, or several, which are sent as lines. answers:
+        statuses besides 2xx that are no failure. is_large: write the body in a thread.
         Raises RateLimited, ProviderUnavailable, ProviderTimeout or ProviderFailed; the last keeps a 4xx of the server.
         """
-        content, kind = b"", None
-        if isinstance(body, bytes):
-            content, kind = body, "application/x-ndjson"
-        elif body is not None:
-            content, kind = json_bytes(body), "application/json"
-        headers = self._headers if kind is None else {**self._headers, "content-type": kind}
+        content, headers = b"", self._headers
+        if body is not None:
+            content = await asyncio.to_thread(_written, body) if is_large else _written(body)
+            kind = "application/json" if isinstance(body, Mapping) else "application/x-ndjson"
+            headers = {**headers, "content-type": kind}
         pause_s = self._settings.first_pause_s
         with partner_failures(self._who, self._http.base_url.host, self._secrets):
             for left in reversed(range(self._settings.attempts)):
@@ -78,13 +86,19 @@ class Service:
                 pause_s *= 2
         raise AssertionError("the last attempt returns or raises")
 
+    def failure(self, status: int, told: JsonObject) -> ProviderFailed:
+        """Of an answer that was asked for and turns out to be a failure."""
+        return ProviderFailed(f"{self._who} answered {status}: {reason_in(told)}", upstream_status=status)
+
     def _parsed(self, told: bytes) -> JsonObject:
         if not told.strip():
             return {}
         try:
             parsed = orjson.loads(told)
         except orjson.JSONDecodeError:
-            raise ProviderFailed(f"{self._who} sent something that is not JSON") from None
+            raise ProviderFailed(
+                f"{self._who} sent something that is not JSON; check that url leads to its REST interface"
+            ) from None
         return parsed if isinstance(parsed, dict) else {"values": parsed}
 
     def _refusal(self, status: int, told: bytes, retry_after: str | None) -> StackError:
@@ -93,14 +107,14 @@ class Service:
         text = f"{self._who} answered {status}: {reason}" if reason else error.message
         match status:
             case 401 | 403:
-                return ProviderFailed(f"{text}; {self._hint}", upstream_status=status, code="not_accepted")
+                return ProviderFailed(f"{text}; {self._hint}", upstream_status=status, code="invalid_api_key")
             case 429:
                 return RateLimited(text, retry_after_s=error.retry_after_s)
             case 502 | 503:
                 return ProviderUnavailable(text, upstream_status=status)
             case 413:
                 return ProviderFailed(f"{text}; lower the provider's write_chunks", upstream_status=status)
-            case 504:
+            case 408 | 504:
                 return ProviderTimeout(text, upstream_status=status)
             case _:
                 return ProviderFailed(text, upstream_status=status)
@@ -110,26 +124,34 @@ def reason_in(told: bytes | JsonObject) -> str:
     """Why the server says it failed; empty where it does not say.
 
     Elasticsearch and OpenSearch: `{"error": {"reason", "caused_by": {"reason", ...}}}`, of which the innermost says
-    what was wrong. Weaviate: `{"error": [{"message"}]}`.
+    what was wrong. Weaviate: `{"error": [{"message"}]}`. Qdrant: `{"status": {"error"}}`. Chroma: `{"error": kind,
+    "message"}`.
     """
     if isinstance(told, bytes):
         try:
             told = orjson.loads(told)
         except orjson.JSONDecodeError:
             return ""
-    error: Any = told.get("error") if isinstance(told, dict) else None
+    if not isinstance(told, dict):
+        return ""
+    error: Any = told.get("error") or told.get("status")
+    if isinstance(error, str):
+        error = told
     while isinstance(error, dict) and isinstance(error.get("caused_by"), dict):
         error = error["caused_by"]
     if isinstance(error, list) and error and isinstance(error[0], dict):
         error = error[0]
-    reason = (error.get("reason") or error.get("message")) if isinstance(error, dict) else None
-    return str(reason)[:MAX_REASON_CHARACTERS] if reason else ""
+    if not isinstance(error, dict):
+        return ""
+    return str(error.get("reason") or error.get("message") or error.get("error") or "")[:MAX_REASON_CHARACTERS]
 
 
-def json_bytes(value: Any) -> bytes:
+def _written(body: Body) -> bytes:
     """Raises InvalidRequest for what JSON cannot say, such as half of a surrogate pair."""
     try:
-        return orjson.dumps(value)
+        if isinstance(body, Mapping):
+            return orjson.dumps(body)
+        return b"".join(orjson.dumps(line) + b"\n" for line in body)
     except TypeError as error:
         raise InvalidRequest(f"this cannot be sent as JSON: {error}") from error
 
@@ -150,12 +172,18 @@ async def _read(pieces: AsyncIterator[bytes], who: str) -> bytes:
 
 @asynccontextmanager
 async def open_service(
-    who: str, settings: DatabaseSettings, ground: Ground, headers: Mapping[str, str], hint: str
+    who: str,
+    settings: DatabaseSettings,
+    ground: Ground,
+    *,
+    path: str = "",
+    secrets: Mapping[str, str],
+    hint: str = "check the provider's api_key",
 ) -> AsyncIterator[Service]:
-    url = str(settings.url)
+    """path: below the settings' url, where the API begins."""
     async with ground.http(
-        url if url.endswith("/") else f"{url}/",
+        f"{str(settings.url).rstrip('/')}/{path}",
         timeout_s=settings.timeout_s,
         max_connections=settings.max_connections,
     ) as http:
-        yield Service(http, who, settings, headers, hint)
+        yield Service(http, who, settings, secrets, hint)
