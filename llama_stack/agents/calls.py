@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 
 from llama_stack.agents.context import ToolContext, serving
 from llama_stack.agents.handoff import HANDED_TO
-from llama_stack.agents.setup import new_id
 from llama_stack.agents.tools import Toolbox, bounded, error_result, meaning_of
-from llama_stack.api.agents import ToolCallFinished, ToolCallStarted, ToolExecutionStep, ToolOutcome
+from llama_stack.agents.transcript import last_inference
+from llama_stack.api.agents import ToolCallFinished, ToolCallStarted, ToolExecutionStep, ToolOutcome, Turn
 from llama_stack.api.messages import Content, TextPart, ToolCall, ToolMessage
 from llama_stack.api.tools import ToolResult
 
@@ -17,14 +19,34 @@ REPEATED = (
     "(This same call was already made in this turn, with the same arguments. "
     "Do not repeat it: use its result, or try something else.)"
 )
+
+
+class Unfinished(ToolResult):
+    """In place of a result: an agent serves the call, and its turn awaits these calls."""
+
+    turn: Turn
+    tool_calls: list[ToolCall]
+    approvals: list[ToolCall]
+
+
+@dataclass(frozen=True)
+class CallPutAside:
+    """The agent that serves a call has to wait; the call gets no result for now."""
+
+    step_id: str
+    tool_call: ToolCall
+    unfinished: Unfinished
+
+
 ToolCallEvent = ToolCallStarted | ToolCallFinished
+RunningEvent = ToolCallEvent | CallPutAside
 
 
 async def run_calls(
     toolbox: Toolbox,
     calls: Sequence[ToolCall],
     step_ids: Sequence[str],
-    events: "asyncio.Queue[ToolCallEvent | None]",
+    events: "asyncio.Queue[RunningEvent | None]",
     *,
     earlier: Sequence[ToolCall],
     allowed: int,
@@ -33,8 +55,8 @@ async def run_calls(
 ) -> None:
     """Run the calls; cancelling this stops them all.
 
-    step_ids: the step of each call. events: told of each call's beginning and end as they happen; None says that
-    nothing will follow.
+    step_ids: the step of each call. events: told of each call's beginning and end as they happen, or that it was put
+    aside; None says that nothing will follow.
     earlier: calls made before in this turn, for the note on repeated ones. allowed: how many may be run at all.
     deadline: of the event loop's clock; calls that are not done by then are stopped. context: of each call.
     """
@@ -48,6 +70,9 @@ async def run_calls(
             with serving(context(call)):
                 is_allowed = position < allowed
                 result = await _run_until(toolbox, call, deadline) if is_allowed else error_result(_NO_CALLS_LEFT)
+        if isinstance(result, Unfinished):
+            events.put_nowait(CallPutAside(step_id, call, result))
+            return
         content = _with_note(result.content) if position in repeated else result.content
         message = ToolMessage(tool_call_id=call.id, name=call.name, content=content)
         events.put_nowait(
@@ -62,10 +87,21 @@ async def run_calls(
         events.put_nowait(None)
 
 
+def awaited_step_id(turn: Turn, calls: Sequence[ToolCall]) -> str:
+    """The id of the step that will keep the results of these open calls, where they come together.
+
+    It is known before the results are, so that a face can tell of the step at once; the first of the calls can be
+    answered only once.
+    """
+    asked_in = last_inference(turn)
+    key = f"{asked_in.step_id if asked_in is not None else turn.turn_id}/{calls[0].id}"
+    return f"step_{sha256(key.encode(errors='replace')).hexdigest()[:32]}"
+
+
 def brought_step(
-    calls: Sequence[ToolCall], results: Sequence[ToolMessage], outcomes: Sequence[ToolOutcome], limit: int
+    turn: Turn, calls: Sequence[ToolCall], results: Sequence[ToolMessage], outcomes: Sequence[ToolOutcome], limit: int
 ) -> ToolExecutionStep:
-    """The step of calls that their caller ran. limit: characters of a result that are kept."""
+    """The step of calls of the turn that their caller ran. limit: characters of a result that are kept."""
     given = {result.tool_call_id: result for result in results}
     told = {outcome.tool_call_id: outcome for outcome in outcomes if outcome.tool_call_id in given}
     answers = [
@@ -78,7 +114,7 @@ def brought_step(
     ]
     moment = datetime.now(UTC)
     return ToolExecutionStep(
-        step_id=new_id("step"),
+        step_id=awaited_step_id(turn, calls),
         tool_calls=list(calls),
         results=answers,
         failed=[call_id for call_id, outcome in told.items() if outcome.is_error],

@@ -25,7 +25,8 @@ class ToolContext:
     """A parameter of a tool's function with this annotation is filled in by the agent and never shown to the model.
 
     caller: on whose behalf the turn runs. call_id: of the call being served. state: JSON values that belong to the
-    session, at most MAX_STATE_BYTES of them; what a call changes, later calls and later turns find.
+    session, at most MAX_STATE_BYTES of them; what a call changes, later calls and later turns find. inner_turn: where
+    an agent serves the call and had to wait, its turn, to be gone on with.
     """
 
     caller: Caller
@@ -33,6 +34,7 @@ class ToolContext:
     turn_id: str = ""
     call_id: str = ""
     state: dict[str, Any] = field(default_factory=dict)
+    inner_turn: Turn | None = None
 
 
 _current: ContextVar[ToolContext] = ContextVar("tool_context")

@@ -6,7 +6,7 @@ a person are still settled by the agent that made them.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from llama_stack.agents.tools import Tool, tool_from_schema
 from llama_stack.agents.transcript import open_calls
 from llama_stack.api.agents import InferenceStep, Step, ToolExecutionStep, Turn
 from llama_stack.api.tools import ToolDefinition, ToolResult
+from llama_stack.errors import InvalidRequest
 
 MAX_HANDOFFS = 5
 """In one turn; the agent that is reached by the last one has no tools to hand over with."""
@@ -34,6 +35,14 @@ def transfer_tool(name: str, description: str = "") -> Tool:
         return ToolResult(content=f"{name} has the conversation now.", metadata={HANDED_TO: name})
 
     return tool_from_schema(definition, transfer)
+
+
+def check_names(names: Sequence[str | None]) -> None:
+    """Raises InvalidRequest for agents of one team without names of their own."""
+    for name in names:
+        if not name or names.count(name) > 1:
+            what = f"two are named {name!r}" if name else "one has none"
+            raise InvalidRequest(f"name: agents that hand over to each other need names; {what}", param="name")
 
 
 def handoffs_in(turn: Turn) -> list[str]:
@@ -56,8 +65,14 @@ def _settled(turn: Turn) -> list[Step]:
 
 async def standing(setup: AgentSetup, turns: Iterable[Turn]) -> AgentSetup:
     """What a conversation goes on with after these turns: the agent that it was handed to last, if any."""
-    names = [name for turn in turns for name in handoffs_in(turn)] if setup.team else []
-    return await handed_over(setup, names[-1], may_hand_over=True) if names else setup
+    name = handed_to(turns) if setup.team else None
+    return setup if name is None else await handed_over(setup, name, may_hand_over=True)
+
+
+def handed_to(turns: Iterable[Turn]) -> str | None:
+    """The agent that these turns were handed to last; None while the first one has the conversation."""
+    names = [name for turn in turns for name in handoffs_in(turn)]
+    return names[-1] if names else None
 
 
 async def handed_over(setup: AgentSetup, name: str, *, may_hand_over: bool) -> AgentSetup:

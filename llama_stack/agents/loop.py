@@ -18,10 +18,11 @@ from datetime import UTC, datetime
 
 from llama_stack.agents import form
 from llama_stack.agents.budget import Allowance
-from llama_stack.agents.calls import ToolCallEvent, brought_step, run_calls
+from llama_stack.agents.calls import CallPutAside, RunningEvent, awaited_step_id, run_calls
 from llama_stack.agents.context import STATE, ToolContext
 from llama_stack.agents.handoff import MAX_HANDOFFS, handed_over, handoffs_in
 from llama_stack.agents.inferring import Inferring
+from llama_stack.agents.inner_turns import delegated, put_aside, shown, taken_in
 from llama_stack.agents.retrieval import retrieve
 from llama_stack.agents.setup import AgentSetup, new_id
 from llama_stack.agents.shielding import Verdict, forbidding, judge, refused
@@ -37,7 +38,7 @@ from llama_stack.agents.transcript import (
 from llama_stack.api.agents import (
     AgentEvent,
     ApprovalDecision,
-    ApprovalStep,
+    DelegationStep,
     ShieldCallStep,
     Step,
     StepCompleted,
@@ -158,7 +159,7 @@ class _TurnUnderWay:
             stage = self._next_stage()
             if stage is None:
                 if self._turn.end_reason is None:
-                    yield TurnAwaitingInput(turn=self._turn, tool_calls=self._awaited(), approvals=self._unapproved())
+                    yield self._waiting()
                     return
                 break
             async with aclosing(stage) as events:
@@ -181,7 +182,7 @@ class _TurnUnderWay:
             if config.memory_banks and retrieval_of(turn) is None:
                 return retrieve(self._setup, self._history, turn)
         if calls := open_calls(turn):
-            waiting = {call.id for call in (*self._awaited(), *self._unapproved())}
+            waiting = {call.id for call in (*self._awaited(), *self._unapproved())} | self._put_aside().keys()
             ours = [call for call in calls if call.id not in waiting]
             return self._call_tools(ours) if ours else None
         if last is not None and last.ends_turn is not None:
@@ -200,15 +201,11 @@ class _TurnUnderWay:
         outcomes: Sequence[ToolOutcome] = (),
     ) -> list[Step]:
         """Add to the turn what its caller brings, as steps."""
-        steps: list[Step] = []
-        if results:
-            calls = self._matched(self._awaited(), [result.tool_call_id for result in results], "result")
-            steps.append(brought_step(calls, results, outcomes, self._setup.toolbox.max_result_chars))
-        if decisions:
-            self._matched(self._unapproved(), [decision.tool_call_id for decision in decisions], "decision")
-            steps.append(
-                ApprovalStep(step_id=new_id("step"), decisions=list(decisions), completed_at=datetime.now(UTC))
-            )
+        delegations = [outcome.tool_call_id for outcome in outcomes if outcome.delegation is not None]
+        answered = [*(result.tool_call_id for result in results), *delegations]
+        calls = self._matched(self._awaited(), answered, "result")
+        self._matched(self._unapproved(), [decision.tool_call_id for decision in decisions], "decision")
+        steps = taken_in(self._turn, calls, results, decisions, outcomes, self._setup.toolbox.max_result_chars)
         self._turn.steps.extend(steps)
         return steps
 
@@ -274,13 +271,26 @@ class _TurnUnderWay:
 
     def _awaited(self) -> list[ToolCall]:
         """Calls that the caller must answer."""
-        return [call for call in self._allowed_calls() if self._setup.toolbox.awaits_caller(call)]
+        own = [call for call in self._allowed_calls() if self._setup.toolbox.awaits_caller(call)]
+        return own + [call for step in self._put_aside().values() for call in shown(step, step.tool_calls)]
 
     def _unapproved(self) -> list[ToolCall]:
         """Calls that a person has not yet decided on."""
         decided = decisions_made(self._turn)
         toolbox = self._setup.toolbox
-        return [call for call in self._allowed_calls() if call.id not in decided and toolbox.needs_approval(call)]
+        own = [call for call in self._allowed_calls() if call.id not in decided and toolbox.needs_approval(call)]
+        return own + [call for step in self._put_aside().values() for call in shown(step, step.approvals)]
+
+    def _put_aside(self) -> dict[str, DelegationStep]:
+        """Calls that agents of this process serve, which have to wait."""
+        awaits_caller = self._setup.toolbox.awaits_caller
+        steps = put_aside(self._turn).items()
+        return {call_id: step for call_id, step in steps if step.is_waiting and not awaits_caller(step.tool_call)}
+
+    def _waiting(self) -> TurnAwaitingInput:
+        turn, calls = self._turn, self._awaited()
+        step_id = awaited_step_id(turn, calls) if calls else ""
+        return TurnAwaitingInput(turn=turn, tool_calls=calls, approvals=self._unapproved(), step_id=step_id)
 
     async def _call_tools(self, calls: list[ToolCall]) -> AsyncGenerator[AgentEvent, None]:
         decided = decisions_made(self._turn)
@@ -294,7 +304,7 @@ class _TurnUnderWay:
             return
         steps = {new_id("step"): call for call in running}
         started: dict[str, datetime] = {}
-        events: asyncio.Queue[ToolCallEvent | None] = asyncio.Queue()
+        events: asyncio.Queue[RunningEvent | None] = asyncio.Queue()
         work = run_calls(
             self._setup.toolbox,
             running,
@@ -312,6 +322,9 @@ class _TurnUnderWay:
                     yield StepStarted(step_id=event.step_id, step_type=StepType.TOOL_EXECUTION)
                     yield event
                     continue
+                if isinstance(event, CallPutAside):
+                    yield StepCompleted(step=self._set_aside(event, started[event.step_id]))
+                    continue
                 event, judged = await self._judge_result(event)
                 yield event
                 for executed in self._executed(event, steps[event.step_id], started[event.step_id], judged):
@@ -320,7 +333,22 @@ class _TurnUnderWay:
 
     def _context(self, call: ToolCall) -> ToolContext:
         setup, turn = self._setup, self._turn
-        return ToolContext(setup.caller, turn.session_id, turn.turn_id, call.id, setup.state)
+        aside = put_aside(turn).get(call.id)
+        inner = None if aside is None else aside.turn
+        return ToolContext(setup.caller, turn.session_id, turn.turn_id, call.id, setup.state, inner)
+
+    def _set_aside(self, event: CallPutAside, started_at: datetime) -> DelegationStep:
+        waits = event.unfinished
+        step = delegated(
+            event.tool_call,
+            waits.turn,
+            waits.tool_calls,
+            waits.approvals,
+            step_id=event.step_id,
+            started_at=started_at,
+        )
+        self._turn.steps.append(step)
+        return step
 
     def _executed(
         self, event: ToolCallFinished, call: ToolCall, started_at: datetime, judged: Iterable[ShieldCallStep]

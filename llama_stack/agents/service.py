@@ -9,8 +9,9 @@ from contextlib import AsyncExitStack, aclosing
 
 from llama_stack.agents.documents import bank_of, forget, searching, taken_in
 from llama_stack.agents.loop import begin_turn, new_turn, resume_turn
-from llama_stack.agents.opening import Member, Surroundings, open_setup
+from llama_stack.agents.opening import Member, Surroundings, open_setup, transfers_of
 from llama_stack.agents.setup import AgentSetup
+from llama_stack.agents.teams import check_handoffs, kept_team
 from llama_stack.agents.tools import Tool
 from llama_stack.agents.transcript import history_of
 from llama_stack.api.agents import (
@@ -42,7 +43,7 @@ class AgentService:
     """Fulfils `api.agents.Agents` over a store.
 
     own_tools: functions of this process that every agent run through this service may call. team: agents that the
-    conversations held through this service may be handed to.
+    conversations held through this service may be handed to, in place of those that an agent's config names.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class AgentService:
             await self._stack.registry.resource(MemoryBank, bank, caller)
         for use in config.tool_groups:
             await self._stack.tools.group(use, caller)
+        await check_handoffs(self._store, config, caller)
 
     async def agent(self, agent_id: str, caller: Caller) -> AgentRecord:
         return await self._store.agent(agent_id, caller)
@@ -138,7 +140,7 @@ class AgentService:
             earlier += [TurnSettings(memory_banks=[bank_of(session_id)])] if is_remembered else []
         settings = searching(session_id, record.config, settings, earlier)
         turn = new_turn(messages, session_id=session_id, turn_id=turn_id, settings=settings)
-        setup = await self.setup(record.config, turn.settings, caller, session_id, session.turns)
+        setup = await self.setup(record, turn.settings, caller, session_id, session.turns)
         async with AsyncExitStack() as exits:
             held = await exits.enter_async_context(self._store.open_turn(turn, caller))
             history = history_of(session.turns)
@@ -163,7 +165,7 @@ class AgentService:
             held = await exits.enter_async_context(self._store.reopen_turn(session_id, turn_id, caller))
             turn = held.turn
             earlier = [other for other in session.turns if other.turn_id != turn_id]
-            setup = await self.setup(record.config, turn.settings, caller, session_id, earlier, turn)
+            setup = await self.setup(record, turn.settings, caller, session_id, earlier, turn)
             events = resume_turn(setup, history_of(earlier), turn, results or (), decisions or (), outcomes or ())
             async with aclosing(kept(events, held)) as stored:
                 async for event in stored:
@@ -171,7 +173,7 @@ class AgentService:
 
     async def setup(
         self,
-        config: AgentConfig,
+        record: AgentRecord,
         settings: TurnSettings,
         caller: Caller,
         session_id: str,
@@ -180,13 +182,17 @@ class AgentService:
     ) -> AgentSetup:
         """What the turn after `turns` is run with, be it new or under way. Raises what listing its tools raises."""
         changes = {name: value for name, value in settings if value is not None}
+        team, own_tools = self._team, self._own_tools
+        if not team and record.config.handoffs:
+            team = await kept_team(self._store, record, caller, own_tools)
+            own_tools = [*own_tools, *transfers_of(team[0], team)]
         return await open_setup(
             Surroundings(self._stack.inference, self._stack),
-            config.model_copy(update=changes),
+            record.config.model_copy(update=changes),
             caller,
             session_id=session_id,
-            own_tools=self._own_tools,
-            team=self._team,
+            own_tools=own_tools,
+            team=team,
             turns=turns,
             under_way=under_way,
         )

@@ -71,6 +71,8 @@ ToolGroupChoice = Annotated[ToolGroupUse, BeforeValidator(_group_use)]
 class AgentConfig(Word):
     """What an agent is.
 
+    description: what it is for, as other agents are told. handoffs: ids of agents that its conversations may be handed
+    over to; agents of one such team need names of their own.
     client_tools: run by the caller, not the stack. parallel_tool_calls: False asks for at most one call an answer.
     input_shields judge what the user says, output_shields what the model says and the calls it makes, tool_shields
     what tools give back. memory_banks: searched with the user's words before the first inference of a turn.
@@ -81,6 +83,8 @@ class AgentConfig(Word):
     model: str
     instructions: str = ""
     name: str | None = None
+    description: str = ""
+    handoffs: list[str] = []
     tool_groups: list[ToolGroupChoice] = []
     client_tools: list[ToolDefinition] = []
     tool_choice: ToolChoice = "auto"
@@ -113,6 +117,7 @@ class StepType(StrEnum):
     SHIELD_CALL = "shield_call"
     MEMORY_RETRIEVAL = "memory_retrieval"
     APPROVAL = "approval"
+    DELEGATION = "delegation"
 
 
 TurnEndReason = Literal[
@@ -183,11 +188,15 @@ class MemoryRetrievalStep(Word):
 
 
 class ToolOutcome(Word):
-    """What a caller says of the result it brings for one call, beyond what the model reads; see ToolExecutionStep."""
+    """What a caller says of one call, beyond the result that the model reads; see ToolExecutionStep.
+
+    delegation: in place of a result, where an agent of the caller's serves the call and has to wait.
+    """
 
     tool_call_id: str
     is_error: bool = False
     metadata: JsonObject = {}
+    delegation: "DelegationStep | None" = None
 
 
 class ApprovalDecision(Word):
@@ -207,8 +216,30 @@ class ApprovalStep(Word):
     completed_at: datetime | None = None
 
 
+class DelegationStep(Word):
+    """How far the agent has come that serves a call of this turn as its tool, when it had to wait or was brought
+    something. The latest one of a call counts, until the call has a result.
+
+    turn: the agent's own. tool_calls, approvals: what that turn awaits, with the ids they have there; where it awaits
+    nothing, it goes on from here. The turn around it awaits the same, under `{tool_call.id}/{id}`.
+    """
+
+    type: Literal["delegation"] = "delegation"
+    step_id: str
+    tool_call: ToolCall
+    turn: "Turn"
+    tool_calls: list[ToolCall] = []
+    approvals: list[ToolCall] = []
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+
+    @property
+    def is_waiting(self) -> bool:
+        return bool(self.tool_calls or self.approvals)
+
+
 Step = Annotated[
-    InferenceStep | ToolExecutionStep | ShieldCallStep | MemoryRetrievalStep | ApprovalStep,
+    InferenceStep | ToolExecutionStep | ShieldCallStep | MemoryRetrievalStep | ApprovalStep | DelegationStep,
     Field(discriminator="type"),
 ]
 
@@ -232,6 +263,10 @@ class Turn(Word):
         """What the output rests on; nothing where it is not the model's own."""
         last = next((step for step in reversed(self.steps) if isinstance(step, InferenceStep)), None)
         return last.citations if last is not None and last.message == self.output else []
+
+
+DelegationStep.model_rebuild()
+ToolOutcome.model_rebuild()
 
 
 class Session(Word):
@@ -287,13 +322,16 @@ class StepCompleted(Word):
 class TurnAwaitingInput(Word):
     """The turn waits for its caller; resume it with what it waits for.
 
-    tool_calls: calls of the caller's own tools, which want results. approvals: calls that want a person's word.
+    tool_calls: calls of the caller's own tools, which want results. approvals: calls that want a person's word. Those
+    of an agent that is a tool of this one are among them; see DelegationStep.
+    step_id: of the step that will keep the results of `tool_calls`, where they come together.
     """
 
     type: Literal["turn_awaiting_input"] = "turn_awaiting_input"
     turn: Turn
     tool_calls: list[ToolCall]
     approvals: list[ToolCall] = []
+    step_id: str = ""
 
 
 class TurnCompleted(Word):

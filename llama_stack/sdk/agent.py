@@ -13,16 +13,18 @@ from pydantic import BaseModel, ValidationError
 
 from llama_stack.agents.delegation import delegating_tool
 from llama_stack.agents.functions import FunctionTool, tool_from_function
+from llama_stack.agents.handoff import check_names
 from llama_stack.agents.opening import STACKS_OWN, Member, Surroundings, open_setup, transfers_of
 from llama_stack.agents.setup import AgentSetup
 from llama_stack.agents.tools import Tool, Toolbox, tool_from_schema
-from llama_stack.api.agents import AgentConfig, AgentEvent, Budget, Session, ToolGroupUse, Turn
+from llama_stack.api.agents import AgentConfig, AgentEvent, ApprovalDecision, Budget, Session, ToolGroupUse, Turn
 from llama_stack.api.inference import ReasoningEffort, ResponseFormat, Sampling
+from llama_stack.api.messages import ToolCall
 from llama_stack.api.tools import ToolChoice, ToolDefinition
 from llama_stack.errors import InvalidRequest
 from llama_stack.sdk.conversations import MemoryConversation
 from llama_stack.sdk.requests import response_format, wrong_option
-from llama_stack.sdk.session import AgentResult, AgentSession, Approver, Question
+from llama_stack.sdk.session import AgentResult, AgentSession, Approver, Question, decided_by
 
 if TYPE_CHECKING:
     from llama_stack.sdk.keeping import Keeper
@@ -85,7 +87,6 @@ class Agent:
     def __init__(self, stack: "LlamaStack", **options: Unpack[AgentOptions]) -> None:
         """Raises InvalidRequest for a wrong option, or for a function that cannot be a tool."""
         given: dict[str, Any] = dict(options)
-        self.description: str = given.pop("description", "")
         self.handoffs: list[Agent | HoldsAgent] = list(given.pop("handoffs", ()))
         self._stack = stack
         self._on_approval: Approver | None = given.pop("on_approval", None)
@@ -100,6 +101,10 @@ class Agent:
     @property
     def name(self) -> str | None:
         return self._config.name
+
+    @property
+    def description(self) -> str:
+        return self._config.description
 
     @property
     def config(self) -> AgentConfig:
@@ -127,7 +132,7 @@ class Agent:
         go on where they stopped. session_id: a session there is. Neither: a new one.
         The agent is kept under its `name`, and what it is then follows this program; without a name, under exactly
         what it is now. Functions stay in this process: a session is gone on with where they are.
-        Raises NotFound for an unknown session_id, and UnsupportedParameter for hand-offs on a connected stack.
+        Agents that the conversation may be handed to are kept likewise. Raises NotFound for an unknown session_id.
         """
         keeper = await self._kept()
         return AgentSession(await keeper.conversation(name, session_id), self._on_approval)
@@ -154,19 +159,25 @@ class Agent:
 
     def as_tool(self, *, name: str | None = None, description: str | None = None, needs_approval: bool = False) -> Tool:
         """This agent as a tool of another: it is given a message, works on it in a session of its own, and its answer
-        is the result. It spends its own budget; its steps stand in the metadata of the result.
+        is the result. It spends its own budget; its steps stand in the metadata of the result. Where it awaits a
+        person's word or a result of your own tools, the turn around it awaits that, by ids like `call_1/call_0`.
 
         Raises InvalidRequest without a name here or in the agent's options.
         """
         known_as = name or self._config.name
         if not known_as:
             raise InvalidRequest("name: an agent that is a tool needs a name: as_tool(name=...)", param="name")
-        told = description or self.description or f"Ask {known_as}, an assistant of its own, and get its answer."
+        told = (
+            description or self._config.description or f"Ask {known_as}, an assistant of its own, and get its answer."
+        )
 
-        async def open_inner(session_id: str) -> AgentSetup:
-            return await self.setup(session_id, [])
+        async def open_inner(session_id: str, under_way: Turn | None) -> AgentSetup:
+            return await self.setup(session_id, [], under_way)
 
-        return delegating_tool(known_as, told, open_inner, needs_approval=needs_approval)
+        async def decide(calls: Sequence[ToolCall]) -> list[ApprovalDecision]:
+            return await decided_by(self._on_approval, calls)
+
+        return delegating_tool(known_as, told, open_inner, needs_approval=needs_approval, decide=decide)
 
     # --- what a turn is run with -----------------------------------------------------------------------------------
 
@@ -195,11 +206,7 @@ class Agent:
         for agent in found:
             found.extend(other for other in agent._others() if other not in found)
         members = [await agent._member() for agent in found]
-        names = [member.name for member in members]
-        for name in names:
-            if not name or names.count(name) > 1:
-                what = f"two are named {name!r}" if name else "one has none"
-                raise InvalidRequest(f"name: agents that hand over to each other need names; {what}", param="name")
+        check_names([member.name for member in members])
         return members[0], members
 
     def _others(self) -> "list[Agent]":
@@ -210,7 +217,7 @@ class Agent:
         if config.model == _DEFAULT_MODEL:
             config = config.model_copy(update={"model": await self._stack.default_model()})
         hands_to = [other.name or "" for other in self._others()]
-        return Member(config.name or "", config, self.description, self._functions, hands_to)
+        return Member(config.name or "", config, config.description, self._functions, hands_to)
 
 
 _DEFAULT_MODEL = ""

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 from llama_stack.agents.opening import Member, transfers_of
 from llama_stack.agents.service import AgentService
-from llama_stack.agents.tools import Tool
 from llama_stack.api.agents import AgentConfig, AgentRecord, Agents, Session
 from llama_stack.api.common import Caller
-from llama_stack.errors import NotFound, UnsupportedParameter
+from llama_stack.errors import NotFound
 from llama_stack.sdk.conversations import Conversation, StoredConversation
 from llama_stack.sdk.own_calls import ConnectedConversation
 
@@ -19,37 +18,32 @@ UNNAMED = "unnamed"
 class Keeper:
     """One agent in the store.
 
-    functions: those of its tools that run in this process. A service in this process runs them in its turns; one far
-    away is told of them as the caller's own tools, and pauses for each.
+    members: the agent and those that its conversations may be handed to, as this process defines them. A service in
+    this process runs their functions in its turns; one far away is told of them as the caller's own tools, and pauses
+    for each.
     """
 
     agents: Agents
     record: AgentRecord
-    functions: Sequence[Tool]
+    members: Sequence[Member]
     caller: Caller
 
     @classmethod
     async def of(cls, agents: Agents, me: Member, team: Sequence[Member], caller: Caller) -> "Keeper":
-        """Raises what creating an agent raises, and UnsupportedParameter for hand-offs between processes."""
-        functions = [*me.own_tools, *transfers_of(me, team)]
+        """Raises what creating an agent raises."""
+        members = team or [me]
         if isinstance(agents, AgentService):
             record = await _kept(agents, me.config, caller)
-            return cls(agents.with_own(functions, team), record, functions, caller)
-        if team:
-            raise UnsupportedParameter(
-                "handoffs: the other agents live in this process and the session far away; use agent.session(), or "
-                "give the others as tools: other.as_tool()",
-                param="handoffs",
-            )
-        named = [*me.config.client_tools, *(tool.definition for tool in functions)]
-        config = me.config.model_copy(update={"client_tools": named})
-        return cls(agents, await _kept(agents, config, caller), functions, caller)
+            functions = [*me.own_tools, *transfers_of(me, team)]
+            return cls(agents.with_own(functions, team), record, members, caller)
+        return cls(agents, await _kept_team(agents, members, caller), members, caller)
 
     async def conversation(self, name: str | None, session_id: str | None) -> Conversation:
         session = await self._session(name, session_id)
+        stored = StoredConversation(self.agents, session, self.caller)
         if isinstance(self.agents, AgentService):
-            return StoredConversation(self.agents, session, self.caller)
-        return ConnectedConversation(StoredConversation(self.agents, session, self.caller), self.functions, self.caller)
+            return stored
+        return ConnectedConversation(stored, self.members, self.caller)
 
     async def _session(self, name: str | None, session_id: str | None) -> Session:
         agent_id = self.record.agent_id
@@ -82,16 +76,41 @@ class Keeper:
         await self.agents.delete_session(self.record.agent_id, session_id, self.caller)
 
 
+async def _kept_team(agents: Agents, members: Sequence[Member], caller: Caller) -> AgentRecord:
+    """The first member, kept with all the others. They know each other by ids, so those there are not come first."""
+    configs = {member.name: _told_of_functions(member) for member in members}
+    records: dict[str, AgentRecord] = {}
+    for name, config in configs.items():
+        found = await _found(agents, config, caller)
+        records[name] = found or await agents.create_agent(config, caller)
+    for member in reversed(members):
+        handoffs = [records[name].agent_id for name in member.hands_to]
+        config = configs[member.name].model_copy(update={"handoffs": handoffs})
+        if records[member.name].config != config:
+            records[member.name] = await agents.update_agent(records[member.name].agent_id, config, caller)
+    return records[members[0].name]
+
+
+def _told_of_functions(member: Member) -> AgentConfig:
+    named = [*member.config.client_tools, *(tool.definition for tool in member.own_tools)]
+    return member.config.model_copy(update={"client_tools": named})
+
+
 async def _kept(agents: Agents, config: AgentConfig, caller: Caller) -> AgentRecord:
     """The agent of this name, brought up to this config; one without a name is known by its config alone."""
+    record = await _found(agents, config, caller)
+    if record is None:
+        return await agents.create_agent(config, caller)
+    return record if record.config == config else await agents.update_agent(record.agent_id, config, caller)
+
+
+async def _found(agents: Agents, config: AgentConfig, caller: Caller) -> AgentRecord | None:
     after: str | None = None
     while True:
         page = await agents.list_agents(caller, after=after)
         for record in page.entries:
-            if record.config == config:
+            if record.config == config or (config.name is not None and record.config.name == config.name):
                 return record
-            if config.name is not None and record.config.name == config.name:
-                return await agents.update_agent(record.agent_id, config, caller)
         if page.next_after is None:
-            return await agents.create_agent(config, caller)
+            return None
         after = page.next_after

@@ -4,14 +4,18 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from llama_stack.agents.calls import ToolCallEvent, run_calls
+from llama_stack.agents.calls import CallPutAside, RunningEvent, run_calls
 from llama_stack.agents.context import ToolContext, state_after
+from llama_stack.agents.handoff import handed_to
+from llama_stack.agents.inner_turns import brought_within, delegated, put_aside, shown
+from llama_stack.agents.opening import Member
 from llama_stack.agents.setup import new_id
-from llama_stack.agents.tools import Tool, Toolbox, denial
+from llama_stack.agents.tools import MAX_RESULT_CHARS, Toolbox, denial
 from llama_stack.agents.transcript import calls_made, open_calls
 from llama_stack.api.agents import (
     AgentEvent,
     ApprovalDecision,
+    DelegationStep,
     ToolCallFinished,
     ToolOutcome,
     Turn,
@@ -19,20 +23,22 @@ from llama_stack.api.agents import (
 )
 from llama_stack.api.common import Caller
 from llama_stack.api.messages import ToolCall, ToolMessage, UserMessage
+from llama_stack.errors import InvalidRequest
 from llama_stack.gathering import owned
 from llama_stack.sdk.conversations import StoredConversation, unfinished
 
 
 class ConnectedConversation:
-    """A stored conversation whose agent has functions here.
+    """A stored conversation whose agents have functions here.
 
     A call that was being run when this process died is made again when the turn is taken up.
     """
 
-    def __init__(self, stored: StoredConversation, functions: Sequence[Tool], caller: Caller) -> None:
+    def __init__(self, stored: StoredConversation, members: Sequence[Member], caller: Caller) -> None:
+        """members: the agent, and those that the conversation may be handed to."""
         self._stored = stored
-        self._toolbox = Toolbox(functions)
-        self._names = {tool.definition.name for tool in functions}
+        self._toolboxes = {member.name: Toolbox(member.own_tools) for member in members}
+        self._first = members[0].name
         self._caller = caller
         self._approved: set[str] = set()
         self._state = state_after(stored.turns)
@@ -51,16 +57,29 @@ class ConnectedConversation:
     def go_on(
         self, results: Sequence[ToolMessage], decisions: Sequence[ApprovalDecision]
     ) -> AsyncGenerator[AgentEvent, None]:
-        own = {call.id: call for call in open_calls(unfinished(self.turns)) if call.name in self._names}
+        turn = unfinished(self.turns)
+        own = {call.id: call for call in self._own(open_calls(turn))}
         denied = [
             ToolMessage(tool_call_id=one.tool_call_id, name=own[one.tool_call_id].name, content=denial(one.reason))
             for one in decisions
             if one.tool_call_id in own and not one.approve
         ]
         self._approved.update(one.tool_call_id for one in decisions if one.tool_call_id in own and one.approve)
-        others = [one for one in decisions if one.tool_call_id not in own]
+        aside = put_aside(turn).values()
+        awaited = {call.id for step in aside for call in shown(step, step.tool_calls)}
+        undecided = {call.id for step in aside for call in shown(step, step.approvals)}
+        if mine := [one.tool_call_id for one in results if one.tool_call_id in own]:
+            raise InvalidRequest(
+                f"no call {mine[0]!r} awaits a result in turn {turn.turn_id}; its function runs here",
+                param="tool_call_id",
+            )
+        _check_once([*(one.tool_call_id for one in results), *(one.tool_call_id for one in decisions)])
+        steps = brought_within(turn, results, decisions, [], MAX_RESULT_CHARS)
+        others = [one for one in decisions if one.tool_call_id not in own and one.tool_call_id not in undecided]
+        given = [one for one in results if one.tool_call_id not in awaited]
         outcomes = [ToolOutcome(tool_call_id=result.tool_call_id, is_error=True) for result in denied]
-        return self._with_own_calls(self._stored.go_on([*results, *denied], others, outcomes))
+        outcomes += [_aside(step) for step in steps]
+        return self._with_own_calls(self._stored.go_on([*given, *denied], others, outcomes))
 
     async def _with_own_calls(self, events: AsyncGenerator[AgentEvent, None]) -> AsyncGenerator[AgentEvent, None]:
         """The turn's events, with the calls of functions run whenever it pauses for them."""
@@ -74,28 +93,62 @@ class ConnectedConversation:
                         yield event
             if paused is None:
                 return
-            own = [call for call in paused.tool_calls if call.name in self._names]
-            undecided = [call for call in own if self._toolbox.needs_approval(call) and call.id not in self._approved]
-            ready = [call for call in own if call not in undecided]
+            ready = self._ready(paused)
             if not ready:
-                theirs = [call for call in paused.tool_calls if call not in own]
-                approvals = [*paused.approvals, *undecided]
-                yield TurnAwaitingInput(turn=paused.turn, tool_calls=theirs, approvals=approvals)
+                yield self._awaiting(paused)
                 return
-            finished: list[ToolCallFinished] = []
+            outcomes: list[ToolOutcome] = []
+            results: list[ToolMessage] = []
             async with aclosing(self._run(paused.turn, ready)) as calls:
                 async for call_event in calls:
+                    if isinstance(call_event, CallPutAside):
+                        outcomes.append(_aside(_put_aside(call_event)))
+                        continue
                     if isinstance(call_event, ToolCallFinished):
-                        finished.append(call_event)
+                        results.append(call_event.result)
+                        outcomes.append(_outcome(call_event))
                     yield call_event
             self._approved.clear()
-            events = self._stored.go_on([one.result for one in finished], [], [_outcome(one) for one in finished])
+            events = self._stored.go_on(results, [], outcomes)
 
-    async def _run(self, turn: Turn, calls: Sequence[ToolCall]) -> AsyncGenerator[ToolCallEvent, None]:
+    @property
+    def _toolbox(self) -> Toolbox:
+        """The functions of the agent that has the conversation."""
+        return self._toolboxes.get(handed_to(self.turns) or self._first, self._toolboxes[self._first])
+
+    def _own(self, calls: Sequence[ToolCall]) -> list[ToolCall]:
+        names = {definition.name for definition in self._toolbox.definitions}
+        return [call for call in calls if call.name in names]
+
+    def _undecided(self, paused: TurnAwaitingInput) -> list[ToolCall]:
+        """Calls of functions that a person has to agree to. One that was begun has been agreed to."""
+        decided = self._approved | put_aside(paused.turn).keys()
+        own = self._own(paused.tool_calls)
+        return [call for call in own if self._toolbox.needs_approval(call) and call.id not in decided]
+
+    def _ready(self, paused: TurnAwaitingInput) -> list[ToolCall]:
+        undecided, aside = self._undecided(paused), put_aside(paused.turn)
+        waiting = {call_id for call_id, step in aside.items() if step.is_waiting}
+        return [call for call in self._own(paused.tool_calls) if call not in undecided and call.id not in waiting]
+
+    def _awaiting(self, paused: TurnAwaitingInput) -> TurnAwaitingInput:
+        """The same event as the application is told it: not of its functions, but of what they wait for."""
+        own = self._own(paused.tool_calls)
+        tool_calls = [call for call in paused.tool_calls if call not in own]
+        approvals = [*paused.approvals, *self._undecided(paused)]
+        for step in put_aside(paused.turn).values():
+            tool_calls += shown(step, step.tool_calls)
+            approvals += shown(step, step.approvals)
+        return TurnAwaitingInput(turn=paused.turn, tool_calls=tool_calls, approvals=approvals, step_id=paused.step_id)
+
+    async def _run(self, turn: Turn, calls: Sequence[ToolCall]) -> AsyncGenerator[RunningEvent, None]:
+        aside = put_aside(turn)
+
         def context(call: ToolCall) -> ToolContext:
-            return ToolContext(self._caller, self.session_id, turn.turn_id, call.id, self._state)
+            inner = aside[call.id].turn if call.id in aside else None
+            return ToolContext(self._caller, self.session_id, turn.turn_id, call.id, self._state, inner)
 
-        events: asyncio.Queue[ToolCallEvent | None] = asyncio.Queue()
+        events: asyncio.Queue[RunningEvent | None] = asyncio.Queue()
         step_ids = [new_id("step") for _ in calls]
         work = run_calls(
             self._toolbox,
@@ -111,6 +164,21 @@ class ConnectedConversation:
             while (event := await events.get()) is not None:
                 yield event
             await task
+
+
+def _check_once(ids: Sequence[str]) -> None:
+    for position, call_id in enumerate(ids):
+        if call_id in ids[:position]:
+            raise InvalidRequest(f"call {call_id!r} is answered twice", param="tool_call_id")
+
+
+def _put_aside(event: CallPutAside) -> DelegationStep:
+    waits = event.unfinished
+    return delegated(event.tool_call, waits.turn, waits.tool_calls, waits.approvals)
+
+
+def _aside(step: DelegationStep) -> ToolOutcome:
+    return ToolOutcome(tool_call_id=step.tool_call.id, delegation=step)
 
 
 def _outcome(finished: ToolCallFinished) -> ToolOutcome:

@@ -133,7 +133,7 @@ class AgentSession:
                 async with aclosing(events):
                     async for event in events:
                         if isinstance(event, TurnAwaitingInput) and event.approvals:
-                            decisions = await self._decisions(event.approvals)
+                            decisions = await decided_by(self._on_approval, event.approvals)
                         if not decisions:
                             yield event
                 if not decisions:
@@ -153,18 +153,19 @@ class AgentSession:
             raise InvalidRequest("results of tools answer a turn that awaits them, and come without other messages")
         return self._conversation.go_on(results, decisions)
 
-    async def _decisions(self, calls: Sequence[ToolCall]) -> list[ApprovalDecision]:
-        """What the application's own function says of these calls, one after the other; nothing without one."""
-        if self._on_approval is None:
-            return []
-        decisions = []
-        for call in calls:
-            word = self._on_approval(call)
-            if inspect.isawaitable(word):
-                word = await word
-            reason = word if isinstance(word, str) else None
-            decisions.append(ApprovalDecision(tool_call_id=call.id, approve=word is True, reason=reason))
-        return decisions
+
+async def decided_by(approver: Approver | None, calls: Sequence[ToolCall]) -> list[ApprovalDecision]:
+    """What the application's own function says of these calls, one after the other; nothing without one."""
+    if approver is None:
+        return []
+    decisions = []
+    for call in calls:
+        word = approver(call)
+        if inspect.isawaitable(word):
+            word = await word
+        reason = word if isinstance(word, str) else None
+        decisions.append(ApprovalDecision(tool_call_id=call.id, approve=word is True, reason=reason))
+    return decisions
 
 
 def _id(call: ToolCall | str) -> str:

@@ -1,8 +1,7 @@
 """Agents together: one as the tool of another, and a conversation that is handed over."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,10 @@ import pytest
 from llama_stack import Agent, Budget, LlamaStack, SyncAgent, ToolDefinition, ToolMessage, errors, tool
 from llama_stack.agents.handoff import MAX_HANDOFFS
 from llama_stack.api.agents import ToolExecutionStep
-from llama_stack.api.common import Caller
 from llama_stack.api.inference import ChatRequest
 from llama_stack.api.messages import text_of
-from llama_stack.testing.scripted import Script, ScriptedInference, calls, says
-from llama_stack.testing.scripted_stack import open_scripted_stack
+from llama_stack.testing.scripted import ScriptedInference, calls, says
+from tests.client.places import PLACES, opened
 from tests.client.ways import in_process
 
 
@@ -95,15 +93,6 @@ async def test_a_failing_inner_agent_is_told_to_the_outer_one() -> None:
 
     assert result.text == "Sorry."
     assert "it is away" in last_result(asked(inference)[-1])
-
-
-async def test_an_inner_agent_that_must_wait_says_for_what() -> None:
-    inference = ScriptedInference(calls(("expert", '{"message": "?"}')), calls(("pick", "{}")), says("Sorry."))
-    async with in_process(inference) as stack:
-        expert = Agent(stack, name="expert", tools=[ToolDefinition(name="pick")])
-        await Agent(stack, tools=[expert.as_tool()]).run("?")
-
-    assert "expert cannot go on: it wants pick" in last_result(asked(inference)[-1])
 
 
 async def test_an_agent_that_is_a_tool_needs_a_name() -> None:
@@ -191,13 +180,6 @@ async def test_agents_that_hand_over_need_names_of_their_own(names: list[str], m
             await first.run("?")
 
 
-async def test_a_hand_off_on_a_connected_stack_that_keeps_the_session_is_refused() -> None:
-    async with LlamaStack.connect("http://localhost:1") as stack:
-        other = Agent(stack, model="m", name="other")
-        with pytest.raises(errors.UnsupportedParameter, match=r"use agent.session\(\), or give the others as tools"):
-            await Agent(stack, model="m", name="a", handoffs=[other]).open_session()
-
-
 async def test_tools_of_the_stack_are_refused_where_only_its_model_is_at_hand() -> None:
     async with LlamaStack.connect("http://localhost:1") as stack:
         agent = Agent(stack, model="m", tool_groups=["builtin::websearch"])
@@ -220,10 +202,9 @@ def test_sync_agents_hand_over_and_work_for_each_other() -> None:
 # --- kept by the stack ---------------------------------------------------------------------------------------------
 
 
-@asynccontextmanager
-async def local(home: Path, *scripts: Script, **more: Any) -> AsyncIterator[LlamaStack]:
-    async with open_scripted_stack(*scripts, home=home, **more) as stack:
-        yield LlamaStack(stack, Caller(owner="local"))
+@pytest.fixture(params=PLACES)
+def place(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @tool(needs_approval=True)
@@ -233,29 +214,31 @@ def refund() -> str:
 
 
 def shop(stack: LlamaStack) -> Agent:
-    billing = Agent(stack, name="billing", instructions="You bill.", tools=[refund])
+    billing = Agent(stack, name="billing", description="For money.", instructions="You bill.", tools=[refund])
     return Agent(stack, name="triage", instructions="You sort.", handoffs=[billing])
 
 
-async def test_who_has_the_conversation_is_known_after_a_restart(tmp_path: Path) -> None:
-    async with local(tmp_path, calls(("transfer_to_billing", "{}")), calls(("refund", "{}"))) as stack:
+async def test_who_has_the_conversation_is_known_after_a_restart(place: str, tmp_path: Path) -> None:
+    hand_over, pay = calls(("transfer_to_billing", "{}")), calls(("refund", "{}"))
+    async with opened(place, tmp_path, hand_over, pay) as stack:
         paused = await (await shop(stack).open_session("ann")).run("My money back!")
         assert [call.name for call in paused.approvals] == ["refund"]
 
     inference = ScriptedInference(says("Refunded."))
-    async with local(tmp_path, inference=inference) as stack:
+    async with opened(place, tmp_path, inference=inference) as stack:
         session = await shop(stack).open_session("ann")
         result = await session.approve("call_0")
         assert (result.text, result.handoffs) == ("Refunded.", ["billing"])
         await session.run("Thanks.")
 
     assert [system_of(request) for request in asked(inference)] == ["You bill.", "You bill."]
+    assert last_result(asked(inference)[-1]) == "refunded"
 
 
-async def test_calls_beside_a_hand_off_are_settled_by_the_agent_that_made_them(tmp_path: Path) -> None:
+async def test_calls_beside_a_hand_off_are_settled_by_the_agent_that_made_them(place: str, tmp_path: Path) -> None:
     pick = ToolDefinition(name="pick")
     inference = ScriptedInference(calls(("transfer_to_billing", "{}"), ("pick", "{}")), says("Refunded."))
-    async with local(tmp_path, inference=inference) as stack:
+    async with opened(place, tmp_path, inference=inference) as stack:
         triage = shop(stack)
         first = Agent(stack, name="first", tools=[pick], handoffs=triage.handoffs)
         session = await first.open_session()
@@ -265,3 +248,64 @@ async def test_calls_beside_a_hand_off_are_settled_by_the_agent_that_made_them(t
         result = await session.run([ToolMessage(tool_call_id=paused.awaiting[0].id, content="red")])
 
     assert (result.text, result.handoffs) == ("Refunded.", ["billing"])
+    assert (
+        asked(inference)[0].tools[-1].description
+        == "Hand the conversation over to billing, who then answers. For money."
+    )
+
+
+async def test_each_agent_of_a_kept_session_has_functions_of_its_own_and_hands_back(place: str, tmp_path: Path) -> None:
+    def named(text: str) -> Callable[[], str]:
+        def about() -> str:
+            """Tell about it."""
+            return text
+
+        return about
+
+    def pair(stack: LlamaStack) -> Agent:
+        one = Agent(stack, name="one", instructions="You are one.", tools=[named("from one")])
+        two = Agent(stack, name="two", instructions="You are two.", tools=[named("from two")], handoffs=[one])
+        one.handoffs.append(two)
+        return one
+
+    script = [
+        *(calls(("about", "{}"), ("transfer_to_two", "{}")), calls(("about", "{}")), says("Two.")),
+        *(calls(("transfer_to_one", "{}")), calls(("about", "{}")), says("One.")),
+    ]
+    inference = ScriptedInference(*script)
+    async with opened(place, tmp_path, inference=inference) as stack:
+        session = await pair(stack).open_session("s")
+        first = await session.run("?")
+        second = await (await pair(stack).open_session("s")).run("And back?")
+        kept = await (await stack.agents()).list_agents(stack.caller)
+
+    assert (first.text, first.handoffs, second.text, second.handoffs) == ("Two.", ["two"], "One.", ["one"])
+    systems = [system_of(request) for request in asked(inference)]
+    assert systems == [f"You are {name}." for name in ("one", "two", "two", "two", "one", "one")]
+    results = [message for message in asked(inference)[-1].messages if message.role == "tool"]
+    told = [text_of(message.content).splitlines()[0] for message in results]
+    assert [text for text in told if text.startswith("from")] == ["from one", "from two", "from one"]
+    names = [record.config.name for record in kept.entries]
+    assert names == (["one"] if place == "in-process" else ["one", "two"]), "opened twice, kept once"
+
+
+async def test_an_inner_agents_question_waits_after_a_hand_off(place: str, tmp_path: Path) -> None:
+    def office(stack: LlamaStack) -> Agent:
+        clerk = Agent(stack, name="clerk", tools=[refund])
+        billing = Agent(stack, name="billing", tools=[clerk.as_tool()])
+        return Agent(stack, name="triage", handoffs=[billing])
+
+    ask = calls(("clerk", '{"message": "?"}'))
+    async with opened(place, tmp_path, calls(("transfer_to_billing", "{}")), ask, calls(("refund", "{}"))) as stack:
+        paused = await (await office(stack).open_session("s")).run("?")
+        assert [call.id for call in paused.approvals] == ["call_0/call_0"]
+    async with opened(place, tmp_path, says("Paid."), says("Done.")) as stack:
+        result = await (await office(stack).open_session("s")).approve("call_0/call_0")
+    assert (result.text, result.handoffs) == ("Done.", ["billing"])
+
+
+async def test_agents_that_hand_over_are_told_apart_before_anything_is_kept(place: str, tmp_path: Path) -> None:
+    async with opened(place, tmp_path) as stack:
+        with pytest.raises(errors.InvalidRequest, match="two are named 'a'"):
+            await Agent(stack, name="a", handoffs=[Agent(stack, name="a")]).open_session()
+        assert (await (await stack.agents()).list_agents(stack.caller)).entries == []
