@@ -52,7 +52,7 @@ async def test_an_agent_runs_its_clients_tools(start_agents: Start) -> None:
             agent = Agent(server.sync, model="scripted", instructions="Be brief.", tools=[add])
             session_id = agent.create_session("s")
             chunks: list[Any] = list(agent.create_turn(QUESTION, session_id=session_id))
-            return chunks, [str(printed) for printed in AgentEventLogger().log(iter(chunks))]
+            return chunks, [f"{line}{line.end}" for line in AgentEventLogger().log(iter(chunks))]
 
         chunks, printed = await in_thread(work)
     kinds = [
@@ -63,12 +63,23 @@ async def test_an_agent_runs_its_clients_tools(start_agents: Start) -> None:
     assert kinds == [
         ("step_start", "inference"),
         ("step_complete", "inference"),
+        ("step_start", "tool_execution"),
         ("turn_awaiting_input", None),
         ("step_complete", "tool_execution"),
         ("step_start", "inference"),
         ("step_complete", "inference"),
         ("turn_complete", None),
     ]
+    begun = [
+        chunk.event.payload for chunk in chunks if getattr(chunk.event.payload, "step_type", "") == "tool_execution"
+    ]
+    assert [(payload.event_type, payload.step_id == begun[0].step_id) for payload in begun] == [
+        ("step_start", True),
+        ("step_progress", True),
+        ("step_progress", True),
+        ("step_complete", True),
+    ]
+    assert [payload.delta.tool_call.call_id for payload in begun[1:3]] == ["call_0", "call_1"]
     paused, turn = [chunk.event.payload.turn for chunk in chunks if hasattr(chunk.event.payload, "turn")]
     assert paused.output_message.stop_reason == "end_of_message"
     assert [call.call_id for call in paused.output_message.tool_calls] == ["call_0", "call_1"]
@@ -76,8 +87,15 @@ async def test_an_agent_runs_its_clients_tools(start_agents: Start) -> None:
     assert turn.output_message.content == "It is 5."
     assert [step.step_type for step in turn.steps] == ["inference", "tool_execution", "inference"]
     assert [response.content for response in turn.steps[1].tool_responses] == ['{"sum": 5}', '{"sum": 2}']
-    assert 'tool_execution> Tool:add Response:{"sum": 5}' in printed
-    assert "".join(printed).endswith("It is 5.")
+    # As a terminal shows it: the logger tells of the calls once they have results, each once.
+    assert "".join(printed).splitlines() == [
+        'inference> {"x": 2, "y": 3}{"x": 1}',
+        "tool_execution> Tool:add Args:{'x': 2.0, 'y': 3.0}",
+        "tool_execution> Tool:add Args:{'x': 1.0}",
+        'tool_execution> Tool:add Response:{"sum": 5}',
+        'tool_execution> Tool:add Response:{"sum": 2}',
+        "inference> It is 5.",
+    ]
     assert [message.content for message in last_request(server).messages if isinstance(message, ToolMessage)] == [
         '{"sum": 5}',
         '{"sum": 2}',
@@ -140,7 +158,8 @@ async def test_tools_of_the_stack_and_of_the_client_in_one_turn(start_agents: St
         if chunk.event.payload.event_type == "step_progress" and chunk.event.payload.step_type == "tool_execution"
     ]
     assert [(payload.delta.parse_status, payload.delta.tool_call.tool_name) for payload in progress] == [
-        ("in_progress", "divide")
+        ("in_progress", "divide"),
+        ("in_progress", "add"),
     ]
     assert last_request(server).sampling.temperature == 0.5
 

@@ -27,6 +27,52 @@ async def paused(start_agents: Start, *scripts: Any, **more: Any) -> AsyncIterat
         yield server, ids, await turn(server, ids)
 
 
+async def test_the_callers_step_is_begun_where_the_turn_waits_and_completed_where_it_goes_on(
+    start_agents: Start,
+) -> None:
+    asking = calls(("add", '{"x": 1}'), ("add", '{"x": 2}'))
+    async with start_agents(asking, says("Done.")) as server:
+        ids = await begin(server, client_tools=[ADD])
+        body = {"messages": [{"role": "user", "content": "?"}], "stream": True}
+        first = frames_of((await server.http.post(path(ids), json=body)).content)
+        waiting = first[-1]["event"]["payload"]["turn"]
+        resume = path(ids, waiting["turn_id"], "resume")
+        one = {"tool_responses": given("call_1"), "stream": True}
+        second = frames_of((await server.http.post(resume, json=one)).content)
+        rest = {"tool_responses": given("call_0"), "stream": True}
+        third = frames_of((await server.http.post(resume, json=rest)).content)
+
+    def told(frames: Any) -> list[Any]:
+        payloads = [frame["event"]["payload"] for frame in frames]
+        return [
+            (one["event_type"], one["step_id"], _calls(one))
+            for one in payloads
+            if one.get("step_type") == "tool_execution"
+        ]
+
+    step = first[-2]["event"]["payload"]["step_id"]
+    assert told(first) == [
+        ("step_start", step, []),
+        ("step_progress", step, ["call_0"]),
+        ("step_progress", step, ["call_1"]),
+    ]
+    # Alone, the second result is a step of its own, and the first goes on being waited for.
+    apart = second[0]["event"]["payload"]["step_id"]
+    assert apart != step
+    assert told(second) == [
+        ("step_complete", apart, ["call_1"]),
+        ("step_start", step, []),
+        ("step_progress", step, ["call_0"]),
+    ]
+    assert told(third) == [("step_complete", step, ["call_0"])]
+
+
+def _calls(payload: Any) -> list[str]:
+    if payload["event_type"] == "step_progress":
+        return [payload["delta"]["tool_call"]["call_id"]]
+    return [call["call_id"] for call in payload.get("step_details", {}).get("tool_calls", [])]
+
+
 def given(*ids: str) -> Any:
     return [{"call_id": call_id, "tool_name": "add", "content": f"r {call_id}", "metadata": {}} for call_id in ids]
 

@@ -12,6 +12,7 @@ from datetime import datetime
 from llama_stack.api.agents import (
     AgentConfig,
     ApprovalStep,
+    DelegationStep,
     InferenceStep,
     MemoryRetrievalStep,
     Session,
@@ -199,11 +200,16 @@ def _brought(part: Turn) -> ToolExecutionStep:
     return brought_step(part.turn_id, results, part.started_at)
 
 
+def shown_type(step: Step) -> str:
+    """A call that an agent serves, and that waits, is a tool execution without a response so far."""
+    return "tool_execution" if isinstance(step, DelegationStep) else step.type
+
+
 def encode_step(step: Step, turn_id: str) -> JsonObject:
     body: JsonObject = {
         "turn_id": turn_id,
         "step_id": step.step_id,
-        "step_type": step.type,
+        "step_type": shown_type(step),
         "completed_at": _moment(step.completed_at),
     }
     if not isinstance(step, ApprovalStep):
@@ -215,6 +221,9 @@ def encode_step(step: Step, turn_id: str) -> JsonObject:
         case ToolExecutionStep():
             body["tool_calls"] = [encode_tool_call(call) for call in step.tool_calls]
             body["tool_responses"] = [_encode_result(result, step) for result in step.results]
+        case DelegationStep():
+            body["tool_calls"] = [encode_tool_call(step.tool_call)]
+            body["tool_responses"] = []
         case ShieldCallStep():
             body["violation"] = None if step.violation is None else encode_violation(step.violation)
         case MemoryRetrievalStep():

@@ -21,10 +21,11 @@ from llama_stack.api.agents import (
 )
 from llama_stack.api.common import JsonObject
 from llama_stack.api.inference import ChoiceEnd
+from llama_stack.api.messages import ToolCall
 from llama_stack.wire.classic.deltas import DeltaEncoder, call_delta
 from llama_stack.wire.classic.inference_stream import frame
 from llama_stack.wire.classic.messages import encode_tool_call
-from llama_stack.wire.classic.steps import encode_step, encode_stopped_turn, shown_id
+from llama_stack.wire.classic.steps import encode_step, encode_stopped_turn, shown_id, shown_type
 
 _TOUCHPOINTS = {"input": "user-input", "output": "assistant-output", "tool": "tool-output"}
 
@@ -33,8 +34,9 @@ class ClassicTurnEncoder:
     """Writes the events of a turn as `data:` frames; the stream ends with its body, not with `[DONE]`.
 
     There is no `turn_start`: the last server this client was made for never sent one, so programs that read
-    `step_type` off every event until the last would fail on it. A step for results that the caller brought begins
-    with its `step_complete`, as that server did.
+    `step_type` off every event until the last would fail on it. The step of calls that the caller must run is begun
+    before the turn waits, as the servers of 0.1 and 0.2 began it, and what the caller brings completes it in the stream
+    of the resumption; results that come apart from the others complete a step of their own.
     earlier: the turns of ours that the classic turn was made of until now; see `llama_stack.wire.classic.steps`.
     resumed: the turn that is gone on with, as it was. brought: what a new turn of ours goes on with.
     """
@@ -71,21 +73,27 @@ class ClassicTurnEncoder:
                 deltas = self._deltas.encode(event.event)
                 return [self._progress("inference", event.step_id, delta) for delta in deltas]
             case ToolCallStarted():
-                call = call_delta("in_progress", encode_tool_call(event.tool_call))
-                return [
-                    _start("tool_execution", event.step_id, {}),
-                    self._progress("tool_execution", event.step_id, call),
-                ]
+                return self._calling(event.step_id, [event.tool_call])
             case StepCompleted():
                 return [self._completed(event.step)]
             case TurnAwaitingInput():
-                return [{"event_type": "turn_awaiting_input", "turn": encode_stopped_turn(event, self._earlier)}]
+                waiting = {"event_type": "turn_awaiting_input", "turn": encode_stopped_turn(event, self._earlier)}
+                return [*self._asked(event), waiting]
             case TurnCompleted():
                 return [{"event_type": "turn_complete", "turn": encode_stopped_turn(event, self._earlier)}]
 
+    def _asked(self, event: TurnAwaitingInput) -> list[JsonObject]:
+        """The step that the caller's results will complete."""
+        return self._calling(event.step_id, event.tool_calls) if event.tool_calls and event.step_id else []
+
+    def _calling(self, step_id: str, calls: Sequence[ToolCall]) -> list[JsonObject]:
+        deltas = [call_delta("in_progress", encode_tool_call(call)) for call in calls]
+        progress = [self._progress("tool_execution", step_id, delta) for delta in deltas]
+        return [_start("tool_execution", step_id, {}), *progress]
+
     def _started(self, event: StepStarted) -> list[JsonObject]:
-        if event.step_type == StepType.TOOL_EXECUTION:
-            # Told when the call begins; a step for what the caller brought never gets so far.
+        if event.step_type in (StepType.TOOL_EXECUTION, StepType.DELEGATION):
+            # Told when the call begins, or when the caller was asked.
             return []
         metadata: JsonObject = {}
         if event.step_type == StepType.INFERENCE:
@@ -101,7 +109,7 @@ class ClassicTurnEncoder:
     def _completed(self, step: Step) -> JsonObject:
         payload: JsonObject = {
             "event_type": "step_complete",
-            "step_type": step.type,
+            "step_type": shown_type(step),
             "step_id": step.step_id,
             "step_details": encode_step(step, self._turn_id),
         }
