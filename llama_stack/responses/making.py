@@ -85,7 +85,6 @@ class Making:
         self._stores = stores
         self._caller = caller
         self._origin = origin
-        self._items: list[JsonObject] = []
         self._beginning: Beginning | None = None
         self._ready: Ready | None = None
         self._told: deque[list[JsonObject]] = deque()
@@ -98,8 +97,7 @@ class Making:
         request = self.record.request
         origin = self._origin or await origin_of(self._stores, request, self._caller)
         self._origin = origin
-        self._items = await with_items(self._stores, request.input, self._caller)
-        self._beginning = beginning(tell(self._items, origin.told, earlier=origin.earlier))
+        self._beginning = beginning(tell(request.input, origin.told, earlier=origin.earlier))
         if self._beginning.decisions and not request.generate:
             raise InvalidRequest("generate: must be true where calls are approved or denied", param="generate")
         self._ready = await make_ready(
@@ -144,7 +142,7 @@ class Making:
         origin, output = self._origin, self.encoder.response["output"]
         if origin is None or self._turn is None or self.encoder.response["status"] not in ("completed", "incomplete"):
             return None
-        told = told_after(origin.told, self._items, output, self._turn)
+        told = told_after(origin.told, self.record.request.input, output, self._turn)
         return Origin(told, [], origin.labels | labels_listed(output), [*origin.turns, self._turn])
 
     @property
@@ -192,7 +190,7 @@ class Making:
         finally:
             if not is_over:
                 # The caller has left: what was said until then stays.
-                self.encoder.cancelled(_now_s())
+                self.encoder.cancelled()
                 await asyncio.shield(self.finish())
 
     async def turn_events(self) -> AsyncGenerator[AgentEvent, None]:
@@ -284,10 +282,10 @@ class Making:
         if not isinstance(error, StackError):
             logger.exception("response %s failed", self.record.response_id)
             error = StackError("internal error; the server's log tells more under the response's id")
-        return self.encoder.failed(error, _now_s())
+        return self.encoder.failed(error)
 
     def cancelled(self) -> list[JsonObject]:
-        return self.encoder.cancelled(_now_s())
+        return self.encoder.cancelled()
 
     async def end_as_abandoned(self) -> None:
         """Keep a response whose process died with what its turn holds, as failed."""
@@ -357,7 +355,3 @@ async def with_items(stores: Stores, items: list[JsonObject], caller: Caller) ->
         is_meant = found is not None and item["type"] in ("item_reference", found["type"])
         resolved.append(found if found is not None and is_meant else item)
     return resolved
-
-
-def _now_s() -> int:
-    return int(datetime.now(UTC).timestamp())

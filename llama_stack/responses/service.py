@@ -80,7 +80,7 @@ class ResponseService:
             threshold_of(request.compaction, model.context_length)
         await check_stores(self._stack, request, caller)
         origin = await origin_of(self._stores, request, caller)
-        tell(await with_items(self._stores, request.input, caller), origin.told, earlier=origin.earlier)
+        tell(record.request.input, origin.told, earlier=origin.earlier)
         await self._stores.responses.create(record, caller)
         self._background.start(record, caller)
         return record
@@ -109,7 +109,8 @@ class ResponseService:
             session_id=session_id,
             turn_id=new_id("turn"),
             root_id=root_id,
-            request=request,
+            # What an item refers to may be deleted later, and responses that continue this one read it again.
+            request=request.model_copy(update={"input": await with_items(self._stores, request.input, caller)}),
             status=status,
             created_at=now(),
         )
@@ -128,8 +129,16 @@ class ResponseService:
         return shown_response(body, include)
 
     async def watch(
-        self, response_id: str, caller: Caller, *, starting_after: int = -1
+        self, response_id: str, caller: Caller, *, starting_after: int = -1, include: list[str] | None = None
     ) -> AsyncGenerator[JsonObject, None]:
+        if include:
+            record = await self._stores.responses.response(response_id, caller)
+            for name in set(include) - set(record.request.include):
+                raise InvalidRequest(
+                    f"include: the events of {response_id!r} were written without {name}; ask for it with the "
+                    "response, or retrieve without stream",
+                    param="include",
+                )
         async with aclosing(self._background.watch(response_id, caller, starting_after)) as events:
             async for event in events:
                 yield event
@@ -151,10 +160,18 @@ class ResponseService:
         return Page(entries=entries, next_after=page.next_after)
 
     async def input_items(
-        self, response_id: str, caller: Caller, *, limit: int = 20, after: str | None = None, order: ListOrder = "desc"
+        self,
+        response_id: str,
+        caller: Caller,
+        *,
+        limit: int = 20,
+        after: str | None = None,
+        order: ListOrder = "desc",
+        include: list[str] | None = None,
     ) -> Page[JsonObject]:
         record = await self._stores.responses.response(response_id, caller)
-        items = [shown(item) for item in record.request.input]
+        included = [*record.request.include, *(include or ())]
+        items = [shown(item, included) for item in record.request.input]
         if order == "desc":
             items.reverse()
         first = 0

@@ -18,7 +18,7 @@ from llama_stack.server.queries import asked_include, asked_limit, asked_order
 from llama_stack.server.responses_schema import ConversationItem, ConversationObject, Deleted, ItemList
 from llama_stack.wire.openai_responses.items import read_items, shown
 from llama_stack.wire.openai_responses.objects import encode_conversation, encode_list
-from llama_stack.wire.openai_responses.request import read_metadata
+from llama_stack.wire.openai_responses.request import read_include, read_metadata
 
 
 class NewConversationBody(BaseModel):
@@ -83,7 +83,7 @@ def item_routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
             raise InvalidRequest("items: must be a list of items", param="items")
         items = read_items(body["items"], "items")
         added = await (await stack.conversations()).add_items(conversation_id, items, caller_of(request))
-        include = asked_include(request)
+        include = read_include(asked_include(request))
         return json_response(encode_list([shown(item, include) for item in added], has_more=False))
 
     @router.get(items_of, summary="List the items", **describe(answer=ItemList))
@@ -94,14 +94,14 @@ def item_routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
             limit=asked_limit(request),
             after=request.query_params.get("after"),
             order=asked_order(request),
-            include=asked_include(request),
+            include=read_include(asked_include(request)),
         )
         return json_response(encode_list(page.entries, has_more=page.next_after is not None))
 
     @router.get(f"{items_of}/{{item_id}}", summary="One item", **describe(answer=ConversationItem))
     async def get_item(request: Request, conversation_id: str, item_id: str) -> Response:
         conversations = await stack.conversations()
-        include = asked_include(request)
+        include = read_include(asked_include(request))
         return json_response(await conversations.item(conversation_id, item_id, caller_of(request), include=include))
 
     @router.delete(f"{items_of}/{{item_id}}", summary="Delete an item", **describe(answer=ConversationObject))

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from llama_stack.api.common import JsonObject
 from llama_stack.api.stack import ServedStack
-from llama_stack.errors import UnsupportedParameter
+from llama_stack.errors import InvalidRequest, UnsupportedParameter
 from llama_stack.server.answers import json_response, stops_with_its_client
 from llama_stack.server.bodies import read_json
 from llama_stack.server.callers import caller_of
@@ -29,6 +29,7 @@ from llama_stack.wire.openai_responses.request import (
     decode_compact_request,
     decode_count_request,
     decode_response_request,
+    read_include,
 )
 from llama_stack.wire.openai_responses.stream import frame
 
@@ -101,10 +102,14 @@ def stored_routes(stack: ServedStack) -> APIRouter:
             raise UnsupportedParameter(
                 "include_obfuscation: padding of events is not supported; leave it out", param="include_obfuscation"
             )
+        include = read_include(asked_include(request))
         if asked_flag(request, "stream"):
-            starting_after = asked_number(request, "starting_after", -1)
-            return EventStream[JsonObject](responses.watch(response_id, caller, starting_after=starting_after), frame)
-        return json_response(await responses.response(response_id, caller, include=asked_include(request)))
+            after = asked_number(request, "starting_after", -1)
+            events = responses.watch(response_id, caller, starting_after=after, include=include)
+            return EventStream[JsonObject](events, frame)
+        if "starting_after" in request.query_params:
+            raise InvalidRequest("starting_after: is for streams; send stream=true with it", param="starting_after")
+        return json_response(await responses.response(response_id, caller, include=include))
 
     @router.delete("/v1/responses/{response_id}", summary="Delete a response", **describe(answer=Deleted))
     async def delete_response(request: Request, response_id: str) -> Response:
@@ -127,6 +132,7 @@ def stored_routes(stack: ServedStack) -> APIRouter:
             limit=asked_limit(request),
             after=request.query_params.get("after"),
             order=asked_order(request),
+            include=read_include(asked_include(request)),
         )
         return json_response(encode_list(page.entries, has_more=page.next_after is not None))
 

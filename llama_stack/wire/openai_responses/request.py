@@ -1,6 +1,6 @@
 """The body of POST /v1/responses (API reference, "Create a model response") and of the calls that share its fields."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, ValidationError
 
@@ -127,14 +127,14 @@ _UNSUPPORTED: dict[str, tuple[tuple[object, ...], str]] = {
     "moderation": ((), "use shields, or POST /v1/moderations"),
     "image": (({}, {"context_compression": "auto"}, {"context_compression": "disabled"}), "leave it out"),
     "access_programs": ((), "leave it out"),
-    "prompt_cache_options": (({},), "caching is up to the model's provider; leave it out"),
+    "prompt_cache_options": (({}, {"mode": "implicit"}), "caching is up to the model's provider; leave it out"),
     "prompt_cache_retention": (("in_memory",), "caching is up to the model's provider; leave it out"),
     "personality": ((), "say it in the instructions"),
 }
 
 _REASONING_UNSUPPORTED: dict[str, tuple[tuple[object, ...], str]] = {
-    "context": (("auto", "all_turns"), "earlier reasoning is always part of the conversation; leave it out"),
-    "mode": (("standard",), "leave it out"),
+    "reasoning.context": (("auto", "all_turns"), "earlier reasoning is always part of the conversation; leave it out"),
+    "reasoning.mode": (("standard",), "leave it out"),
 }
 
 
@@ -158,7 +158,7 @@ def decode_response_request(body: object, *, generate: bool = True) -> tuple[Res
     read_metadata(parsed.metadata)
     items = [] if parsed.input is None else read_items(parsed.input)
     if generate and not items and parsed.previous_response_id is None and conversation_id is None:
-        raise InvalidRequest("input: is required", param="input")
+        raise _nothing_to_read()
     try:
         request = ResponseRequest(
             model=parsed.model,
@@ -195,7 +195,10 @@ def decode_response_request(body: object, *, generate: bool = True) -> tuple[Res
 
 def decode_count_request(body: object) -> ResponseRequest:
     """The body of POST /v1/responses/input_tokens: the fields of a response that the model reads."""
-    return _decoded_part(body, _COUNTED, {"personality"})
+    request = _decoded_part(body, _COUNTED, {"personality"}, needs_input=False)
+    if not (request.input or request.instructions or request.previous_response_id or request.conversation):
+        raise _nothing_to_read()
+    return request
 
 
 def decode_compact_request(body: object) -> ResponseRequest:
@@ -204,13 +207,19 @@ def decode_compact_request(body: object) -> ResponseRequest:
     return _decoded_part(body, _COMPACTED, unsupported)
 
 
-def _decoded_part(body: object, names: frozenset[str], unsupported: set[str]) -> ResponseRequest:
+def _decoded_part(
+    body: object, names: frozenset[str], unsupported: set[str], *, needs_input: bool = True
+) -> ResponseRequest:
     if not isinstance(body, dict):
         raise InvalidRequest("the body must be a JSON object")
     for name, value in body.items():
         if name not in names and name not in unsupported and value is not None:
             raise InvalidRequest(f"{name}: is not a known field; remove it", param=name)
-    return decode_response_request(body)[0]
+    return decode_response_request(body, generate=needs_input)[0]
+
+
+def _nothing_to_read() -> InvalidRequest:
+    return InvalidRequest("input: is required", param="input")
 
 
 def _parsed(body: object) -> tuple[ResponseBody, JsonObject]:
@@ -224,9 +233,10 @@ def _parsed(body: object) -> tuple[ResponseBody, JsonObject]:
     for name in extra:
         raise InvalidRequest(f"{name}: is not a known field; remove it", param=name)
     if parsed.reasoning is not None:
-        left = refuse_unsupported(parsed.reasoning.unknown(), _REASONING_UNSUPPORTED)
+        given = {f"reasoning.{name}": value for name, value in parsed.reasoning.unknown().items()}
+        left = refuse_unsupported(given, _REASONING_UNSUPPORTED)
         for name in left:
-            raise InvalidRequest(f"reasoning.{name}: is not a known field; remove it", param=f"reasoning.{name}")
+            raise InvalidRequest(f"{name}: is not a known field; remove it", param=name)
     return parsed, body
 
 
@@ -263,6 +273,15 @@ def _decode_format(text: TextBody | None) -> ResponseFormat:
             return TextFormat()
 
 
+def read_include(names: list[str]) -> list[str]:
+    """What is asked for as a query. Raises InvalidRequest for what cannot be included."""
+    known = get_args(Includable)
+    for name in names:
+        if name not in known:
+            raise InvalidRequest(f"include: must be among {', '.join(known)}, not {name[:50]!r}", param="include")
+    return names
+
+
 def read_metadata(metadata: object) -> dict[str, str]:
     """Metadata within OpenAI's limits. Raises InvalidRequest."""
     if metadata is None:
@@ -292,6 +311,7 @@ def _shown(parsed: ResponseBody, raw: JsonObject, tools: list[JsonObject]) -> Js
         "parallel_tool_calls": parsed.parallel_tool_calls is not False,
         "previous_response_id": parsed.previous_response_id,
         "prompt_cache_key": parsed.prompt_cache_key,
+        "prompt_cache_retention": raw.get("prompt_cache_retention"),
         "reasoning": {
             "effort": None if reasoning is None else reasoning.effort,
             "summary": None if reasoning is None else reasoning.summary or reasoning.generate_summary,

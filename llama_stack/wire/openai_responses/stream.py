@@ -6,6 +6,7 @@ encoded again gives the same items: their ids come from the ids of the steps.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import orjson
@@ -111,16 +112,16 @@ class ResponseEncoder:
         self._keep_output()
         return self._taken()
 
-    def failed(self, error: StackError, completed_at: int) -> list[JsonObject]:
+    def failed(self, error: StackError) -> list[JsonObject]:
         self._abandon(is_kept=True)
         self.response["error"] = encode_failure(error)
-        self._finish("failed", completed_at)
+        self._finish("failed")
         return self._taken()
 
-    def cancelled(self, completed_at: int) -> list[JsonObject]:
+    def cancelled(self) -> list[JsonObject]:
         """OpenAI has no event for it: the stream ends with the response as it was left."""
         self._abandon(is_kept=True)
-        self.response.update(status="cancelled", completed_at=completed_at)
+        self.response["status"] = "cancelled"
         self._keep_output()
         self._lifecycle("incomplete")
         return self._taken()
@@ -227,8 +228,9 @@ class ResponseEncoder:
         self.response["usage"] = encode_response_usage(turn.usage.plus(self._usage))
         why = incomplete_reason(turn.end_reason)
         self.response["incomplete_details"] = None if why is None else {"reason": why}
-        completed_at = turn.completed_at or turn.started_at
-        self._finish("completed" if why is None else "incomplete", int(completed_at.timestamp()))
+        if why is None:
+            self.response["completed_at"] = int((turn.completed_at or datetime.now(UTC)).timestamp())
+        self._finish("completed" if why is None else "incomplete")
 
     def _abandon(self, *, is_kept: bool = False) -> None:
         """What is open belongs to work that was cut off. is_kept: and that is not done again."""
@@ -237,8 +239,8 @@ class ResponseEncoder:
         self._step = None
         self._calls = {}
 
-    def _finish(self, status: Literal["completed", "incomplete", "failed"], completed_at: int) -> None:
-        self.response.update(status=status, completed_at=completed_at)
+    def _finish(self, status: Literal["completed", "incomplete", "failed"]) -> None:
+        self.response["status"] = status
         self._keep_output()
         self._lifecycle(status)
 

@@ -20,6 +20,7 @@ from llama_stack.api.responses import (
 )
 from llama_stack.api.tools import ToolDefinition
 from llama_stack.errors import InvalidRequest, UnsupportedParameter
+from llama_stack.wire.json_schemas import checked_parameters
 from llama_stack.wire.openai_body import refuse_unsupported
 from llama_stack.wire.openai_vector_stores.search import MAX_RESULTS, RankingOptions, decode_filters, with_ranking
 from llama_stack.wire.validation import Body, OpenBody, invalid_request
@@ -139,7 +140,7 @@ def read_tools(values: list[Any]) -> tuple[list[ResponseTool], list[JsonObject],
         body = _checked(value, path)
         match body:
             case FunctionToolBody():
-                tools.append(FunctionTool(definition=_definition(body)))
+                tools.append(FunctionTool(definition=_definition(body, path)))
             case CustomToolBody():
                 tools.append(CustomTool(name=body.name, description=body.description))
             case WebSearchToolBody():
@@ -179,8 +180,9 @@ def _refuse(given: JsonObject, known: dict[str, tuple[tuple[object, ...], str]],
         raise UnsupportedParameter(f"{path}.{error.message}", param=f"{path}.{error.param}") from None
 
 
-def _definition(body: FunctionToolBody) -> ToolDefinition:
-    return ToolDefinition(name=body.name, description=body.description, parameters=body.parameters, strict=body.strict)
+def _definition(body: FunctionToolBody, path: str) -> ToolDefinition:
+    parameters = None if body.parameters is None else checked_parameters(body.parameters, f"{path}.parameters")
+    return ToolDefinition(name=body.name, description=body.description, parameters=parameters, strict=body.strict)
 
 
 def _check_container(container: ContainerBody | str | None, path: str) -> None:
