@@ -32,6 +32,15 @@ def checked_schema(schema: Any, param: str) -> JsonObject:
     return checked
 
 
+def checked_parameters(schema: Any, param: str) -> JsonObject:
+    """The schema of a tool's parameters, which is one of an object. Raises as `checked_schema` does."""
+    parameters = checked_schema(schema, param)
+    named = parameters.get("type", "object")
+    if "object" not in (named if isinstance(named, list) else [named]):
+        raise InvalidRequest(f"a tool's parameters are an object, so the schema's type is not {named!r}", param=param)
+    return parameters
+
+
 def _parts(schema: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, Any, int]]:
     """Every subschema with its place, such as `/properties/city`, and its depth."""
     yield place, schema, depth

@@ -81,6 +81,21 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"input": "x", "tools": [{"type": "image_generation"}]}, "tools.0.type", "image generation is not served"),
     ({"input": "x", "tools": [{"type": "function"}]}, "tools.0.name", "tools.0.name: is required"),
     (
+        {"input": "x", "tools": [{"type": "function", "name": "a", "parameters": {"type": "nonsense"}}]},
+        "tools.0.parameters",
+        "unknown type 'nonsense'",
+    ),
+    (
+        {"input": "x", "tools": [{"type": "function", "name": "a", "parameters": {"properties": []}}]},
+        "tools.0.parameters",
+        "needs an object of schemas as 'properties'",
+    ),
+    (
+        {"input": "x", "tools": [{"type": "function", "name": "a", "parameters": {"type": "array"}}]},
+        "tools.0.parameters",
+        "a tool's parameters are an object",
+    ),
+    (
         {"input": "x", "tools": [{"type": "function", "name": "a"}, {"type": "function", "name": "a"}]},
         "tools",
         "a is given twice",
