@@ -8,9 +8,17 @@ from hashlib import sha256
 
 from llama_stack.agents.context import ToolContext, serving
 from llama_stack.agents.handoff import HANDED_TO
-from llama_stack.agents.tools import Toolbox, bounded, error_result, meaning_of
+from llama_stack.agents.setup import new_id
+from llama_stack.agents.tools import Toolbox, bounded, denial, error_result, meaning_of
 from llama_stack.agents.transcript import last_inference
-from llama_stack.api.agents import ToolCallFinished, ToolCallStarted, ToolExecutionStep, ToolOutcome, Turn
+from llama_stack.api.agents import (
+    ApprovalDecision,
+    ToolCallFinished,
+    ToolCallStarted,
+    ToolExecutionStep,
+    ToolOutcome,
+    Turn,
+)
 from llama_stack.api.messages import Content, TextPart, ToolCall, ToolMessage
 from llama_stack.api.tools import ToolResult
 
@@ -126,6 +134,17 @@ def brought_step(
         },
         started_at=moment,
         completed_at=moment,
+    )
+
+
+def denied_step(calls: Sequence[ToolCall], decisions: Sequence[ApprovalDecision]) -> ToolExecutionStep:
+    """The step of calls that a person said no to, with the decision on each."""
+    results = [
+        ToolMessage(tool_call_id=call.id, name=call.name, content=denial(decision.reason))
+        for call, decision in zip(calls, decisions, strict=True)
+    ]
+    return ToolExecutionStep(
+        step_id=new_id("step"), tool_calls=list(calls), results=results, failed=[call.id for call in calls]
     )
 
 

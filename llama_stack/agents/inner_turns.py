@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from llama_stack.agents.calls import brought_step
+from llama_stack.agents.calls import CallPutAside, brought_step
 from llama_stack.agents.setup import new_id
 from llama_stack.agents.transcript import open_calls
 from llama_stack.api.agents import (
@@ -68,7 +68,14 @@ def brought_within(
             limit,
         )
         if within:
-            steps.append(delegated(step.tool_call, step.turn.model_copy(update={"steps": [*step.turn.steps, *within]})))
+            steps.append(
+                DelegationStep(
+                    step_id=new_id("step"),
+                    tool_call=step.tool_call,
+                    turn=step.turn.model_copy(update={"steps": [*step.turn.steps, *within]}),
+                    completed_at=datetime.now(UTC),
+                )
+            )
     return steps
 
 
@@ -104,22 +111,15 @@ def taken_in(
     return [*steps, *within, *aside]
 
 
-def delegated(
-    call: ToolCall,
-    turn: Turn,
-    tool_calls: Sequence[ToolCall] = (),
-    approvals: Sequence[ToolCall] = (),
-    *,
-    step_id: str | None = None,
-    started_at: datetime | None = None,
-) -> DelegationStep:
-    """The step of a call that an agent serves. tool_calls, approvals: what its turn awaits."""
+def waiting_step(event: CallPutAside, started_at: datetime | None = None) -> DelegationStep:
+    """The step of a call whose agent has to wait."""
+    waits = event.unfinished
     return DelegationStep(
-        step_id=step_id or new_id("step"),
-        tool_call=call,
-        turn=turn,
-        tool_calls=list(tool_calls),
-        approvals=list(approvals),
+        step_id=event.step_id,
+        tool_call=event.tool_call,
+        turn=waits.turn,
+        tool_calls=waits.tool_calls,
+        approvals=waits.approvals,
         started_at=started_at,
         completed_at=datetime.now(UTC),
     )

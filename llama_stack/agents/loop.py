@@ -18,15 +18,14 @@ from datetime import UTC, datetime
 
 from llama_stack.agents import form
 from llama_stack.agents.budget import Allowance
-from llama_stack.agents.calls import CallPutAside, RunningEvent, awaited_step_id, run_calls
+from llama_stack.agents.calls import CallPutAside, RunningEvent, awaited_step_id, denied_step, run_calls
 from llama_stack.agents.context import STATE, ToolContext
 from llama_stack.agents.handoff import MAX_HANDOFFS, handed_over, handoffs_in
 from llama_stack.agents.inferring import Inferring
-from llama_stack.agents.inner_turns import delegated, put_aside, shown, taken_in
+from llama_stack.agents.inner_turns import put_aside, shown, taken_in, waiting_step
 from llama_stack.agents.retrieval import retrieve
 from llama_stack.agents.setup import AgentSetup, new_id
 from llama_stack.agents.shielding import Verdict, forbidding, judge, refused
-from llama_stack.agents.tools import denial
 from llama_stack.agents.transcript import (
     calls_made,
     decisions_made,
@@ -296,7 +295,8 @@ class _TurnUnderWay:
         decided = decisions_made(self._turn)
         denied = [call for call in calls if call.id in decided and not decided[call.id].approve]
         if denied:
-            step = self._denied(denied, [decided[call.id] for call in denied])
+            step = denied_step(denied, [decided[call.id] for call in denied])
+            self._turn.steps.append(step)
             yield StepStarted(step_id=step.step_id, step_type=StepType.TOOL_EXECUTION)
             yield StepCompleted(step=step)
         running = [call for call in calls if call not in denied]
@@ -323,7 +323,9 @@ class _TurnUnderWay:
                     yield event
                     continue
                 if isinstance(event, CallPutAside):
-                    yield StepCompleted(step=self._set_aside(event, started[event.step_id]))
+                    aside = waiting_step(event, started[event.step_id])
+                    self._turn.steps.append(aside)
+                    yield StepCompleted(step=aside)
                     continue
                 event, judged = await self._judge_result(event)
                 yield event
@@ -336,19 +338,6 @@ class _TurnUnderWay:
         aside = put_aside(turn).get(call.id)
         inner = None if aside is None else aside.turn
         return ToolContext(setup.caller, turn.session_id, turn.turn_id, call.id, setup.state, inner)
-
-    def _set_aside(self, event: CallPutAside, started_at: datetime) -> DelegationStep:
-        waits = event.unfinished
-        step = delegated(
-            event.tool_call,
-            waits.turn,
-            waits.tool_calls,
-            waits.approvals,
-            step_id=event.step_id,
-            started_at=started_at,
-        )
-        self._turn.steps.append(step)
-        return step
 
     def _executed(
         self, event: ToolCallFinished, call: ToolCall, started_at: datetime, judged: Iterable[ShieldCallStep]
@@ -366,21 +355,6 @@ class _TurnUnderWay:
         steps: list[Step] = [step, *judged]
         self._turn.steps.extend(steps)
         return steps
-
-    def _denied(self, calls: list[ToolCall], decisions: Sequence[ApprovalDecision]) -> ToolExecutionStep:
-        results = [
-            ToolMessage(
-                tool_call_id=call.id,
-                name=call.name,
-                content=denial(decision.reason),
-            )
-            for call, decision in zip(calls, decisions, strict=True)
-        ]
-        step = ToolExecutionStep(
-            step_id=new_id("step"), tool_calls=calls, results=results, failed=[call.id for call in calls]
-        )
-        self._turn.steps.append(step)
-        return step
 
     # --- the end ---------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from llama_stack.agents.calls import CallPutAside, RunningEvent, run_calls
 from llama_stack.agents.context import ToolContext, state_after
 from llama_stack.agents.handoff import handed_to
-from llama_stack.agents.inner_turns import brought_within, delegated, put_aside, shown
+from llama_stack.agents.inner_turns import brought_within, put_aside, shown, waiting_step
 from llama_stack.agents.opening import Member
 from llama_stack.agents.setup import new_id
 from llama_stack.agents.tools import MAX_RESULT_CHARS, Toolbox, denial
@@ -102,7 +102,7 @@ class ConnectedConversation:
             async with aclosing(self._run(paused.turn, ready)) as calls:
                 async for call_event in calls:
                     if isinstance(call_event, CallPutAside):
-                        outcomes.append(_aside(_put_aside(call_event)))
+                        outcomes.append(_aside(waiting_step(call_event)))
                         continue
                     if isinstance(call_event, ToolCallFinished):
                         results.append(call_event.result)
@@ -170,11 +170,6 @@ def _check_once(ids: Sequence[str]) -> None:
     for position, call_id in enumerate(ids):
         if call_id in ids[:position]:
             raise InvalidRequest(f"call {call_id!r} is answered twice", param="tool_call_id")
-
-
-def _put_aside(event: CallPutAside) -> DelegationStep:
-    waits = event.unfinished
-    return delegated(event.tool_call, waits.turn, waits.tool_calls, waits.approvals)
 
 
 def _aside(step: DelegationStep) -> ToolOutcome:
