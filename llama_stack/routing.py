@@ -33,7 +33,7 @@ from llama_stack.api.inference import (
     ToolCallDelta,
     ToolCallStart,
 )
-from llama_stack.api.messages import Message, has_images
+from llama_stack.api.messages import Message, has_images, with_unseen_images
 from llama_stack.api.resources import MemoryBank, Model, Shield
 from llama_stack.api.safety import Safety, ShieldVerdict
 from llama_stack.api.token_estimate import estimated_text_tokens, estimated_tokens
@@ -231,7 +231,10 @@ class RoutedInference:
 
 
 def _chat(model: Model, owner: Inference, request: ChatRequest, caller: Caller) -> AsyncGenerator[ChatEvent, None]:
-    _check_chat(request, owner.capabilities(model.provider_resource_id))
+    able = owner.capabilities(model.provider_resource_id)
+    if not able.vision and has_images(request.messages):
+        request = request.model_copy(update={"messages": with_unseen_images(request.messages)})
+    _check_chat(request, able)
     changes: dict[str, Any] = {"model": model.provider_resource_id}
     if request.tool_choice == "none" and request.tools:
         changes["tools"] = []

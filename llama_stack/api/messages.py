@@ -117,3 +117,21 @@ def has_images(messages: list[Message]) -> bool:
         if isinstance(message.content, list)
         for part in message.content
     )
+
+
+UNSEEN_IMAGE = "[An image, which this model cannot see.]"
+
+
+def with_unseen_images(messages: list[Message]) -> list[Message]:
+    """The messages with a line of text in place of every image in a tool's result, for a model that reads no images.
+
+    Nobody chose that image for this model: its tool did.
+    """
+    return [_with_unseen_images(message) if isinstance(message, ToolMessage) else message for message in messages]
+
+
+def _with_unseen_images(message: ToolMessage) -> ToolMessage:
+    if not has_images([message]):
+        return message
+    parts = [TextPart(text=UNSEEN_IMAGE) if isinstance(part, ImagePart) else part for part in message.content]
+    return message.model_copy(update={"content": parts})

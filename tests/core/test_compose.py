@@ -27,7 +27,7 @@ from llama_stack.api.inference import (
     ToolCallDelta,
     ToolCallStart,
 )
-from llama_stack.api.messages import UserMessage
+from llama_stack.api.messages import AssistantMessage, ImagePart, TextPart, ToolCall, ToolMessage, UserMessage
 from llama_stack.api.resources import Model
 from llama_stack.api.tools import NamedToolChoice, ToolChoice, ToolDefinition
 from llama_stack.catalog import Catalog
@@ -242,6 +242,18 @@ async def test_a_choice_among_some_tools_may_end_without_a_call(
     doors.echo.calls = ["other"]
     answer = await collect(stack.inference.stream_chat(request, caller))
     assert (answer.message.tool_calls, answer.choices[0].finish_reason) == ([], "stop")
+
+
+async def test_a_model_that_cannot_see_is_told_of_an_image_that_a_tool_gave(
+    stack: LocalStack, doors: Doors, caller: Caller
+) -> None:
+    image = ImagePart(url="data:image/png;base64,iVBORw0KGgo=")
+    call = AssistantMessage(tool_calls=[ToolCall(id="c", name="look", arguments="{}")])
+    result = ToolMessage(tool_call_id="c", content=[TextPart(text="a plot"), image])
+    request = HELLO.model_copy(update={"messages": [*HELLO.messages, call, result], "tools": [TOOL]})
+    await collect(stack.inference.stream_chat(request, caller))
+    *_, seen = doors.echo.seen[0].messages
+    assert seen.content == [TextPart(text="a plot"), TextPart(text="[An image, which this model cannot see.]")]
 
 
 async def test_no_secret_is_shown_in_the_providers_listing(stack: LocalStack, caller: Caller) -> None:
