@@ -40,13 +40,19 @@ async def check_handoffs(store: AgentStore, config: AgentConfig, caller: Caller)
     """Raises NotFound for a hand-off to an agent that there is not, InvalidRequest where names are missing or alike."""
     if not config.handoffs:
         return
-    others = [await store.agent(agent_id, caller) for agent_id in dict.fromkeys(config.handoffs)]
-    check_names([other.config.name for other in others])
     check_names([config.name])
+    names = []
+    for agent_id in dict.fromkeys(config.handoffs):
+        other = await _there(store, agent_id, caller)
+        if other is None:
+            raise NotFound(f"handoffs: there is no agent {agent_id!r}; create it first", param="handoffs")
+        names.append(other.config.name)
+    check_names(names)
 
 
 def _member(config: AgentConfig, found: dict[str, AgentRecord], own_tools: Sequence[Tool]) -> Member:
-    hands_to = [found[agent_id].config.name or "" for agent_id in config.handoffs if agent_id in found]
+    others = [found[agent_id] for agent_id in dict.fromkeys(config.handoffs) if agent_id in found]
+    hands_to = [other.config.name or "" for other in others]
     return Member(config.name or "", config, config.description, own_tools, hands_to)
 
 

@@ -18,7 +18,7 @@ from llama_stack.api.common import Caller, JsonObject
 from llama_stack.api.messages import ToolMessage
 from llama_stack.api.stack import ServedStack
 from llama_stack.errors import Conflict, NotFound, StackError
-from llama_stack.server.classic_queries import whole_session_id
+from llama_stack.server.classic_queries import config_of_team, whole_session_id
 from llama_stack.wire.classic.agents import turn_settings
 from llama_stack.wire.classic.steps import (
     brought_step,
@@ -74,7 +74,7 @@ class Conversation:
 
     async def shown_turn(self, turn_id: str) -> JsonObject:
         """Raises NotFound."""
-        config = (await self._agents.agent(self._agent_id, self._caller)).config
+        config = await config_of_team(self._agents, self._agent_id, self._caller)
         return encode_turn(self._parts(await self._session(), turn_id), config)
 
     async def begun(self, body: ClassicTurnBody) -> Run:

@@ -1,11 +1,13 @@
-"""What classic requests ask of lists and sessions: windows by number, turns by id, sessions by their last character."""
+"""What classic requests ask of lists and sessions: windows by number, turns by id, sessions by their last character,
+and the tools that a turn may wait for.
+"""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from starlette.requests import Request
 
-from llama_stack.api.agents import Agents, Session
+from llama_stack.api.agents import AgentConfig, Agents, Session
 from llama_stack.api.common import Caller, Page
 from llama_stack.errors import InvalidRequest, NotFound
 from llama_stack.server.queries import asked_number
@@ -50,6 +52,27 @@ async def window_of(
         after = skipped.next_after
     found = await page(limit, after)
     return found.entries, found.next_after is not None
+
+
+async def config_of_team(agents: Agents, agent_id: str, caller: Caller) -> AgentConfig:
+    """The agent's config with the tools of all those that its conversations may be handed to: they may be waited for."""
+    config = (await agents.agent(agent_id, caller)).config
+    reached, found = [config], {agent_id}
+    for one in reached:
+        for other_id in one.handoffs:
+            if other_id in found:
+                continue
+            found.add(other_id)
+            try:
+                reached.append((await agents.agent(other_id, caller)).config)
+            except NotFound:
+                continue  # deleted since, and never handed to again
+    return config.model_copy(
+        update={
+            "client_tools": [tool for one in reached for tool in one.client_tools],
+            "tool_groups": [use for one in reached for use in one.tool_groups],
+        }
+    )
 
 
 async def whole_session_id(agents: Agents, agent_id: str, session_id: str, caller: Caller) -> str:

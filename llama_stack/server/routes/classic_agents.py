@@ -18,7 +18,7 @@ from llama_stack.server.classic_agent_schema import (
     ClassicSessionCreated,
     ClassicSessionList,
 )
-from llama_stack.server.classic_queries import asked_turn_ids, asked_window, whole_session_id, window_of
+from llama_stack.server.classic_queries import asked_turn_ids, asked_window, config_of_team, whole_session_id, window_of
 from llama_stack.server.classic_schema import Removed
 from llama_stack.server.openapi import describe
 from llama_stack.server.options import ServerOptions
@@ -116,7 +116,7 @@ def _add_sessions(router: APIRouter, stack: ServedStack, options: ServerOptions)
         caller = caller_of(request)
         agents = await stack.agents()
         session_id = await whole_session_id(agents, agent_id, session_id, caller)
-        config = (await agents.agent(agent_id, caller)).config
+        config = await config_of_team(agents, agent_id, caller)
         session = await agents.session(agent_id, session_id, caller)
         return json_response(encode_session(session, config, asked_turn_ids(request)))
 
