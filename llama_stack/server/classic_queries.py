@@ -55,7 +55,7 @@ async def window_of(
 
 
 async def config_of_team(agents: Agents, agent_id: str, caller: Caller) -> AgentConfig:
-    """The agent's config with the tools of all those that its conversations may be handed to: they may be waited for."""
+    """The agent's config with the tools of all that it may hand over to: a turn may wait for them."""
     config = (await agents.agent(agent_id, caller)).config
     reached, found = [config], {agent_id}
     for one in reached:
