@@ -29,6 +29,7 @@ from llama_stack_providers.inline._chunks.keeper import (
 from llama_stack_providers.inline._chunks.rows import COLUMNS, details_of, json_list, read_chunk, read_found, select
 from llama_stack_providers.inline._chunks.schema import BankFacts, transaction
 from llama_stack_providers.inline._chunks.tidying import Tidying
+from llama_stack_providers.inline._chunks.words import COUNTS_TABLE, best_by_words
 
 if TYPE_CHECKING:
     import apsw
@@ -81,7 +82,7 @@ class Bank:
         self.facts = facts
         self._path = path
         self._writer = writer
-        self._readers = Readers(path, extend)
+        self._readers = Readers(path, _searching_words(extend) if facts.keyword else extend)
         self._keeper = keeper
         self._tidying = Tidying(writer, words=facts.keyword)
 
@@ -157,13 +158,8 @@ class Bank:
             asked = query_stems(query, languages)
             if not asked:
                 return []
-            match = " OR ".join(f'"{stem}"' for stem in asked)
-            sql, values = _selected_chunks(where) or ("", [])
-            statement = (
-                "SELECT rowid, -rank FROM words WHERE words MATCH ?"  # noqa: S608  every value is bound
-                f"{f' AND rowid IN ({sql})' if sql else ''} ORDER BY rank LIMIT ?"
-            )
-            scored = with_equals(lambda count: select(connection, statement, (match, *values, count)), limit)
+            selected = _selected_chunks(where)
+            scored = with_equals(lambda count: best_by_words(connection, asked, count, selected), limit)
             return self._found(connection, scored, limit, with_vectors=False)
 
     def list_chunks(
@@ -319,6 +315,14 @@ class Bank:
 def files_of(path: Path) -> list[Path]:
     """The file of a bank and those that SQLite lays beside it."""
     return [path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")]
+
+
+def _searching_words(extend: Extend) -> Extend:
+    def extend_reader(connection: "apsw.Connection") -> None:
+        extend(connection)
+        connection.execute(COUNTS_TABLE)
+
+    return extend_reader
 
 
 def _check_numbers(buffer: memoryview, param: str) -> None:
