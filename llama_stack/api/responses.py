@@ -104,6 +104,17 @@ class Compaction(Word):
     threshold_tokens: int | None = Field(None, ge=LEAST_THRESHOLD_TOKENS)
 
 
+class Moderation(Word):
+    """A shield's word on what a response is given and on what it says.
+
+    blocks_input, blocks_output: what the shield forbids is not read by the model, or not told; else it is only judged.
+    """
+
+    shield: str
+    blocks_input: bool = False
+    blocks_output: bool = False
+
+
 class ResponseRequest(Word):
     """What a response shall be made of and how.
 
@@ -136,6 +147,7 @@ class ResponseRequest(Word):
     max_infer_iters: int | None = Field(None, ge=1, le=1000)
     truncation: Literal["auto", "disabled"] = "disabled"
     compaction: Compaction | None = None
+    moderation: Moderation | None = None
     include: list[str] = []
     store: bool = True
     background: bool = False

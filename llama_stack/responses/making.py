@@ -14,6 +14,7 @@ from llama_stack.api.agents import (
     AgentEvent,
     ApprovalDecision,
     ApprovalStep,
+    ShieldCallStep,
     StepCompleted,
     StepStarted,
     ToolCallStarted,
@@ -28,6 +29,7 @@ from llama_stack.api.stack import ServedStack
 from llama_stack.errors import InvalidRequest, NotFound, StackError
 from llama_stack.responses.compacting import CompactingInference, threshold_of
 from llama_stack.responses.history import Beginning, beginning, labels_listed, told_after, told_by
+from llama_stack.responses.moderating import Moderating
 from llama_stack.responses.preparing import Ready, make_ready
 from llama_stack.storage import AgentStore, OpenTurn, Work
 from llama_stack.storage.conversations import ConversationStore
@@ -89,6 +91,7 @@ class Making:
         self._ready: Ready | None = None
         self._told: deque[list[JsonObject]] = deque()
         self._compacting: CompactingInference | None = None
+        self._moderating: Moderating | None = None
         self._steps = 0
         self._turn: Turn | None = None
 
@@ -112,6 +115,10 @@ class Making:
         )
         self.encoder.manner = self._ready.manner
         self._steps = len(self._beginning.steps)
+        if request.moderation is not None:
+            self._moderating = Moderating(self._stack.safety, request.moderation, self._ready.setup.caller)
+            setup = self._moderating.guarded(self._ready.setup, is_new=bool(self._beginning.input))
+            self._ready = replace(self._ready, setup=setup)
         if request.compaction is not None:
             self._compact_from(threshold_of(request.compaction, self._ready.setup.context_length))
 
@@ -173,7 +180,7 @@ class Making:
                     waiting += await self.told(event)
                     is_over = is_over or isinstance(event, TurnAwaitingInput | TurnCompleted)
                     has_run = has_run or isinstance(event, ToolCallStarted)
-                    is_begun = is_begun or not isinstance(event, TurnStarted | StepStarted)
+                    is_begun = is_begun or not _is_preliminary(event)
                     while is_begun and waiting:
                         yield waiting.pop(0)
         except Exception as error:
@@ -224,6 +231,7 @@ class Making:
         for event in replayed(turn.steps[seeded:]):
             yield event
         if turn.end_reason is not None:
+            await self._judge(turn)
             yield TurnCompleted(turn=turn)
             return
         reopened = self._stores.agents.reopen_turn(self.record.session_id, self.record.turn_id, self._caller)
@@ -244,7 +252,20 @@ class Making:
         start, ready = self._prepared
         if not self.record.request.generate:
             return _only_kept(turn)
-        return resume_turn(ready.setup, start.history, turn, decisions=decisions)
+        events = resume_turn(ready.setup, start.history, turn, decisions=decisions)
+        return events if self._moderating is None else self._moderated(events)
+
+    async def _moderated(self, events: AsyncGenerator[AgentEvent, None]) -> AsyncGenerator[AgentEvent, None]:
+        """The same events; what they say is judged before the last one, with which the response is kept."""
+        async with aclosing(events):
+            async for event in events:
+                if isinstance(event, TurnAwaitingInput | TurnCompleted):
+                    await self._judge(event.turn)
+                yield event
+
+    async def _judge(self, turn: Turn) -> None:
+        if self._moderating is not None:
+            self.encoder.response["moderation"] = await self._moderating.results(turn)
 
     def _ending(self, last: Sequence[AgentEvent]) -> Work | None:
         if self.record.request.conversation is not None:
@@ -319,6 +340,12 @@ class Making:
                 await self._stores.responses.delete(self.record, self._caller)
             except NotFound:
                 return
+
+
+def _is_preliminary(event: AgentEvent) -> bool:
+    """Whether neither the model nor a tool has said anything by then."""
+    is_judged = isinstance(event, StepCompleted) and isinstance(event.step, ShieldCallStep)
+    return is_judged or isinstance(event, TurnStarted | StepStarted)
 
 
 async def _only_kept(turn: Turn) -> AsyncGenerator[AgentEvent, None]:

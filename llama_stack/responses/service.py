@@ -12,6 +12,7 @@ from llama_stack.responses.background import Background
 from llama_stack.responses.compacting import threshold_of
 from llama_stack.responses.compaction import compacted, counted
 from llama_stack.responses.making import Making, Stores, origin_of, with_items
+from llama_stack.responses.moderating import check_shield
 from llama_stack.responses.preparing import check_stores
 from llama_stack.responses.session import Remembered, Session
 from llama_stack.storage import AgentStore, Database
@@ -67,6 +68,7 @@ class ResponseService:
     async def _begun(self, request: ResponseRequest, caller: Caller, known: Remembered | None = None) -> Making:
         record = await self._record(request, caller, "in_progress", known)
         origin = known.origin if known is not None else None
+        await check_shield(self._stack, request, caller)
         making = Making(self._stack, self._stores, record, caller, origin=origin)
         await making.prepare()
         return making
@@ -76,6 +78,7 @@ class ResponseService:
         self._background.check_room()
         record = await self._record(request, caller, "queued")
         model = await self._stack.model(request.model, caller)
+        await check_shield(self._stack, request, caller)
         if request.compaction is not None:
             threshold_of(request.compaction, model.context_length)
         await check_stores(self._stack, request, caller)

@@ -11,7 +11,7 @@ from uuid import uuid4
 from pydantic import Field, ValidationError
 
 from llama_stack.api.common import JsonObject
-from llama_stack.api.messages import ContentPart, ImagePart, TextPart, UserMessage, has_images
+from llama_stack.api.messages import ContentPart, ImagePart, Message, TextPart, UserMessage, has_images
 from llama_stack.api.safety import ShieldVerdict, Violation, ViolationLevel
 from llama_stack.errors import InvalidRequest
 from llama_stack.wire.validation import Body, OpenBody, invalid_request
@@ -108,11 +108,14 @@ def encode_moderation(verdicts: list[ShieldVerdict], judged: list[UserMessage], 
     return {
         "id": f"modr-{uuid4().hex}",
         "model": shield_id,
-        "results": [_result(verdict.violation, message) for verdict, message in zip(verdicts, judged, strict=True)],
+        "results": [
+            encode_moderation_result(verdict.violation, message)
+            for verdict, message in zip(verdicts, judged, strict=True)
+        ],
     }
 
 
-def _result(violation: Violation | None, message: UserMessage) -> JsonObject:
+def encode_moderation_result(violation: Violation | None, message: Message) -> JsonObject:
     """`user_message` and `metadata` are ours: why the shield objects. What it only records flags nothing."""
     flagged = violation is not None and violation.level is not ViolationLevel.INFO
     own = _own_categories(violation) if violation is not None else []

@@ -11,6 +11,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from llama_stack.api.common import Caller
+from llama_stack.api.safety import Safety
 from llama_stack.api.tools import ToolDefinition, ToolGroup, ToolResult, Tools
 from llama_stack.compose import LocalStack
 from llama_stack.server.app import create_app
@@ -88,13 +89,19 @@ def start(tmp_path: Path) -> Start:
         *scripts: Script,
         inference: ScriptedInference | None = None,
         tools: Mapping[str, Tools] | None = None,
+        shields: Mapping[str, Safety] | None = None,
         context_length: int | None = None,
         **settings: Any,
     ) -> AsyncIterator[Running]:
         model = inference or ScriptedInference(*scripts)
         async with (
             open_scripted_stack(
-                inference=model, tools=tools, context_length=context_length, home=tmp_path, **settings
+                inference=model,
+                tools=tools,
+                shields=shields,
+                context_length=context_length,
+                home=tmp_path,
+                **settings,
             ) as stack,
             serving(create_app(stack)) as url,
             AsyncOpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=0) as openai,

@@ -51,12 +51,20 @@ ECHOED: dict[str, Any] = {
     "user": "u",
 }
 """Parameters that the response object repeats, with values that are not the defaults."""
-SERVED = {"context_management", "conversation", "include", "input", "previous_response_id", "store", "stream"}
+SERVED = {
+    "context_management",
+    "conversation",
+    "include",
+    "input",
+    "moderation",
+    "previous_response_id",
+    "store",
+    "stream",
+}
 """Parameters that do something; the tests of this folder say what."""
 REFUSED: dict[str, tuple[Any, list[Any]]] = {
     "access_programs": ({"cyber": "daybreak_blue"}, []),
     "image": ({"context_compression": "enabled"}, [{"context_compression": "auto"}]),
-    "moderation": ({"model": "m"}, []),
     "prompt": ({"id": "pmpt_1"}, []),
     "prompt_cache_options": ({"mode": "explicit"}, [{"mode": "implicit"}]),
     "stream_options": ({"include_obfuscation": True}, [{"include_obfuscation": False}]),

@@ -70,7 +70,12 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"input": "x", "prompt": {"id": "p"}}, "prompt", "prompt: not supported; templates"),
     ({"input": "x", "top_logprobs": 21}, "top_logprobs", "top_logprobs: should be less than or equal to 20"),
     ({"input": "x", "service_tier": "flex"}, "service_tier", "service_tier: not supported"),
-    ({"input": "x", "moderation": {"model": "m"}}, "moderation", "moderation: not supported"),
+    ({"input": "x", "moderation": {}}, "moderation.model", "moderation.model: is required"),
+    (
+        {"input": "x", "moderation": {"model": "m", "policy": {"input": {"mode": "warn"}}}},
+        "moderation.policy.input.mode",
+        "should be 'score' or 'block'",
+    ),
     ({"input": "x", "stream_options": {"include_obfuscation": True}}, "stream_options", "not supported"),
     ({"input": "x", "include": ["everything"]}, "include.0", "include.0: should be"),
     ({"input": "x", "temperature": 9}, "temperature", "temperature: should be less than"),

@@ -18,6 +18,7 @@ def new_response(request: ResponseRequest, response_id: str, created_at: int, st
     """A response nothing has been said in yet. created_at: seconds since 1970."""
     return {
         **request.shown,
+        **({} if request.moderation is None else {"moderation": None}),
         "id": response_id,
         "object": "response",
         "created_at": created_at,

@@ -12,7 +12,7 @@ from llama_stack.api.inference import (
     ResponseFormat,
     TextFormat,
 )
-from llama_stack.api.responses import LEAST_THRESHOLD_TOKENS, Compaction, ResponseRequest
+from llama_stack.api.responses import LEAST_THRESHOLD_TOKENS, Compaction, Moderation, ResponseRequest
 from llama_stack.errors import InvalidRequest, UnsupportedParameter
 from llama_stack.wire.openai_body import JsonObjectFormatBody, TextFormatBody, refuse_unsupported
 from llama_stack.wire.openai_responses.items import read_items
@@ -84,6 +84,22 @@ class ContextManagementBody(Body):
     compact_threshold: int | None = Field(None, ge=LEAST_THRESHOLD_TOKENS)
 
 
+class ModerationModeBody(Body):
+    mode: Literal["score", "block"]
+
+
+class ModerationPolicyBody(Body):
+    input: ModerationModeBody | None = None
+    output: ModerationModeBody | None = None
+
+
+class ModerationBody(Body):
+    """model: the id of a shield, as in POST /v1/moderations."""
+
+    model: str = Field(min_length=1)
+    policy: ModerationPolicyBody | None = None
+
+
 class InputBody(OpenBody):
     """What all calls that take a response's input have in common. `input` and `tools` are read on their own."""
 
@@ -109,6 +125,7 @@ class ResponseBody(InputBody):
     max_tool_calls: int | None = None
     max_infer_iters: int | None = None
     truncation: Literal["auto", "disabled"] | None = None
+    moderation: ModerationBody | None = None
     context_management: list[ContextManagementBody] | None = Field(None, max_length=1)
     include: list[Includable] | None = None
     store: bool | None = None
@@ -124,7 +141,6 @@ _UNSUPPORTED: dict[str, tuple[tuple[object, ...], str]] = {
     "prompt": ((), "templates of that platform are not kept here; send instructions and input"),
     "service_tier": (("auto", "default"), "there is one tier; leave it out"),
     "stream_options": (({}, {"include_obfuscation": False}), "padding of events is not supported; leave it out"),
-    "moderation": ((), "use shields, or POST /v1/moderations"),
     "image": (({}, {"context_compression": "auto"}, {"context_compression": "disabled"}), "leave it out"),
     "access_programs": ((), "leave it out"),
     "prompt_cache_options": (({}, {"mode": "implicit"}), "caching is up to the model's provider; leave it out"),
@@ -181,6 +197,7 @@ def decode_response_request(body: object, *, generate: bool = True) -> tuple[Res
             max_infer_iters=parsed.max_infer_iters,
             truncation=parsed.truncation or "disabled",
             compaction=_decode_compaction(parsed.context_management),
+            moderation=_decode_moderation(parsed.moderation),
             include=parsed.include or [],
             store=parsed.store is not False,
             background=bool(parsed.background),
@@ -259,6 +276,17 @@ def _wants_summary(reasoning: ReasoningBody | None) -> bool:
 
 def _decode_compaction(entries: list[ContextManagementBody] | None) -> Compaction | None:
     return Compaction(threshold_tokens=entries[0].compact_threshold) if entries else None
+
+
+def _decode_moderation(wanted: ModerationBody | None) -> Moderation | None:
+    if wanted is None:
+        return None
+    policy = wanted.policy or ModerationPolicyBody()
+    return Moderation(
+        shield=wanted.model,
+        blocks_input=policy.input is not None and policy.input.mode == "block",
+        blocks_output=policy.output is not None and policy.output.mode == "block",
+    )
 
 
 def _decode_format(text: TextBody | None) -> ResponseFormat:
