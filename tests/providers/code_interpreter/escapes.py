@@ -147,7 +147,73 @@ if int(status['CapEff'], 16) or status['NoNewPrivs'].strip() != '1' or status['S
     _system_call("x32 call", number=0x40000000 + 39),
 ]
 
-ATTEMPTS = [*READS, *NETWORK, *WRITES, *PROCESSES]
+SHARED = [
+    Attempt("pseudo terminal", "import os; os.openpty(); print('ESCAPED')", works_without=True),
+    Attempt(
+        "signal of a file that is ready",
+        "import fcntl, socket; fcntl.fcntl(socket.socketpair()[0], 10, 18); print('ESCAPED')",
+        works_without=True,
+    ),
+    Attempt(
+        "lease on a file",
+        """
+import fcntl
+open('leased', 'wb').close()
+fcntl.fcntl(open('leased', 'rb'), 1024, fcntl.F_RDLCK)
+print('ESCAPED')
+""",
+        works_without=True,
+    ),
+    Attempt(
+        "timer that sends SIGCONT",
+        """
+import ctypes, platform
+assert platform.machine() == 'x86_64'
+event = (ctypes.c_int * 16)(0, 0, 18, 0)  # struct sigevent: value, signal, SIGEV_SIGNAL
+libc, timer = ctypes.CDLL(None), ctypes.c_void_p()
+if libc.syscall(222, 1, event, ctypes.byref(timer)) == 0: print('ESCAPED')
+""",
+        works_without=True,
+    ),
+    Attempt(
+        "room for asynchronous I/O",
+        """
+import ctypes, platform
+assert platform.machine() == 'x86_64'
+libc, context = ctypes.CDLL(None), ctypes.c_ulong()
+if libc.syscall(206, 1, ctypes.byref(context)) == 0: print('ESCAPED')
+""",
+        works_without=True,
+    ),
+    Attempt(
+        "watch of a folder",
+        "import ctypes\nif ctypes.CDLL(None).inotify_init1(0) >= 0: print('ESCAPED')",
+        works_without=True,
+    ),
+    Attempt(
+        "real-time priority", "import os; os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1)); print('ESCAPED')"
+    ),
+    Attempt("priority above the host's", "import os; os.setpriority(os.PRIO_PROCESS, 0, -1); print('ESCAPED')"),
+    Attempt(
+        "limits raised",
+        """
+import resource
+for name in ('AS', 'NPROC', 'NOFILE', 'FSIZE', 'CORE'):
+    which = getattr(resource, f'RLIMIT_{name}')
+    limit = resource.getrlimit(which)[1]
+    try: resource.setrlimit(which, (limit + 1, limit + 1)); print('ESCAPED', name)
+    except (ValueError, OSError): pass
+""",
+    ),
+    *map(_write, ("/proc/sysrq-trigger", "/proc/sys/vm/drop_caches", "/proc/sys/fs/aio-max-nr", "/proc/kmsg")),
+    _read("'/dev/kmsg'", works_without=False),
+    _read("f'/proc/{__import__(\"os\").getppid()}/environ'", works_without=False),
+    _read("'/proc/kmsg'", works_without=False),
+    _read("'/proc/timer_list'", works_without=False),
+]
+"""What there is once for the whole machine, or for all processes of one of its users."""
+
+ATTEMPTS = [*READS, *NETWORK, *WRITES, *PROCESSES, *SHARED]
 
 
 def _script(name: str, script: str) -> Attempt:

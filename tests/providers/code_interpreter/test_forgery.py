@@ -82,6 +82,57 @@ sys.modules['matplotlib.pyplot'] = pyplot
         assert result.metadata["figures"] == []
 
 
+@needs_bubblewrap
+async def test_names_of_files_do_nothing_to_who_reads_them(stack_home: Path) -> None:
+    names = [b"a\x1b[2J\nb", b"caf\xe9", b"back\\slash", "\u202etxt.exe".encode()]
+    async with open_desk(stack_home, settings("bubblewrap")) as desk:
+        result = await desk.call(f"for name in {names!r}: open(name, 'w').close()")
+    made = [file["name"] for file in result.metadata["files"]]
+    assert len(made) == 4
+    assert all(name.isprintable() and "\\" not in name for name in made)
+
+
+@needs_bubblewrap
+async def test_links_are_not_followed_and_not_taken(stack_home: Path) -> None:
+    code = "import os\nos.symlink('/proc/1/cmdline', 'out.txt')\nos.symlink('/', 'all')\nopen('own', 'w').close()"
+    async with open_desk(stack_home, settings("bubblewrap")) as desk:
+        result = await desk.call(code)
+        again = await desk.call("1", files={"own": "new"})
+    assert [file["name"] for file in result.metadata["files"]] == ["own"]
+    assert not again.is_error
+
+
+@needs_bubblewrap
+async def test_a_file_that_grows_while_it_is_read_is_taken_within_the_budget(stack_home: Path) -> None:
+    grow = """
+import os
+if os.fork() == 0:
+    with open('growing', 'ab', 0) as file:
+        while True: file.write(b'x' * 4096)
+"""
+    async with open_desk(stack_home, settings("bubblewrap", files_kb=64, disk_mb=4)) as desk:
+        result = await desk.call(grow)
+        assert sum(len(file["url"] or "") for file in result.metadata["files"]) < 128 * 1024
+        assert printed(await desk.says("1 + 1")) == "2"
+
+
+@needs_bubblewrap
+async def test_a_figure_of_too_many_pixels_is_an_error_and_the_session_goes_on(stack_home: Path) -> None:
+    pretend = """
+import struct, sys, types
+head = b'\\x89PNG\\r\\n\\x1a\\n' + struct.pack('>I', 13) + b'IHDR' + struct.pack('>II', 16384, 16384)
+class Figure:
+    def savefig(self, file, format): file.write(head + bytes(64))
+pyplot = types.ModuleType('matplotlib.pyplot')
+pyplot.get_fignums, pyplot.figure, pyplot.close = lambda: [1], lambda number: Figure(), lambda which: None
+sys.modules['matplotlib.pyplot'] = pyplot
+"""
+    async with open_desk(stack_home, settings("bubblewrap")) as desk:
+        result = await desk.call(pretend)
+        assert "figure 1 has 16384 x 16384 pixels; at most 33554432 are taken" in str(result.content)
+        assert printed(await desk.says("del sys.modules['matplotlib.pyplot']; 1 + 1")) == "2"
+
+
 def png(width: int, height: int) -> bytes:
     head = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head))
@@ -121,6 +172,9 @@ def test_a_line_off_the_words_is_refused(line: bytes) -> None:
         {"files": [{"name": "", "size": 1, "content": None}]},
         {"files": [{"name": "../a", "size": 1, "content": None}]},
         {"files": [{"name": "/etc/a", "size": 1, "content": None}]},
+        {"files": [{"name": "a\x1b[2J", "size": 1, "content": None}]},
+        {"files": [{"name": "a\u202eb", "size": 1, "content": None}]},
+        {"figures": [base64.b64encode(png(16_000, 16_000)).decode()]},
         {"files": [{"name": "a", "size": -1, "content": None}]},
         {"error": "x" * 100_000},
         {"limit": "patience"},

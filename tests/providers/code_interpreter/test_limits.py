@@ -1,6 +1,9 @@
 """What a session may take: time, memory, processes, output and disk, each met on purpose."""
 
 import asyncio
+import os
+import signal
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -10,8 +13,8 @@ from llama_stack.api.tools import ToolResult
 from llama_stack_providers.inline._code_interpreter import bubblewrap
 from llama_stack_providers.inline._code_interpreter.bubblewrap import BubblewrapSandbox
 from llama_stack_providers.inline._code_interpreter.cgroup import find_cgroups
-from llama_stack_providers.inline._code_interpreter.processes import memory_of
-from tests.providers.code_interpreter.conftest import Desk, needs_bubblewrap, open_desk, printed, settings
+from llama_stack_providers.inline._code_interpreter.processes import memory_of, state_of
+from tests.providers.code_interpreter.conftest import Desk, needs_bubblewrap, open_desk, printed, settings, until
 
 pytestmark = needs_bubblewrap
 
@@ -137,6 +140,49 @@ async def test_files_are_bounded(stack_home: Path) -> None:
     assert result.metadata["limit"] == "disk"
 
 
+@pytest.mark.parametrize("place", ["/sandbox", "/dev/shm"])
+async def test_files_are_bounded_in_number_too(stack_home: Path, bounded_by: str, place: str) -> None:
+    """An empty file takes none of the room, and a kilobyte of the kernel's memory."""
+    code = f"import os\nos.mkdir('{place}/many')\nn = 0\n" + (
+        f"while True:\n    os.close(os.open(f'{place}/many/{{n}}', os.O_CREAT)); n += 1"
+    )
+    async with open_desk(stack_home, settings("bubblewrap", **{**TIGHT, "timeout_s": 20, "disk_mb": 1})) as desk:
+        result = await desk.call(code)
+    assert result.metadata["limit"] == "disk"
+
+
+async def test_a_file_of_holes_is_bounded_by_its_length(stack_home: Path) -> None:
+    result = await run_once(stack_home, "open('holes', 'wb').truncate(1 << 40)")
+    assert result.metadata["limit"] == "disk"
+
+
+@pytest.mark.parametrize("place", ["/sandbox", "/dev/shm", "/tmp"])
+async def test_every_place_that_can_be_written_to_is_bounded(stack_home: Path, place: str) -> None:
+    code = f"for n in range(100):\n    with open(f'{place}/fill{{n}}', 'wb') as file: file.write(b'x' * (1 << 20))"
+    assert (await run_once(stack_home, code)).metadata["limit"] == "disk"
+
+
+async def test_a_gigabyte_in_one_line_is_bounded(stack_home: Path) -> None:
+    result = await run_once(stack_home, "import os\nfor _ in range(1 << 14): os.write(1, b'x' * 65536)")
+    assert result.metadata["limit"] == "output"
+    assert len(str(result.content)) < 9000
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("SIGKILL", "died"), ("SIGSTOP", "limit"), ("SIGTERM", "died"), ("SIGSEGV", "died")]
+)
+async def test_a_signal_to_the_supervisor_ends_the_session_only(stack_home: Path, name: str, reason: str) -> None:
+    code = f"import os, signal, time\nos.kill(os.getppid(), signal.{name})\ntime.sleep(60)"
+    async with open_desk(stack_home, settings("bubblewrap", **TIGHT)) as desk:
+        await desk.call("kept = 1")
+        pids = pids_of(desk)
+        result = await desk.call(code)
+        assert result.is_error
+        assert result.metadata["exit_reason"] == reason
+        await until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+        assert "NameError" in await desk.says("kept")
+
+
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 async def test_output_is_bounded(stack_home: Path, stream: str) -> None:
     result = await run_once(stack_home, f"import sys\nwhile True: sys.{stream}.write('flood ' * 1000)")
@@ -165,4 +211,30 @@ async def test_between_calls_nothing_runs(stack_home: Path) -> None:
         used = [process.cpu_times().user for process in stopped]
         await asyncio.sleep(0.1)
         assert [process.cpu_times().user for process in stopped] == used
+        assert printed(await desk.says("1 + 1")) == "2"
+
+
+async def test_what_wakes_up_between_calls_is_stopped_again_and_then_ended(stack_home: Path) -> None:
+    """Whatever it is that wakes it: here the host does."""
+    spin = "import threading\ndef spin():\n    while True: pass\nthreading.Thread(target=spin, daemon=True).start()"
+    async with open_desk(stack_home, settings("bubblewrap", **TIGHT)) as desk:
+        await desk.call(spin)
+
+        def stopped() -> list[int]:
+            return [pid for pid in pids_of(desk) if state_of(pid) == "T"]
+
+        await until(lambda: len(stopped()) == 1)
+        (executor,) = stopped()
+        os.kill(executor, signal.SIGCONT)
+        await until(lambda: state_of(executor) == "T")
+        assert printed(await desk.says("1 + 1")) == "2"
+        pids = pids_of(desk)
+
+        def woken_until_all_is_gone() -> bool:
+            with suppress(ProcessLookupError):
+                os.kill(executor, signal.SIGCONT)
+            return not any(psutil.pid_exists(pid) for pid in pids)
+
+        await until(woken_until_all_is_gone)
+        assert "The interpreter ended" in await desk.says("1 + 1")
         assert printed(await desk.says("1 + 1")) == "2"

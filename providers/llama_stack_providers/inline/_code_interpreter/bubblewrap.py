@@ -39,6 +39,9 @@ FIRST_UID, LAST_UID = 61184, 65519
 PROCESSES_WITHOUT_CGROUP = 8
 TMP = "/tmp"  # noqa: S108  # the sandbox's own, never the host's
 WATCH_EVERY_S = 0.05
+WATCH_FILES_EVERY_S = 0.25
+FILES_A_MB = 1024
+"""Files for each MB of disk_mb. An empty one takes no room of its file system but a kilobyte of the kernel's memory."""
 
 REMEDY = (
     "Where unprivileged user namespaces are off, allow them: sysctl kernel.unprivileged_userns_clone=1, and on "
@@ -123,7 +126,7 @@ class BubblewrapDriver:
             passed = tuple(end.fileno() for end in (program[0], told[1], held[0]))
             process = await spawn(command, {}, self.config.reply_limit, passed)
             told[1].close()
-            sandbox = BubblewrapSandbox(process, self.config.memory_mb * MB)
+            sandbox = BubblewrapSandbox(process, self.config.memory_mb * MB, self.config.disk_mb * FILES_A_MB)
             try:
                 reading = asyncio.to_thread(_read_object, told[0])
                 told_text = await until(lambda: reading, self.start_timeout_s, "bubblewrap's start")
@@ -173,6 +176,8 @@ class BubblewrapDriver:
             if not folder.is_relative_to("/usr"):
                 yield from ("--ro-bind", str(folder), str(folder))
         yield from ("--proc", "/proc", "--dev", "/dev")
+        # Pseudo terminals are counted for the whole machine.
+        yield from ("--perms", "0555", "--size", "4096", "--tmpfs", "/dev/pts", "--remount-ro", "/dev/pts")
         yield from (*writable, "/dev/shm", "--remount-ro", "/dev")  # noqa: S108
         yield from (*writable, "/sandbox")
         if TMP not in made:
@@ -183,9 +188,10 @@ class BubblewrapDriver:
 class BubblewrapSandbox(ProcessSandbox):
     """bubblewrap's own process, and the first one inside, with which all the others end."""
 
-    def __init__(self, process: asyncio.subprocess.Process, memory_bytes: int) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, memory_bytes: int, most_files: int) -> None:
         super().__init__(process)
         self.memory_bytes = memory_bytes
+        self.most_files = most_files
         self.first_pid: int | None = None
         self._cgroup: Cgroup | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -204,16 +210,19 @@ class BubblewrapSandbox(ProcessSandbox):
                 processes + 4,
                 self.first_pid,
             )
-        else:
-            self._watch = asyncio.create_task(self._watch_memory(), name=f"watch sandbox {self.first_pid}")
+        self._watch = asyncio.create_task(self._watch_it(), name=f"watch sandbox {self.first_pid}")
 
-    async def _watch_memory(self) -> None:
+    async def _watch_it(self) -> None:
+        """Look at what no limit of the kernel's bounds: the number of files, and without a group the memory."""
         while self.first_pid is not None:
-            if await asyncio.to_thread(memory_of, self.first_pid) > self.memory_bytes:
+            await asyncio.sleep(WATCH_FILES_EVERY_S if self._cgroup is not None else WATCH_EVERY_S)
+            if _files_in(self.first_pid) > self.most_files:
+                self._over = "disk"
+            elif self._cgroup is None and await asyncio.to_thread(memory_of, self.first_pid) > self.memory_bytes:
                 self._over = "memory"
+            if self._over is not None:
                 await self._end()
                 return
-            await asyncio.sleep(WATCH_EVERY_S)
 
     def over(self, status: int | None) -> Limit | None:
         return self._over
@@ -241,6 +250,16 @@ class BubblewrapSandbox(ProcessSandbox):
     def pids(self) -> list[int]:
         """Ids of the processes in the sandbox, as the host sees them."""
         return tree_of(self.first_pid) if self.first_pid is not None and self.process.returncode is None else []
+
+
+def _files_in(first_pid: int) -> int:
+    """Files and folders in what the sandbox can write to; nothing while it is being set up."""
+    found = 0
+    with suppress(OSError):
+        for place in ("sandbox", "dev/shm"):  # the first one is in no host's root
+            counted = os.statvfs(f"/proc/{first_pid}/root/{place}")
+            found += counted.f_files - counted.f_ffree
+    return found
 
 
 def _pipe(ends: ExitStack) -> tuple[FileIO, FileIO]:

@@ -14,6 +14,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 PNG_SIDE_LIMIT = 16_384
+PNG_PIXELS_LIMIT = 1 << 25
+"""Read again, each pixel takes four bytes, however few the compressed image has."""
 TEXT_LIMIT = 64_000
 
 
@@ -30,7 +32,7 @@ def png_size(image: bytes) -> tuple[int, int]:
     if len(image) < 33 or not image.startswith(PNG_MAGIC) or image[12:16] != b"IHDR":
         raise ValueError("not a PNG image")
     width, height = struct.unpack(">II", image[16:24])
-    if not (0 < width <= PNG_SIDE_LIMIT and 0 < height <= PNG_SIDE_LIMIT):
+    if not (0 < width <= PNG_SIDE_LIMIT and 0 < height <= PNG_SIDE_LIMIT and width * height <= PNG_PIXELS_LIMIT):
         raise ValueError(f"a PNG image of {width} x {height}")
     return width, height
 
@@ -58,8 +60,10 @@ class _Strict(BaseModel):
 
 def _stays_inside(name: str) -> str:
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
+    if path.is_absolute() or ".." in path.parts or "\\" in name:
         raise ValueError("a name that leads out of its folder")
+    if not name.isprintable():
+        raise ValueError("a name with control characters")
     return name
 
 

@@ -31,12 +31,16 @@ DENIED: dict[str, tuple[int, int | None]] = {
     "sethostname": (170, 161), "setdomainname": (171, 162), "lookup_dcookie": (212, 18), "nfsservctl": (180, 42),
     # memory that belongs to no process, which a limit for each process does not see
     "shmget": (29, 194), "shmat": (30, 196), "msgget": (68, 186), "semget": (64, 190), "mq_open": (240, 180),
+    # a timer can send SIGCONT, which wakes what is stopped between two calls
+    "timer_create": (222, 107),
 }  # fmt: skip
 
 # Answered "no such call", so that the C library takes its older way: clone3 hides its flags from the filter.
-ABSENT: dict[str, tuple[int, int]] = {
+# The last line: their numbers are one for the whole machine, or for all processes of a user of the host.
+ABSENT: dict[str, tuple[int, int | None]] = {
     "clone3": (435, 435), "memfd_create": (319, 279), "memfd_secret": (447, 447),
     "io_uring_setup": (425, 425), "io_uring_enter": (426, 426), "io_uring_register": (427, 427),
+    "io_setup": (206, 0), "inotify_init": (253, None), "inotify_init1": (294, 26),
 }  # fmt: skip
 
 FIRST_UNKNOWN = 452
@@ -47,6 +51,8 @@ NEW_NAMESPACES = 0x7E020000
 
 AF_UNIX = 1
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C
+F_SETSIG, F_SETLEASE, F_NOTIFY = 10, 1024, 1026
+"""Of fcntl: a signal of choice, SIGCONT too, when a file is ready; a lease on a file; word of a folder's changes."""
 
 _LOAD, _JUMP_EQUAL, _JUMP_FROM, _JUMP_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
@@ -62,11 +68,12 @@ class Architecture:
     clone: int
     socket: int
     ioctl: int
+    fcntl: int
 
 
 ARCHITECTURES = {
-    "x86_64": Architecture(0, 0xC000003E, clone=56, socket=41, ioctl=16),
-    "aarch64": Architecture(1, 0xC00000B7, clone=220, socket=198, ioctl=29),
+    "x86_64": Architecture(0, 0xC000003E, clone=56, socket=41, ioctl=16, fcntl=72),
+    "aarch64": Architecture(1, 0xC00000B7, clone=220, socket=198, ioctl=29, fcntl=25),
 }
 
 
@@ -101,10 +108,17 @@ def _instructions(arch: Architecture) -> Iterator[bytes]:
     yield _op(_JUMP_EQUAL, AF_UNIX, 1, 0)
     yield _refuse(errno.EACCES)
     yield _op(_RETURN, _ALLOW)
-    yield _op(_JUMP_EQUAL, arch.ioctl, 0, 4)
+    yield _op(_JUMP_EQUAL, arch.ioctl, 0, 5)
     yield _op(_LOAD, _SECOND_ARGUMENT_AT)
     yield _op(_JUMP_EQUAL, TIOCSTI, 1, 0)
     yield _op(_JUMP_EQUAL, TIOCLINUX, 0, 1)
+    yield _refuse(errno.EPERM)
+    yield _op(_RETURN, _ALLOW)
+    yield _op(_JUMP_EQUAL, arch.fcntl, 0, 5)
+    yield _op(_LOAD, _SECOND_ARGUMENT_AT)
+    yield _op(_JUMP_EQUAL, F_SETSIG, 2, 0)
+    yield _op(_JUMP_EQUAL, F_SETLEASE, 1, 0)
+    yield _op(_JUMP_EQUAL, F_NOTIFY, 0, 1)
     yield _refuse(errno.EPERM)
     yield _op(_RETURN, _ALLOW)
 

@@ -22,7 +22,9 @@ import secrets
 import select
 import signal
 import stat
+import struct
 import sys
+import time
 import traceback
 import types
 from collections.abc import Callable
@@ -31,6 +33,14 @@ from typing import Any, NoReturn
 
 CHUNK = 1 << 16
 LAST_OUTPUT = 1 << 20
+FIRST_LOOKS_S = (0.02, 0.1, 0.3)
+LATER_LOOKS_S = 1.0
+"""Between two calls: when the supervisor looks whether the others are still stopped."""
+AFTER_STOP_S = 0.05
+MOST_WOKEN = 3
+PIXELS = 1 << 25
+"""Of one figure: read again, each takes four bytes."""
+SIDE_PIXELS = 16_384
 SCANNED_FILES = 2000
 ERROR_CHARACTERS = 20_000
 FONTS = "<fontconfig><dir>/usr/share/fonts</dir><cachedir>/sandbox/.tmp/fonts</cachedir></fontconfig>"
@@ -83,6 +93,9 @@ def bound(orders: dict[str, Any]) -> None:
         resource.RLIMIT_NOFILE: 256,
         resource.RLIMIT_CORE: 0,
     }
+    for name in ("RLIMIT_MSGQUEUE", "RLIMIT_NICE", "RLIMIT_RTPRIO"):
+        if hasattr(resource, name):
+            wanted[getattr(resource, name)] = 0
     if orders["processes"]:
         wanted[resource.RLIMIT_NPROC] = orders["processes"]
     for what, limit in wanted.items():
@@ -134,12 +147,32 @@ class Supervisor:
 
     def serve(self) -> None:
         self.tell("ready", python=sys.version.split()[0], uid=os.getuid() if hasattr(os, "getuid") else -1)
-        for line in sys.stdin.buffer:
+        while line := self.next_request():
             request = json.loads(line)
             self.nonce = request.pop("nonce")
             self.signal_others(signal.SIGCONT)
             if not self.pass_on(request):
                 return
+
+    def next_request(self) -> bytes:
+        """The next line; empty when the host has gone, or when something goes on running between two calls."""
+        if self.stops_others and self.nonce:
+            pauses = itertools.chain(FIRST_LOOKS_S, itertools.repeat(LATER_LOOKS_S))
+            woken = 0
+            while not select.select([0], [], [], next(pauses))[0]:
+                if self.others_run():
+                    woken += 1
+                    self.signal_others(signal.SIGSTOP)
+                    time.sleep(AFTER_STOP_S)
+                    if woken > MOST_WOKEN or self.others_run():
+                        return b""
+        return sys.stdin.buffer.readline()
+
+    def others_run(self) -> bool:
+        own = {"1", str(os.getpid())}
+        names = (process.name for process in Path("/proc").iterdir())
+        # One that waits uninterruptibly ("D") takes no processor, and may well wait for one that is stopped.
+        return any(state_of(name) in "RS" for name in names if name.isdigit() and name not in own)
 
     def pass_on(self, request: dict[str, Any]) -> bool:
         """Have one request done. False when the executor is gone or not to be believed."""
@@ -221,6 +254,14 @@ class Supervisor:
 
     def tell(self, kind: str, **fields: Any) -> None:
         write_all(1, json.dumps({"type": kind, "nonce": self.nonce, **fields}).encode() + b"\n")
+
+
+def state_of(pid: str) -> str:
+    """The letter for what a process does (man 5 proc); "Z" for one that has gone."""
+    try:
+        return Path("/proc", pid, "stat").read_bytes().rpartition(b")")[2].split()[0].decode()
+    except (OSError, IndexError):
+        return "Z"
 
 
 def write_all(fd: int, text: bytes) -> None:
@@ -346,6 +387,12 @@ def take_figures(most: int, budget: int) -> tuple[list[str], int]:
     for figure_number in pyplot.get_fignums()[:most]:
         image = io.BytesIO()
         pyplot.figure(figure_number).savefig(image, format="png")
+        head = image.getvalue()[:24]
+        width, height = struct.unpack(">II", head[16:]) if len(head) == 24 else (0, 0)
+        if max(width, height) > SIDE_PIXELS or width * height > PIXELS:
+            pyplot.close("all")
+            size = f"figure {figure_number} has {width} x {height} pixels"
+            raise ValueError(f"{size}; at most {PIXELS} are taken, {SIDE_PIXELS} a side")
         if image.tell() <= budget:
             budget -= image.tell()
             taken.append(base64.b64encode(image.getvalue()).decode())
@@ -388,7 +435,8 @@ def take_files(folder: Path, before: dict[str, tuple[int, int]], most: int, budg
             read = (folder / name).read_bytes()[:budget]
             budget -= len(read)
             content = base64.b64encode(read).decode()
-        shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        # Some names end a line, move a terminal's cursor or turn the text around.
+        shown = "".join(letter if letter.isprintable() and letter != "\\" else "\ufffd" for letter in name)
         taken.append({"name": shown, "size": size, "content": content})
     return taken
 
