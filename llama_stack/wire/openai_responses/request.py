@@ -93,7 +93,7 @@ class ModerationPolicyBody(Body):
     output: ModerationModeBody | None = None
 
 
-class ModerationBody(Body):
+class ResponseModerationBody(Body):
     """model: the id of a shield, as in POST /v1/moderations."""
 
     model: str = Field(min_length=1)
@@ -125,7 +125,7 @@ class ResponseBody(InputBody):
     max_tool_calls: int | None = None
     max_infer_iters: int | None = None
     truncation: Literal["auto", "disabled"] | None = None
-    moderation: ModerationBody | None = None
+    moderation: ResponseModerationBody | None = None
     context_management: list[ContextManagementBody] | None = Field(None, max_length=1)
     include: list[Includable] | None = None
     store: bool | None = None
@@ -278,7 +278,7 @@ def _decode_compaction(entries: list[ContextManagementBody] | None) -> Compactio
     return Compaction(threshold_tokens=entries[0].compact_threshold) if entries else None
 
 
-def _decode_moderation(wanted: ModerationBody | None) -> Moderation | None:
+def _decode_moderation(wanted: ResponseModerationBody | None) -> Moderation | None:
     if wanted is None:
         return None
     policy = wanted.policy or ModerationPolicyBody()
