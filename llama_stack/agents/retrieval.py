@@ -1,5 +1,6 @@
 """What memory holds on a conversation: looked up before the model is asked, or by a tool that the model calls."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -12,11 +13,22 @@ from llama_stack.api.memory import MemoryQuery, MemorySearch
 from llama_stack.api.messages import Message, UserMessage, text_of
 from llama_stack.api.tools import ToolDefinition, ToolResult
 from llama_stack.errors import InvalidRequest
-from llama_stack.memory.context import CONTEXT_HEADING, MAX_CONTEXT_TOKENS, as_context, passages_of, told_passages
+from llama_stack.memory.context import (
+    EXTRACT_TOKENS,
+    MAX_CONTEXT_TOKENS,
+    as_context,
+    as_message_part,
+    passages_for,
+    told_passages,
+    without_context,
+)
 
 MAX_CHUNKS = 5
 CONTEXT_SHARE = 1 / 3
 """Part of the model's window that the passages of one search may take."""
+SMALL_WINDOW = 2_048
+"""Tokens. Models that have no larger window are small themselves: the more they read, the less they find in it."""
+SMALL_WINDOW_SHARE = 1 / 16
 SHORT_WORDS = 5
 SHORT_CHARACTERS = 30
 """What is no longer hardly ever says what it is about: `and in winter?`"""
@@ -25,10 +37,13 @@ MAX_QUERY_CHARACTERS = 2_000
 
 
 def context_tokens(context_length: int | None) -> int:
-    """How many tokens of passages may be put before a model with this window."""
-    return (
-        MAX_CONTEXT_TOKENS if context_length is None else min(MAX_CONTEXT_TOKENS, int(context_length * CONTEXT_SHARE))
-    )
+    """How many tokens of passages may be put before a model with this window; of a small one a smaller share."""
+    if context_length is None:
+        return MAX_CONTEXT_TOKENS
+    most = int(context_length * CONTEXT_SHARE)
+    if context_length <= SMALL_WINDOW:
+        return min(most, max(EXTRACT_TOKENS, int(context_length * SMALL_WINDOW_SHARE)))
+    return min(most, MAX_CONTEXT_TOKENS)
 
 
 # --- before the model is asked -------------------------------------------------------------------------------------
@@ -43,11 +58,11 @@ async def retrieve(setup: AgentSetup, history: Sequence[Message], turn: Turn) ->
     yield StepStarted(step_id=step_id, step_type=StepType.MEMORY_RETRIEVAL)
     question = question_of([*history, *turn.input])
     found = await setup.memory.query(banks, MemoryQuery(query=question, max_chunks=MAX_CHUNKS), setup.caller)
-    passages = passages_of(found, context_tokens(setup.context_length))
+    passages = await asyncio.to_thread(passages_for, question, found, context_tokens(setup.context_length))
     step = MemoryRetrievalStep(
         step_id=step_id,
         memory_banks=banks,
-        inserted_context=as_context(passages),
+        inserted_context=as_message_part(passages),
         chunks=[passage.chunk for passage in passages],
         started_at=started_at,
         completed_at=datetime.now(UTC),
@@ -69,8 +84,7 @@ def question_of(messages: Sequence[Message]) -> str:
 
 def _own_words(message: UserMessage) -> str:
     """Without the passages that were put behind them in an earlier turn."""
-    words, _, _ = text_of(message.content).partition(CONTEXT_HEADING)
-    return words.strip()[:MAX_QUERY_CHARACTERS]
+    return without_context(text_of(message.content))[:MAX_QUERY_CHARACTERS]
 
 
 # --- by the model --------------------------------------------------------------------------------------------------
@@ -106,7 +120,7 @@ def file_search(
     async def run(arguments: Mapping[str, Any]) -> ToolResult:
         question = str(arguments["query"]).strip()[:MAX_QUERY_CHARACTERS]
         found = await memory.query(bank_ids, search.model_copy(update={"query": question}), caller)
-        passages = passages_of(found, max_tokens)
+        passages = await asyncio.to_thread(passages_for, question, found, max_tokens)
         nothing = "Nothing was found in the files. Try other words, or say that the files do not tell."
         if found:
             nothing = "Passages were found, but they are too long to be shown. Ask for something more particular."

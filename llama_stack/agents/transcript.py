@@ -15,7 +15,8 @@ from llama_stack.api.agents import (
     ToolExecutionStep,
     Turn,
 )
-from llama_stack.api.messages import Message, TextPart, ToolCall, ToolMessage, UserMessage
+from llama_stack.api.messages import Content, Message, TextPart, ToolCall, ToolMessage, UserMessage
+from llama_stack.memory.context import around_question
 
 NO_RESULT = "Error: no result was given for this call."
 
@@ -94,7 +95,7 @@ def calls_made(turn: Turn) -> list[ToolCall]:
 
 
 def _with_context(turn: Turn) -> list[Message]:
-    """The turn's input; what was retrieved stands behind the user's last words."""
+    """The turn's input; what was retrieved stands around the user's last words."""
     messages: list[Message] = list(turn.input)
     retrieval = retrieval_of(turn)
     if retrieval is None or not retrieval.inserted_context:
@@ -102,9 +103,12 @@ def _with_context(turn: Turn) -> list[Message]:
     for position in reversed(range(len(messages))):
         message = messages[position]
         if isinstance(message, UserMessage):
-            context = f"\n\n{retrieval.inserted_context}"
-            is_text = isinstance(message.content, str)
-            content = f"{message.content}{context}" if is_text else [*message.content, TextPart(text=context)]
+            before, behind = around_question(retrieval.inserted_context)
+            if isinstance(message.content, str):
+                content: Content = f"{before}{message.content}{behind}"
+            else:
+                parts = [TextPart(text=text) if text else None for text in (before, behind)]
+                content = [part for part in (parts[0], *message.content, parts[1]) if part is not None]
             messages[position] = message.model_copy(update={"content": content})
             break
     return messages

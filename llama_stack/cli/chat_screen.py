@@ -23,8 +23,8 @@ from llama_stack.api.agents import (
 )
 from llama_stack.api.inference import ReasoningDelta, RefusalDelta, TextDelta
 from llama_stack.api.messages import Content, TextPart, ToolCall, text_of
+from llama_stack.cli.chat_sources import named_sources, quoted_sources
 from llama_stack.cli.printing import styled
-from llama_stack.sdk.session import AgentResult
 
 RESULT_LINES = 6
 MAX_VALUE_CHARS = 60
@@ -63,7 +63,7 @@ class ChatScreen:
             case StepCompleted(step=ShieldCallStep(violation=violation) as step) if violation is not None:
                 self.note(f"{step.shield}: {violation.user_message or violation.level.value}", mark="!", fg="yellow")
             case StepCompleted(step=MemoryRetrievalStep() as step):
-                self.note(f"found {len(step.chunks)} passages in {', '.join(step.memory_banks)}", mark="*", fg="cyan")
+                self.note(_found(step), mark="*", fg="cyan")
             case StepCompleted(step=InferenceStep(messages_left_out=count)) if count:
                 self.note(f"left out {count} of the oldest messages: the model's window is full", mark="!", dim=True)
             case TurnCompleted():
@@ -107,8 +107,10 @@ class ChatScreen:
             self._write(text)
         self.end_line()
         self._said = ""
-        if text and (sources := _sources(turn)):
-            self.note(f"sources: {'; '.join(sources)}", mark="*", fg="cyan")
+        if text and (sources := named_sources(turn)):
+            self.note(sources, mark="*", fg="cyan")
+            for line in quoted_sources(turn):
+                click.echo(styled(printable(line), dim=True))
         if turn.end_reason in _ENDS:
             self.note(f"The answer ends here: {_ENDS[turn.end_reason]}.", mark="!", fg="yellow")
 
@@ -155,15 +157,9 @@ class Flow:
         return f"\n{piece}" if breaks else piece
 
 
-def _sources(turn: Turn) -> list[str]:
-    """The documents that the answer cites, with their pages; those that were found where it cites none."""
-    result = AgentResult(turn)
-    return list(
-        dict.fromkeys(
-            f"{one.document_name or one.document_id}{f', page {one.page}' if one.page else ''}"
-            for one in result.citations or result.passages
-        )
-    )
+def _found(step: MemoryRetrievalStep) -> str:
+    count = len(step.chunks)
+    return f"found {count} {'passage' if count == 1 else 'passages'} in {', '.join(step.memory_banks)}"
 
 
 def shown_call(call: ToolCall) -> str:
@@ -188,8 +184,8 @@ def shown_history(turns: Sequence[Turn]) -> list[str]:
                 lines += [styled(f"  * {fitted(shown_call(call))}", fg="cyan") for call in step.message.tool_calls]
         if turn.output is not None:
             lines.append(printable(text_of(turn.output.content)))
-            if sources := _sources(turn):
-                lines.append(styled(f"  * {fitted('sources: ' + '; '.join(sources))}", fg="cyan"))
+            if sources := named_sources(turn):
+                lines.append(styled(f"  * {fitted(sources)}", fg="cyan"))
         elif turn.end_reason is None:
             lines.append(styled("  ! (not finished)", fg="yellow"))
     return lines

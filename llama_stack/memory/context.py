@@ -1,4 +1,9 @@
-"""What was found, as a model reads it: numbered passages within a budget of tokens."""
+"""What was found, as a model reads it: numbered passages within a budget of tokens.
+
+In a very small budget, that of a model with a small window, there is one sentence in place of passages, bare of markup
+and before the question: such models find little in what they read, and copy well. Others read whole passages, which
+stand behind the question.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,18 +13,37 @@ from llama_stack.api.memory import Chunk
 from llama_stack.api.token_estimate import estimated_text_tokens
 
 MAX_CONTEXT_TOKENS = 4096
+EXTRACT_TOKENS = 128
+"""A budget that is no larger is given to the sentence that fits best, in place of passages."""
 CONTEXT_HEADING = "Passages that may help, from the documents at hand:"
+EXTRACT_HEADING = "Context:\n"
+QUESTION_HEADING = "\n\nQuestion: "
 PASSAGES = "passages"
 """The key under which a tool's metadata tells which passages it found, each with the number it was shown under."""
 
 
 @dataclass(frozen=True)
 class Passage:
-    """A chunk as it stands in the prompt. number: from 1; what a model may cite it by."""
+    """A chunk, or the part of it that is shown, as it stands in the prompt.
+
+    number: from 1; what a model may cite it by. is_extract: one sentence, shown alone and without its number.
+    """
 
     number: int
     chunk: Chunk
     text: str
+    is_extract: bool = False
+
+
+def passages_for(question: str, chunks: Sequence[Chunk], max_tokens: int) -> list[Passage]:
+    """What a model is shown of the chunks for a question: whole ones or, in a very small budget, the best sentence."""
+    if max_tokens > EXTRACT_TOKENS:
+        return passages_of(chunks, max_tokens)
+    # Its tables of words take a while to make, and larger models never need them.
+    from llama_stack.memory.extracting import as_prose, extracts
+
+    parts = [part_of(one.chunk, one.start, one.end) for one in extracts(question, chunks, max_tokens, 1)]
+    return [Passage(number, part, as_prose(part.content), True) for number, part in enumerate(parts, 1)]
 
 
 def passages_of(chunks: Sequence[Chunk], max_tokens: int = MAX_CONTEXT_TOKENS) -> list[Passage]:
@@ -44,21 +68,66 @@ def passage_text(chunk: Chunk, number: int) -> str:
     return f"[{number}] ({', '.join(where)})\n{chunk.content}"
 
 
+def part_of(chunk: Chunk, start: int, end: int) -> Chunk:
+    """The chunk with its content from one character to another, and with the place of those in the document."""
+    is_literal = chunk.end - chunk.start == len(chunk.content)
+    place = {"start": chunk.start + start, "end": chunk.start + end} if is_literal else {}
+    return chunk.model_copy(update={"content": chunk.content[start:end], **place})
+
+
+# --- as text -------------------------------------------------------------------------------------------------------
+
+
 def as_context(passages: Sequence[Passage]) -> str:
-    """The passages as one text; empty when there are none."""
-    if not passages:
-        return ""
-    found = "\n\n".join(passage.text for passage in passages)
-    return f"{CONTEXT_HEADING}\n\n{found}"
+    """The passages as one text; empty when there are none. A sentence that stands in their place stands alone."""
+    texts = [passage.text for passage in passages]
+    heading = [] if any(passage.is_extract for passage in passages) else [CONTEXT_HEADING]
+    return "\n\n".join([*heading, *texts]) if texts else ""
+
+
+def as_message_part(passages: Sequence[Passage]) -> str:
+    """The same for the user's message; `around_question` knows by it where it stands there."""
+    context = as_context(passages)
+    return f"{EXTRACT_HEADING}{context}" if any(passage.is_extract for passage in passages) else context
+
+
+def around_question(context: str) -> tuple[str, str]:
+    """The context as it stands before the user's words, and as it stands behind them; one of the two is empty."""
+    if context.startswith(EXTRACT_HEADING):
+        return f"{context}{QUESTION_HEADING}", ""
+    return "", f"\n\n{context}"
+
+
+def without_context(text: str) -> str:
+    """The user's own words, without the passages that were put around them in an earlier turn."""
+    words, _, _ = text.partition(CONTEXT_HEADING)
+    if words.startswith(EXTRACT_HEADING):
+        words = words.rpartition(QUESTION_HEADING)[2]
+    return words.strip()
+
+
+# --- in a tool's metadata ------------------------------------------------------------------------------------------
 
 
 def told_passages(passages: Sequence[Passage], found: Sequence[Chunk] = ()) -> JsonObject:
-    """For a tool's metadata: the passages that its result shows, whole. found: with those that did not fit."""
-    numbers = {passage.chunk.chunk_id: passage.number for passage in passages}
+    """For a tool's metadata: the chunks that were found, each whole, with its number where its result shows it.
+
+    found: with those that did not fit. Of a chunk that is shown in part, `shown` says from which character of its
+    content to which.
+    """
+    shown = {passage.chunk.chunk_id: passage for passage in passages}
     chunks = found or [passage.chunk for passage in passages]
-    return {
-        PASSAGES: [{"number": numbers.get(one.chunk_id), "chunk": one.model_dump(mode="json")} for one in chunks],
-    }
+    return {PASSAGES: [_told(one, shown.get(one.chunk_id)) for one in chunks]}
+
+
+def _told(chunk: Chunk, passage: Passage | None) -> JsonObject:
+    told: JsonObject = {"number": passage and passage.number, "chunk": chunk.model_dump(mode="json")}
+    if passage is not None and passage.chunk.content != chunk.content:
+        start = passage.chunk.start - chunk.start
+        if not chunk.content.startswith(passage.chunk.content, start):
+            start = chunk.content.find(passage.chunk.content)
+        told["shown"] = [start, start + len(passage.chunk.content)]
+    return told
 
 
 def passages_told(metadata: JsonObject) -> list[Passage]:
@@ -67,7 +136,9 @@ def passages_told(metadata: JsonObject) -> list[Passage]:
     passages: list[Passage] = []
     for one in told if isinstance(told, list) else ():
         try:
-            passages.append(Passage(int(one["number"]), Chunk.model_validate(one["chunk"]), ""))
+            chunk = Chunk.model_validate(one["chunk"])
+            start, end = one.get("shown") or (0, len(chunk.content))
+            passages.append(Passage(int(one["number"]), part_of(chunk, int(start), int(end)), ""))
         except (KeyError, TypeError, ValueError):
             continue  # not shown, or a stranger's tool uses the same key
     return passages

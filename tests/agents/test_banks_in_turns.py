@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llama_stack.agents.retrieval import MAX_QUERY_CHARACTERS, context_tokens, question_of
+from llama_stack.agents.retrieval import MAX_QUERY_CHARACTERS, context_tokens, file_search, question_of
 from llama_stack.agents.service import AgentService
 from llama_stack.api.agents import (
     AgentConfig,
@@ -20,7 +20,7 @@ from llama_stack.api.agents import (
     TurnSettings,
 )
 from llama_stack.api.inference import ChatRequest, TextDelta, TokenLogprob
-from llama_stack.api.memory import Document
+from llama_stack.api.memory import Document, MemoryQuery
 from llama_stack.api.messages import Message, TextPart, UserMessage, text_of
 from llama_stack.api.resources import KeywordBank, MemoryBank, VectorBank
 from llama_stack.api.safety import ShieldVerdict, Violation, ViolationLevel
@@ -28,7 +28,7 @@ from llama_stack.api.tools import ToolDefinition, ToolGroup, ToolResult
 from llama_stack.cli.chat_screen import ChatScreen, shown_history
 from llama_stack.compose import LocalStack
 from llama_stack.errors import InvalidRequest, NotFound, UnsupportedParameter
-from llama_stack.memory.context import passages_of, told_passages
+from llama_stack.memory.context import passages_of, passages_told, told_passages
 from llama_stack.testing.scripted import Script, calls, says
 from tests.documents.files import pdf_file
 from tests.memory.hashed import ALICE, BOB, EmbeddingInference, open_memory_stack
@@ -113,7 +113,8 @@ async def test_the_answer_of_a_turn_is_cited_and_its_stream_has_no_mark_that_it_
     assert citation.quote == LAMP[citation.start : citation.end] == LAMP[LAMP.index("Its") :]
     assert stored.citations == turn.citations
     ChatScreen().show(TurnCompleted(turn=turn))
-    assert capsys.readouterr().out.splitlines() == [told, "  * sources: lamp.txt"]
+    quoted = f'    lamp.txt: "{citation.quote}"'
+    assert capsys.readouterr().out.splitlines() == [told, "  * sources: lamp.txt", quoted]
     assert "  * sources: lamp.txt" in shown_history([turn])[-1]
 
 
@@ -190,14 +191,55 @@ async def test_what_was_found_before_is_no_part_of_the_next_question(tmp_path: P
     assert embedded[-1] == ["How long is the warranty of the lamp?\nAnd the boots?"]
 
 
+def test_the_share_of_the_window_for_passages_is_smaller_where_the_window_is_small() -> None:
+    windows = (None, 128_000, 8_192, 4_096, 2_048, 900, 150)
+    assert [context_tokens(window) for window in windows] == [4096, 4096, 2730, 1365, 128, 128, 50]
+
+
 async def test_passages_keep_to_the_window_of_the_model(tmp_path: Path) -> None:
-    assert (context_tokens(None), context_tokens(128_000), context_tokens(900)) == (4096, 4096, 300)
-    async with held(tmp_path, says("Yes."), context_length=150) as one:
-        turn, _ = await one.turn("warranty?")
+    async with held(tmp_path, says("Yes."), context_length=4_096) as one:
+        turn, _ = await one.turn("How long is the warranty of the lamp?")
+        read = one.read()
     step = turn.steps[0]
     assert isinstance(step, MemoryRetrievalStep)
-    # Both manuals were found; one of them fits.
-    assert [chunk.document_id for chunk in step.chunks] == ["lamp"]
+    assert [chunk.document_id for chunk in step.chunks] == ["lamp", "boots"]
+    assert read == f"How long is the warranty of the lamp?\n\n{step.inserted_context}"
+
+
+async def test_a_model_with_a_small_window_reads_one_sentence_before_the_question(tmp_path: Path) -> None:
+    question = "How long is the warranty of the lamp?"
+    sentence = LAMP[LAMP.index("Its") :]
+    async with held(tmp_path, says("42 months."), context_length=1_024) as one:
+        turn, _ = await one.turn(question)
+        read = one.read()
+        parts = [TextPart(text=question), TextPart(text="Be brief.")]
+        async for _ in one.agents.create_turn(*one.place, [UserMessage(content=list(parts))], ALICE):
+            pass
+        asked = next(request for request in reversed(one.inference.requests) if isinstance(request, ChatRequest))
+        embedded = [request.inputs for request in one.inference.requests if not isinstance(request, ChatRequest)]  # type: ignore[union-attr]
+    step = turn.steps[0]
+    assert isinstance(step, MemoryRetrievalStep)
+    assert read == f"Context:\n{sentence}\n\nQuestion: {question}"
+    assert [(chunk.content, LAMP[chunk.start : chunk.end]) for chunk in step.chunks] == [(sentence, sentence)]
+    [citation] = turn.citations
+    assert (citation.document_name, citation.quote) == ("lamp.txt", sentence)
+    assert asked.messages[-1].content == [TextPart(text=f"Context:\n{sentence}\n\nQuestion: "), *parts]
+    # What was put before the first question is no part of the second.
+    assert embedded[-1] == [f"{question}\nBe brief."] or embedded[-1] == [f"{question}Be brief."]
+
+
+async def test_a_search_of_files_shows_a_small_model_a_sentence_and_its_caller_the_chunk(tmp_path: Path) -> None:
+    async with held(tmp_path) as one:
+        tool = file_search(await one.stack.memory(), ["manuals"], MemoryQuery(max_chunks=2), ALICE, max_tokens=128)
+        assert tool.run is not None
+        result = await tool.run({"query": "How long is the warranty of the lamp?"})
+    sentence = LAMP[LAMP.index("Its") :]
+    assert result.content == sentence
+    [shown] = passages_told(result.metadata)
+    assert (shown.number, shown.chunk.content, shown.chunk.start) == (1, sentence, LAMP.index("Its"))
+    told = result.metadata["passages"]
+    assert [one["chunk"]["content"] for one in told] == [LAMP, BOOTS]
+    assert [one.get("shown") for one in told] == [[LAMP.index("Its"), len(LAMP)], None]
 
 
 async def test_a_turn_may_search_other_banks_than_its_agent(tmp_path: Path) -> None:

@@ -188,10 +188,11 @@ def test_a_chat_answers_from_a_bank_and_tells_its_sources(serve: Serve, folder: 
         done = piped(b"When does the lamp blink?\n", "agent", "chat", "--memory", "default", "--url", url)
         again = piped(b"When may products be returned?\n", "agent", "chat", "--continue", "--url", url)
 
-    first, *_, last = done.stdout.decode().splitlines()
+    first, answer, sources, quote = done.stdout.decode().splitlines()
     assert (done.returncode, first) == (0, "  * found 2 passages in default")
-    assert b"It blinks when it is empty." in done.stdout
-    assert last.startswith("  * sources: ") and "lamp.md" in last
+    assert answer == "It blinks when it is empty."
+    assert sources.startswith("  * sources: ") and "lamp.md" in sources
+    assert "lamp.md: \"" in quote and "blinks" in quote
     assert b"found 2 passages in default" in again.stdout, "an earlier chat keeps its banks"
 
 
