@@ -22,6 +22,7 @@ from llama_stack.documents.blocks import ReadDocument
 from llama_stack.documents.cutting import ChunkSettings, Piece, TokenCounter, cut
 from llama_stack.errors import InvalidRequest, StructuredOutputInvalid
 from llama_stack.gathering import gathered
+from llama_stack.text import language_of, stems
 
 PIECE_TOKENS = 512
 PIECES_AT_ONCE = 4
@@ -124,9 +125,10 @@ async def extracted_chunks(
     name: str,
     metadata: JsonObject,
 ) -> list[Chunk]:
-    """What the bank's model finds in the document.
+    """What the bank's model finds in the document, as far as the document names it.
 
-    Raises InvalidRequest for a bank without a model, StructuredOutputInvalid when the model does not list facts.
+    Raises InvalidRequest for a bank without a model, StructuredOutputInvalid when the model does not list facts, or
+    none about what the document names.
     """
     if not bank.extraction_model:
         raise InvalidRequest(
@@ -142,11 +144,52 @@ async def extracted_chunks(
 
     facts = Facts(document_id=document_id, metadata=metadata)
     where: list[Piece | None] = []
-    for piece, found in zip(pieces, await gathered(map(read, pieces)), strict=True):
+    listed = await gathered(map(read, pieces))
+    grounds = await asyncio.to_thread(_Grounds, document.text)
+    for piece, found in zip(pieces, map(grounds.kept, listed), strict=True):
         facts.entities.extend(found.entities)
         facts.relations.extend(found.relations)
         where.extend([piece] * len(found.relations))
+    if not facts.entities and any(found.entities or found.relations for found in listed):
+        raise StructuredOutputInvalid(
+            f"the model {bank.extraction_model!r} lists nothing that the document names; use a larger extraction_model"
+        )
     return chunks_of_facts(facts, name, where)
+
+
+class _Grounds:
+    """What a document names. Small models make entities up, or list those of their instructions."""
+
+    def __init__(self, text: str) -> None:
+        self._text = name_key(text)
+        self._language = language_of(text)
+        self._stems = frozenset(stems(text, self._language))
+
+    def kept(self, found: ExtractedFacts) -> ExtractedFacts:
+        """The entities that the document names, the relations between such, and the evidence that it says.
+
+        An entity that only relations name is listed, too.
+        """
+        relations = [
+            one if self._says(one.evidence) else one.model_copy(update={"evidence": ""})
+            for one in found.relations
+            if self._names(one.subject) and self._names(one.object)
+        ]
+        entities = [one for one in found.entities if self._names(one.name)]
+        named = {name_key(one.name) for one in entities}
+        for name in (name for one in relations for name in (one.subject, one.object)):
+            if name_key(name) not in named:
+                named.add(name_key(name))
+                entities.append(Entity(name=name))
+        return ExtractedFacts(entities=entities, relations=relations)
+
+    def _says(self, words: str) -> bool:
+        return name_key(words) in self._text
+
+    def _names(self, name: str) -> bool:
+        """As it is written, or by words that differ in their endings."""
+        wanted = stems(name, self._language)
+        return self._says(name) or (bool(wanted) and self._stems.issuperset(wanted))
 
 
 async def _extracted(model: str, text: str, inference: Inference, caller: Caller) -> ExtractedFacts:

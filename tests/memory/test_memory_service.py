@@ -336,6 +336,24 @@ async def test_a_model_reads_the_facts_out_of_documents(tmp_path: Path) -> None:
         assert status.error.code == "structured_output_invalid"
 
 
+async def test_facts_that_the_document_does_not_name_are_not_kept(tmp_path: Path) -> None:
+    said = (
+        '{"entities": [{"name": "Norways"}, {"name": "Atlantis"}], "relations": ['
+        '{"subject": "Oslo", "relation": "is the capital of", "object": "Norway", "evidence": "as everybody knows"},'
+        '{"subject": "Oslo", "relation": "is the capital of", "object": "Atlantis"}]}'
+    )
+    nothing = '{"entities": [{"name": "the text"}], "relations": []}'
+    async with open_memory_stack(tmp_path, says(said), says(nothing)) as stack:
+        memory = await stack.memory()
+        await memory.create_bank(bank("graph", GraphBank(extraction_model="scripted")), ALICE)
+        await memory.insert_documents("graph", [Document(document_id="d", content="Oslo, capital of Norway.")], ALICE)
+        kept = {chunk.content for chunk in await memory.chunks_of("graph", "d", ALICE)}
+        assert kept == {"Norways", "Oslo", "Norway", "Oslo is the capital of Norway."}
+        (status,) = await memory.insert_documents("graph", [Document(document_id="e", content="Bergen.")], ALICE)
+        assert status.error is not None
+        assert "names; use a larger extraction_model" in status.error.message
+
+
 async def test_an_expired_bank_says_so_and_can_be_revived(
     memory: MemoryService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
