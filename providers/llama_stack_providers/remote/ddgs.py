@@ -2,12 +2,11 @@
 
 There is no agreement with those engines behind it: their terms may forbid it, and they refuse callers they take for
 robots. So it runs only where a person has written `allow_scraping: true`. The package has a client of its own and
-blocks, so each search runs in one of a few threads, and goes past the stack's own HTTP door.
+blocks, so each search runs in one of a few processes (`_ddgs/`), and goes past the stack's own HTTP door.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
@@ -17,6 +16,7 @@ from llama_stack.api.common import Caller
 from llama_stack.api.tools import ToolResult, Tools
 from llama_stack.errors import ConfigError, ProviderFailed, ProviderTimeout, RateLimited
 from llama_stack.provider import InferenceFloor, ToolsProvider
+from llama_stack_providers.remote._ddgs.processes import SearchProcesses
 from llama_stack_providers.remote._query_tool.text import clean, cut
 from llama_stack_providers.remote._web_search.results import SearchSettings, fit_query, found, search_result
 
@@ -24,9 +24,6 @@ MAX_SEARCHES = 4
 MAX_QUERY_CHARS = 400
 MAX_MESSAGE_BYTES = 500
 NOTHING_FOUND = "No results found."
-
-Find = Callable[[str], list[dict[str, Any]]]
-"""Gives the rows of one search; blocks. Raises what the package raises."""
 
 
 class Config(SearchSettings):
@@ -49,37 +46,38 @@ class Config(SearchSettings):
 
 
 class DdgsSearch:
-    def __init__(self, find: Find, threads: ThreadPoolExecutor, config: Config) -> None:
-        self._find = find
-        self._threads = threads
+    def __init__(self, processes: SearchProcesses, config: Config) -> None:
+        self._processes = processes
         self._config = config
 
     async def search(self, query: str, caller: Caller) -> ToolResult:
-        """Cancelling it ends the wait at once; a search already under way ends by its own time limit, unheard."""
-        from ddgs.exceptions import DDGSException, RatelimitException, TimeoutException
-
+        """Cancelling it ends the search, and the process that does it."""
         asked, note = fit_query(query, MAX_QUERY_CHARS)
         try:
             async with asyncio.timeout(self._config.timeout_s):
-                rows = await asyncio.get_running_loop().run_in_executor(self._threads, self._find, asked)
-        except RatelimitException as error:
-            raise RateLimited("the search engines want fewer questions for a while") from error
-        except (TimeoutError, TimeoutException) as error:
-            raise ProviderTimeout(f"the search engines did not answer within {self._config.timeout_s:g} s") from error
-        except DDGSException as error:
-            if str(error) != NOTHING_FOUND:
-                told = cut(clean(str(error)), MAX_MESSAGE_BYTES)
-                raise ProviderFailed(f"the search engines did not answer: {told}") from error
-            rows = []
-            note = "The engines may also have refused to answer: they do not always say so."
-        pages = [found(row.get("title"), row.get("href"), row.get("body")) for row in rows]
+                said = await self._processes.answer(asked)
+        except TimeoutError as error:
+            raise self._too_late() from error
+        match said.get("failure"):
+            case "rate_limited":
+                raise RateLimited("the search engines want fewer questions for a while")
+            case "timeout":
+                raise self._too_late()
+            case "failed" if said["message"] == NOTHING_FOUND:
+                note = "The engines may also have refused to answer: they do not always say so."
+            case "failed":
+                told = cut(clean(said["message"]), MAX_MESSAGE_BYTES)
+                raise ProviderFailed(f"the search engines did not answer: {told}")
+        pages = [found(row.get("title"), row.get("href"), row.get("body")) for row in said.get("rows", [])]
         return search_result(asked, pages, self._config, note)
 
+    def _too_late(self) -> ProviderTimeout:
+        return ProviderTimeout(f"the search engines did not answer within {self._config.timeout_s:g} s")
 
-def _finder(config: Config) -> Find:
-    """The package's search by these settings. Raises ConfigError for an engine it does not know."""
+
+def _check_engines(config: Config) -> None:
+    """Raises ConfigError for an engine that the package does not know, or when it is not installed."""
     try:
-        from ddgs import DDGS
         from ddgs.engines import ENGINES
     except ImportError as error:
         raise ConfigError("remote::ddgs needs the package ddgs", remedy="pip install 'llama-stack[ddgs]'") from error
@@ -89,28 +87,28 @@ def _finder(config: Config) -> Find:
         if engine not in known:
             raise ConfigError(f"engines: ddgs knows no {engine!r}; it knows {', '.join(known)}")
 
-    def find(query: str) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = DDGS(timeout=max(1, round(config.timeout_s))).text(
-            query,
-            region=config.region,
-            safesearch=config.safesearch,
-            max_results=config.max_results,
-            backend=",".join(config.engines),
-        )
-        return rows
 
-    return find
+def _settings(config: Config) -> dict[str, Any]:
+    """For the worker: the arguments of the package's search."""
+    search = {
+        "region": config.region,
+        "safesearch": config.safesearch,
+        "max_results": config.max_results,
+        "backend": ",".join(config.engines),
+    }
+    return {"timeout_s": max(1, round(config.timeout_s)), "search": search}
 
 
 @asynccontextmanager
 async def open_ddgs(config: Config, floor: InferenceFloor) -> AsyncIterator[Tools]:
     from llama_stack_providers.remote._web_search.tools import web_search
 
-    threads = ThreadPoolExecutor(MAX_SEARCHES, thread_name_prefix="ddgs")
+    _check_engines(config)
+    processes = SearchProcesses(_settings(config), MAX_SEARCHES)
     try:
-        yield web_search(DdgsSearch(_finder(config), threads, config).search)
+        yield web_search(DdgsSearch(processes, config).search)
     finally:
-        threads.shutdown(wait=False, cancel_futures=True)
+        await processes.close()
 
 
 provider = ToolsProvider(

@@ -2,13 +2,13 @@
 
 import asyncio
 import re
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from ddgs.engines.duckduckgo import Duckduckgo
 
 from llama_stack.api.common import Caller
 from llama_stack.api.tools import ToolDefinition, ToolGroup, ToolResult
@@ -16,9 +16,11 @@ from llama_stack.errors import InvalidRequest, NotFound, ProviderFailed
 from llama_stack.provider import ToolsProvider
 from llama_stack.testing.tools_contract import Backend, OpenTools, ToolsContract
 from llama_stack_providers.remote import brave_search, ddgs, tavily_search, wolfram_alpha
+from llama_stack_providers.remote._ddgs import processes
 from tests.providers.remote.upstream import HANG, Reply, json_reply, running
 from tests.providers.tools.opening import KEY, OWN_KEY, opened
 
+WORKER = Path(__file__).with_name("ddgs_worker.py")
 PAGE = Path(__file__).parent.parent.parent.parent / "docs" / "tools.md"
 QUERY_FAULTS: tuple[dict[str, Any], ...] = ({}, {"query": 7}, {"query": ""}, {"query": " \n"}, {"query": "q", "x": 1})
 
@@ -86,20 +88,10 @@ class TestDdgs(ToolsContract):
         page = Reply(200, [body], {"content-type": "text/html"})
         broken = Reply(None, raw_head=b"SSH-2.0-OpenSSH_9\r\n\r\n")
         reply = {"answers": page, "fails": broken, "hangs": Reply(None, then=HANG)}[backend]
-        loop, left, search = asyncio.get_running_loop(), asyncio.Event(), Duckduckgo.search
-
-        def watched(engine: Duckduckgo, *args: object, **kwargs: object) -> object:
-            try:
-                return search(engine, *args, **kwargs)
-            finally:
-                # Its connection stays open a while; the search itself is over here.
-                loop.call_soon_threadsafe(left.set)
-
         async with running(reply) as upstream:
-            self.patch.setattr(Duckduckgo, "search_url", upstream.url)
-            self.patch.setattr(Duckduckgo, "search", watched)
-            async with opened(ddgs.provider, home, allow_scraping=True, timeout_s=1) as tools:
-                yield OpenTools(tools, upstream.asked, left)
+            self.patch.setattr(processes, "COMMAND", [sys.executable, str(WORKER), upstream.url])
+            async with opened(ddgs.provider, home, allow_scraping=True) as tools:
+                yield OpenTools(tools, upstream.asked, upstream.hung_up)
 
 
 class TestDocumentedProvider(ToolsContract):

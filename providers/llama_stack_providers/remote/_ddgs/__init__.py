@@ -1,0 +1,1 @@
+"""The package `ddgs` in processes of its own."""
