@@ -22,7 +22,7 @@ UNSERVED = tuple(f"response.{kind}" for kind in ("audio", "image_generation", "s
 NOT_SENT = {
     # A stream that breaks ends with response.failed; what fails before it begins has an HTTP status.
     "error",
-    # Compaction is a call of its own.
+    # It tells of an item `compaction_trigger`, which is refused.
     "response.compaction.compacting",
     # Tools and kinds of answers that are not served.
     *(one for one in EVERY_TYPE if one.startswith(UNSERVED)),
