@@ -66,8 +66,8 @@ async def stored(server: Running, ids: tuple[str, str]) -> list[Turn]:
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_a_turn_whose_second_model_call_fails_keeps_what_it_had(fault: str, start: Start) -> None:
     reply, status, told = FAULTS[fault]
-    # A stream has begun with 200 by then; the frame that ends it tells the rest, but no status of an upstream.
-    statuses = {"classic": status, "classic-stream": 200, "connected": 502}
+    # A stream has begun with 200 by then; the frame that ends it tells the rest.
+    statuses = {"classic": status, "classic-stream": 200, "connected": status}
     async with running(*[CALL, reply, WHOLE] * 3) as upstream, stack_before(start, upstream.url) as server:
         for face, expected in statuses.items():
             door = server.doors[face]
