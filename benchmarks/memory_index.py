@@ -33,7 +33,7 @@ from benchmarks.memory_subjects import PAIRS, Pair, Subject
 SIZES = (1_000, 100_000)
 CHARACTERS = 800
 SMALL_BATCH = 100
-KINDS = ("vector", "filtered", "words", "hybrid")
+KINDS = ("vector", "filtered", "words", "words, filtered", "hybrid")
 ROUNDS = 5
 QUESTIONS = 40
 """Of each kind in a round, at most."""
@@ -145,6 +145,8 @@ class _Worker:
                     answer = await subject.by_vector(vector, SHARE)
                 case "words":
                     answer = await subject.by_words(words)
+                case "words, filtered":
+                    answer = await subject.by_words(words, SHARE)
                 case _:
                     answer = await subject.hybrid(vector, words)
             if answer is None:

@@ -41,7 +41,7 @@ class Subject(Protocol):
 
     async def by_vector(self, vector: bytes, share: int | None = None) -> list[int]: ...
 
-    async def by_words(self, words: str) -> list[int] | None:
+    async def by_words(self, words: str, share: int | None = None) -> list[int] | None:
         """None where it has no index of words."""
         ...
 
@@ -63,11 +63,10 @@ class OurIndex:
         await self._index.write_chunks(self._bank, *prepared)
 
     async def by_vector(self, vector: bytes, share: int | None = None) -> list[int]:
-        where = None if share is None else Comparison(type="eq", key="share", value=share)
-        return _numbers(await self._index.search_vector(self._bank, vector, LIMIT, where))
+        return _numbers(await self._index.search_vector(self._bank, vector, LIMIT, _where(share)))
 
-    async def by_words(self, words: str) -> list[int]:
-        return _numbers(await self._index.search_keyword(self._bank, words, LIMIT))
+    async def by_words(self, words: str, share: int | None = None) -> list[int]:
+        return _numbers(await self._index.search_keyword(self._bank, words, LIMIT, _where(share)))
 
     async def hybrid(self, vector: bytes, words: str) -> list[int]:
         near, shared = await gathered(
@@ -77,6 +76,10 @@ class OurIndex:
             )
         )
         return _numbers(fuse(near, shared, ReciprocalRankFusion())[:LIMIT])
+
+
+def _where(share: int | None) -> Comparison | None:
+    return None if share is None else Comparison(type="eq", key="share", value=share)
 
 
 def _numbers(found: Sequence[FoundChunk]) -> list[int]:
@@ -125,7 +128,7 @@ class Library:
     def prepared(self, rows: Rows) -> Rows:
         return rows
 
-    async def by_words(self, words: str) -> None:
+    async def by_words(self, words: str, share: int | None = None) -> None:
         return None
 
     async def hybrid(self, vector: bytes, words: str) -> None:

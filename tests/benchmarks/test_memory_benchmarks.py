@@ -35,10 +35,12 @@ def test_an_index_and_its_library_answer_the_same_questions_side_by_side(monkeyp
     for kind in memory_index.KINDS:
         ours = searches[kind][OURS]
         assert ours is not None
-        assert all(len(found) == LIMIT for found in ours.found)
-    filtered = searches["filtered"][OURS]
-    assert filtered is not None
-    assert {memory_rows.share_of(number) for found in filtered.found for number in found} == {memory_index.SHARE}
+        # Of the twenty rows that the filter leaves, fewer may hold one of the words.
+        assert all(len(found) == LIMIT or kind == "words, filtered" for found in ours.found)
+    for kind in ("filtered", "words, filtered"):
+        filtered = searches[kind][OURS]
+        assert filtered is not None
+        assert {memory_rows.share_of(number) for found in filtered.found for number in found} == {memory_index.SHARE}
     assert outcome.reopen_s is not None
 
 
