@@ -25,6 +25,10 @@ _NOT_THAI = re.compile(
     r"(?<![\u0e01-\u0e2e\u0e31-\u0e3a\u0e47-\u0e4e])[\u0e31\u0e34-\u0e3a\u0e47-\u0e4e]|[\u0e40-\u0e44](?![\u0e01-\u0e2e])"
 )
 """A mark without a letter below it, or a vowel that stands before its letter with none behind."""
+_THAI_LETTERS, _THAI_VOWELS = re.compile(r"[\u0e01-\u0e4e]"), re.compile(r"[\u0e30-\u0e3a\u0e40-\u0e4e]")
+MIN_THAI_VOWEL_SHARE = 0.25
+"""Vowels and marks are about two in five of Thai letters; in Korean and Chinese bytes, read as Thai, one in seven."""
+MIN_KOREAN_SHARE = 0.9
 _ODD_IN_WORDS = re.compile(r"[a-z][¹³¿¯£¥¼¾¶][a-z]")
 """Signs inside a word: letters of another code page, such as those of Central Europe."""
 
@@ -105,9 +109,18 @@ def _guess(content: bytes) -> str:
 
 
 def _is_thai(sample: bytes) -> bool:
-    """Whether the bytes, read as Thai, never break the order in which Thai is written; Korean soon does."""
+    """Whether the bytes, read as Thai, have its share of vowels and never break the order in which it is written."""
     text = sample.decode("cp874", "replace")
-    return "\ufffd" not in text and _NOT_THAI.search(text) is None
+    if "\ufffd" in text or _NOT_THAI.search(text) is not None or _is_korean(sample):
+        return False
+    return len(_THAI_VOWELS.findall(text)) >= len(_THAI_LETTERS.findall(text)) * MIN_THAI_VOWEL_SHARE
+
+
+def _is_korean(sample: bytes) -> bool:
+    """Whether the bytes are Korean syllables; Thai, read as Korean, is full of Chinese characters and signs."""
+    text = sample.decode("euc_kr", "replace")
+    others = sum(not letter.isascii() for letter in text)
+    return sum("\uac00" <= letter <= "\ud7a3" for letter in text) >= others * MIN_KOREAN_SHARE
 
 
 def _no_text() -> DocumentUnreadable:

@@ -205,11 +205,12 @@ def _unreadable(content: bytes) -> str | None:
         if b"mimetypeapplication/epub+zip" in content[:200]:
             return "an EPUB book, which is not read; convert it to HTML or PDF"
         return "a zip archive; send the files in it one by one"
-    if content.startswith(b"RIFF") or content[4:8] == b"ftyp":
+    is_plain = is_text(content[:HEAD_BYTES])
+    if (content.startswith(b"RIFF") or content[4:8] == b"ftyp") and not is_plain:
         return "a sound, video or HEIC file"
     for signature, words in _UNREADABLE:
-        # Words may begin with the same two letters.
-        if content.startswith(signature) and (len(signature) > 3 or b"\0" in content[:HEAD_BYTES]):
+        # A text may begin with the same letters.
+        if content.startswith(signature) and not (is_plain and signature.isalnum()):
             return words
     return None
 

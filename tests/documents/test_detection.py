@@ -110,6 +110,22 @@ def test_texts_in_older_encodings(encoding: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("big5", "租賃合約由雙方簽訂。租金每月三日支付，提前三個月通知。請勿在室內吸煙，並保持安靜。"),
+        ("euc_kr", "임대 계약은 양측이 체결합니다. 임대료는 매월 3일에 지불합니다."),
+    ],
+)
+def test_what_is_no_thai_is_not_read_as_thai(encoding: str, text: str) -> None:
+    assert decoded(text.encode(encoding))[0] == text
+
+
+@pytest.mark.parametrize("word", ["PAR1 is a gene.", "RIFF is a container.", "OggS, fLaC: sounds.", "fLaC is a sound."])
+def test_a_text_may_begin_like_a_binary_format(word: str) -> None:
+    assert detect(word.encode(), "a.txt") == "text/plain"
+
+
+@pytest.mark.parametrize(
     ("mark", "encoding"),
     [
         (b"", "utf-8"), (codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"),
