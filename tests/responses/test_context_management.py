@@ -1,5 +1,6 @@
 """`context_management`: a conversation over its threshold is compacted, and what follows goes on from there."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from openai import BadRequestError
 from openai.types.responses import ResponseCompactionItem
 
 from llama_stack.api.common import Caller
+from llama_stack.api.inference import TextDelta
 from llama_stack.api.messages import AssistantMessage, SystemMessage, ToolMessage, UserMessage
 from llama_stack.api.tools import ToolResult
 from llama_stack.errors import ContextOverflow, ProviderFailed, RateLimited
@@ -294,3 +296,32 @@ async def test_wrong_shapes_are_refused_by_their_place(start: Start) -> None:
         for nothing in (None, empty):
             response = await running.openai.responses.create(model="scripted", input="Hi", context_management=nothing)
             assert response.status == "completed"
+
+
+async def test_what_is_taken_up_by_the_next_server_is_compacted_again(start: Start) -> None:
+    never = asyncio.Event()
+    crm = FixedTools(find=lambda: ToolResult(content=LONG))
+    scripts = (calls(("find", "{}")), says("Lost."), [TextDelta(text="Half an ans"), never])
+    async with start(*scripts, tools={"crm": crm}) as running:
+        queued = await running.openai.responses.create(
+            model="scripted", input="Find it.", tools=[MCP], background=True, context_management=COMPACTION
+        )
+        async with asyncio.timeout(20):
+            stream = await running.openai.responses.retrieve(queued.id, stream=True)
+            async for event in stream:
+                if event.type == "response.output_text.delta":
+                    break
+            await stream.close()
+    async with start(says("Found it."), says("Done."), says("Yes."), tools={"crm": crm}) as running:
+        watched = await running.openai.responses.retrieve(queued.id, stream=True)
+        async with asyncio.timeout(20):
+            response = [event async for event in watched][-1].response  # type: ignore[union-attr]
+        await running.openai.responses.create(model="scripted", input="Sure?", previous_response_id=queued.id)
+    assert [item.type for item in response.output] == ["mcp_list_tools", "mcp_call", "compaction", "message"]
+    assert len(crm.calls) == 1
+    assert read(running) == [
+        ("system", "Summary of the conversation so far:\nFound it."),
+        ("user", "Find it."),
+        ("assistant", "Done."),
+        ("user", "Sure?"),
+    ]
