@@ -3,10 +3,11 @@
 `facets` is an array of tokens, and each facet that has an order has numbers, each a field of its own.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
-from llama_stack_providers._vector_database.conditions import Order, condition_of, ordered_by_numbers, tokens_of
-from llama_stack_providers._vector_database.facets import Facet
+from llama_stack_providers._vector_database.conditions import Order, conditions_on, ordered_by_numbers, tokens_of
+from llama_stack_providers._vector_database.facets import Facet, numbers_of
 from llama_stack_providers._vector_database.fields import FIELDS
 from llama_stack_providers._vector_database.rows import Rows
 
@@ -33,15 +34,18 @@ class ChromaDialect:
     def ordered(self, order: Order, facet: Facet) -> Condition:
         return ordered_by_numbers(order, facet, self)
 
+    def is_one_of(self, field: str, values: Sequence[str]) -> Condition:
+        return {field: {"$in": list(values)}}
+
     def number(self, name: str, order: Order, value: float) -> Condition:
         return {name: {f"${order}": value}}
 
 
+DIALECT = ChromaDialect()
+
+
 def facet_fields(facets: list[Facet]) -> dict[str, Any]:
-    fields: dict[str, Any] = {"facets": [facet.token for facet in facets]}
-    for facet in facets:
-        fields |= facet.numbers
-    return fields
+    return {"facets": [facet.token for facet in facets], **numbers_of(facets)}
 
 
 def is_facet_field(name: str) -> bool:
@@ -49,25 +53,12 @@ def is_facet_field(name: str) -> bool:
     return len(name) > 24 and name not in FIELDS
 
 
-def any_value(field: str, values: list[str]) -> Condition:
-    return {field: {"$in": values}}
-
-
-def conditions_of(rows: Rows) -> list[Condition]:
-    """All of which the rows fulfil."""
-    conditions = [] if rows.where is None else [condition_of(rows.where, ChromaDialect())]
-    if rows.documents is not None:
-        conditions.append(any_value("document_id", list(rows.documents)))
-    if rows.chunk_ids is not None:
-        conditions.append(any_value("chunk_id", list(rows.chunk_ids)))
-    return conditions
-
-
-def where_of(conditions: list[Condition]) -> dict[str, Any]:
-    """The `where` of a request; nothing where everything is wanted."""
-    return {"where": ChromaDialect().all_of(conditions)} if conditions else {}
+def where_of(rows: Rows, *others: Condition) -> dict[str, Any]:
+    """The `where` of a request for the rows that are so, too; nothing where everything is wanted."""
+    conditions = [*conditions_on(rows, DIALECT), *others]
+    return {"where": DIALECT.all_of(conditions)} if conditions else {}
 
 
 def holds_any(stems: list[str]) -> Condition:
     """The condition on documents that hold at least one of the stems."""
-    return ChromaDialect().any_of([{"$contains": f"{STEM}{stem}{COUNT}"} for stem in stems])
+    return DIALECT.any_of([{"$contains": f"{STEM}{stem}{COUNT}"} for stem in stems])

@@ -14,15 +14,7 @@ from typing import Any
 from llama_stack.api.chunk_index import BankPlace, IndexAbilities, IndexStats
 from llama_stack.api.common import JsonObject
 from llama_stack.errors import Conflict, NotFound
-from llama_stack_providers._chroma.conditions import (
-    Condition,
-    any_value,
-    conditions_of,
-    facet_fields,
-    holds_any,
-    is_facet_field,
-    where_of,
-)
+from llama_stack_providers._chroma.conditions import Condition, facet_fields, holds_any, is_facet_field, where_of
 from llama_stack_providers._chroma.door import Collection, Door, Operation
 from llama_stack_providers._chroma.records import columns, hit_of
 from llama_stack_providers._chroma.words import candidates_of
@@ -30,7 +22,7 @@ from llama_stack_providers._vector_database.bank_settings import check_no_settin
 from llama_stack_providers._vector_database.banks import MAX_BANKS, WriterLocks, languages_one_by_one
 from llama_stack_providers._vector_database.checks import check_dimension
 from llama_stack_providers._vector_database.facets import facets_of
-from llama_stack_providers._vector_database.fields import metadata_text, place_if_selected
+from llama_stack_providers._vector_database.fields import metadata_text, placed_rows
 from llama_stack_providers._vector_database.listing import PlacedRow
 from llama_stack_providers._vector_database.ranking import Fetch
 from llama_stack_providers._vector_database.rows import Hit, Row, Rows, in_parts
@@ -84,8 +76,7 @@ class ChromaStore:
         return self._locks.of_all([bank.key])
 
     async def marked(self, bank: BankPlace, rows: Rows) -> tuple[list[str], list[str]]:
-        conditions = conditions_of(rows)
-        return await self._ids(bank, [*conditions, SHOWN]), await self._ids(bank, [*conditions, HIDDEN])
+        return await self._ids(bank, where_of(rows, SHOWN)), await self._ids(bank, where_of(rows, HIDDEN))
 
     async def put_rows(self, bank: BankPlace, rows: list[Row]) -> None:
         for some in in_parts(rows, self._door.max_records):
@@ -101,7 +92,7 @@ class ChromaStore:
 
     def nearest(self, bank: BankPlace, vector: list[float], rows: Rows, *, with_vectors: bool) -> Fetch:
         include = ["metadatas", "documents", "distances", *(["embeddings"] if with_vectors else [])]
-        body = {"query_embeddings": [vector], "include": include, **where_of(conditions_of(rows))}
+        body = {"query_embeddings": [vector], "include": include, **where_of(rows)}
 
         async def fetch(count: int) -> list[Hit | None]:
             answer = await self._ask(bank, "query", {**body, "n_results": count})
@@ -132,7 +123,7 @@ class ChromaStore:
         return fetch
 
     async def _ranked(self, bank: BankPlace, stems: list[str], rows: Rows) -> list[tuple[str, float]]:
-        body = {"where_document": holds_any(stems), "include": ["documents"], **where_of(conditions_of(rows))}
+        body = {"where_document": holds_any(stems), "include": ["documents"], **where_of(rows)}
         candidates = await candidates_of(stems, self._pages(bank, body))
         chunks = await self._ask(bank, "count", {})
         return await asyncio.to_thread(candidates.ranked, chunks)
@@ -146,12 +137,11 @@ class ChromaStore:
         return [found.get(row_id) for row_id in scores]
 
     async def places(self, bank: BankPlace, rows: Rows) -> AsyncIterator[list[PlacedRow]]:
-        body = {"include": ["metadatas"], **where_of(conditions_of(rows))}
+        body = {"include": ["metadatas"], **where_of(rows)}
         async for page in self._pages(bank, body):
             # Whether a record may be seen is read here: as a condition it would cost more than all the rest.
             records = zip(page["ids"], page["metadatas"], strict=True)
-            placed = ((place_if_selected(fields, rows.where), row_id) for row_id, fields in records if fields["shown"])
-            yield [(place, row_id) for place, row_id in placed if place is not None]
+            yield placed_rows(((row_id, fields) for row_id, fields in records if fields["shown"]), rows.where)
 
     async def hits(self, bank: BankPlace, row_ids: list[str], *, with_vectors: bool) -> dict[str, Hit]:
         # What a write replaced in the meantime is hidden but may be listed still: it was whole when it was seen.
@@ -163,7 +153,7 @@ class ChromaStore:
     async def set_metadata(self, bank: BankPlace, document_id: str, metadata: JsonObject) -> None:
         new = {"metadata": metadata_text(metadata), **facet_fields(facets_of(metadata, document_id))}
         changes: list[tuple[str, dict[str, Any]]] = []
-        body = {"include": ["metadatas"], **where_of([any_value("document_id", [document_id])])}
+        body = {"include": ["metadatas"], **where_of(Rows(documents=[document_id]))}
         async for page in self._pages(bank, body):
             for row_id, fields in zip(page["ids"], page["metadatas"], strict=True):
                 # A field that is None is removed.
@@ -188,8 +178,8 @@ class ChromaStore:
         size = await self._door.size_bytes(await self._collection(bank))
         return IndexStats(chunks=chunks, documents=len(documents), size_bytes=size)
 
-    async def _ids(self, bank: BankPlace, conditions: list[Condition]) -> list[str]:
-        answer = await self._ask(bank, "get", {"include": [], **where_of(conditions)})
+    async def _ids(self, bank: BankPlace, where: dict[str, Any]) -> list[str]:
+        answer = await self._ask(bank, "get", {"include": [], **where})
         row_ids: list[str] = answer["ids"]
         return row_ids
 

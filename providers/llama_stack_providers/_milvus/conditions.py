@@ -5,12 +5,12 @@ caller's ever gets into an expression.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from llama_stack.errors import InvalidRequest
-from llama_stack_providers._vector_database.conditions import Order, condition_of, ordered_by_numbers, tokens_of
-from llama_stack_providers._vector_database.facets import Facet
+from llama_stack_providers._vector_database.conditions import Order, conditions_on, ordered_by_numbers, tokens_of
+from llama_stack_providers._vector_database.facets import Facet, numbers_of
 from llama_stack_providers._vector_database.rows import Rows
 
 MAX_FACETS = 4096
@@ -35,32 +35,26 @@ class MilvusDialect:
     def ordered(self, order: Order, facet: Facet) -> str:
         return ordered_by_numbers(order, facet, self)
 
+    def is_one_of(self, field: str, values: Sequence[str]) -> str:
+        return f"{field}_key in {quoted(key_of(field, value) for value in values)}"
+
     def number(self, name: str, order: Order, value: float) -> str:
         return f'numbers["{name}"] {_ORDERS[order]} {value!r}'
+
+
+DIALECT = MilvusDialect()
 
 
 def facet_fields(facets: list[Facet]) -> dict[str, Any]:
     """Raises InvalidRequest for metadata with more keys than an array may have elements."""
     if len(facets) > MAX_FACETS:
         raise InvalidRequest(f"Milvus can filter by {MAX_FACETS - 1} keys of a chunk's metadata", param="metadata")
-    numbers = {name: number for facet in facets for name, number in facet.numbers.items()}
-    return {"facets": [facet.token for facet in facets], "numbers": numbers}
+    return {"facets": [facet.token for facet in facets], "numbers": numbers_of(facets)}
 
 
 def condition_on(rows: Rows, *others: str) -> str:
     """The rows, and what else they are to fulfil."""
-    parts = list(others)
-    if rows.where is not None:
-        parts.append(condition_of(rows.where, MilvusDialect()))
-    if rows.documents is not None:
-        parts.append(is_one_of("document_id", rows.documents))
-    if rows.chunk_ids is not None:
-        parts.append(is_one_of("chunk_id", rows.chunk_ids))
-    return MilvusDialect().all_of(parts)
-
-
-def is_one_of(field: str, texts: Iterable[str]) -> str:
-    return f"{field}_key in {quoted(key_of(field, text) for text in texts)}"
+    return DIALECT.all_of([*others, *conditions_on(rows, DIALECT)])
 
 
 def key_of(field: str, text: str) -> str:

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 from llama_stack.api.chunk_index import BankPlace, IndexAbilities, IndexStats
 from llama_stack.api.common import JsonObject
 from llama_stack.errors import InvalidRequest, NotFound, ProviderFailed
-from llama_stack_providers._milvus.conditions import SHOWN, condition_on, facet_fields, is_one_of, key_of, quoted
+from llama_stack_providers._milvus.conditions import SHOWN, condition_on, facet_fields, key_of, quoted
 from llama_stack_providers._milvus.door import Door
 from llama_stack_providers._milvus.rows import OUTPUT, has_words, hit_of, joined, new_row, pieces, schema_of, words
 from llama_stack_providers._vector_database.bank_settings import check_no_settings, check_same
 from llama_stack_providers._vector_database.banks import WriterLocks, languages_one_by_one
 from llama_stack_providers._vector_database.checks import check_dimension
 from llama_stack_providers._vector_database.facets import facets_of
-from llama_stack_providers._vector_database.fields import fields_of_places, metadata_text, place_if_selected
+from llama_stack_providers._vector_database.fields import fields_of_places, metadata_text, placed_rows
 from llama_stack_providers._vector_database.listing import PlacedRow
 from llama_stack_providers._vector_database.ranking import Fetch
 from llama_stack_providers._vector_database.rows import Hit, Row, Rows, in_parts
@@ -163,8 +163,7 @@ class MilvusStore:
     async def places(self, bank: BankPlace, rows: Rows) -> AsyncIterator[list[PlacedRow]]:
         pages = self._pages(await self._usable(bank), condition_on(rows, SHOWN), ["id", *fields_of_places(rows.where)])
         async for page in pages:
-            placed = ((place_if_selected(joined(row), rows.where), row["id"]) for row in page)
-            yield [(place, row_id) for place, row_id in placed if place is not None]
+            yield placed_rows(((row["id"], joined(row)) for row in page), rows.where)
 
     async def hits(self, bank: BankPlace, row_ids: list[str], *, with_vectors: bool) -> dict[str, Hit]:
         fields = [*OUTPUT, "dense"] if with_vectors else OUTPUT
@@ -179,7 +178,7 @@ class MilvusStore:
             "metadata": pieces(metadata_text(metadata), "metadata"),
             **facet_fields(facets_of(metadata, document_id)),
         }
-        pages = self._pages(await self._usable(bank), is_one_of("document_id", [document_id]), ["id"])
+        pages = self._pages(await self._usable(bank), condition_on(Rows(documents=[document_id])), ["id"])
         await self._change(bank, [{"id": row["id"], **new} async for page in pages for row in page])
 
     async def languages(self, bank: BankPlace) -> set[str]:

@@ -4,11 +4,11 @@ Payload of a point: the flat fields of a row; `facets` and `order`, by which fil
 was written, because Qdrant keeps it with length 1; and the state of the write that it belongs to (see `VISIBLE`).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
-from llama_stack_providers._vector_database.conditions import Order, condition_of, ordered_by_numbers, tokens_of
-from llama_stack_providers._vector_database.facets import Facet
-from llama_stack_providers._vector_database.rows import Rows
+from llama_stack_providers._vector_database.conditions import Order, ordered_by_numbers, tokens_of
+from llama_stack_providers._vector_database.facets import Facet, numbers_of
 
 Condition = dict[str, Any]
 
@@ -43,22 +43,7 @@ INDEXED = {
 
 
 def facet_fields(facets: list[Facet]) -> dict[str, Any]:
-    numbers = {name: number for facet in facets for name, number in facet.numbers.items()}
-    return {"facets": [facet.token for facet in facets], "order": numbers}
-
-
-def any_value(field: str, values: list[str]) -> Condition:
-    return {"key": field, "match": {"any": values}}
-
-
-def conditions_of(rows: Rows) -> list[Condition]:
-    """All of which the rows fulfil."""
-    conditions = [] if rows.where is None else [condition_of(rows.where, QdrantDialect())]
-    if rows.documents is not None:
-        conditions.append(any_value("document_id", list(rows.documents)))
-    if rows.chunk_ids is not None:
-        conditions.append(any_value("chunk_id", list(rows.chunk_ids)))
-    return conditions
+    return {"facets": [facet.token for facet in facets], "order": numbers_of(facets)}
 
 
 class QdrantDialect:
@@ -69,7 +54,7 @@ class QdrantDialect:
         return {"should": parts}
 
     def has_any(self, facets: list[Facet]) -> Condition:
-        return any_value("facets", tokens_of(facets))
+        return self.is_one_of("facets", tokens_of(facets))
 
     def has_none(self, facets: list[Facet]) -> Condition:
         return {"must_not": [self.has_any(facets)]}
@@ -77,5 +62,11 @@ class QdrantDialect:
     def ordered(self, order: Order, facet: Facet) -> Condition:
         return ordered_by_numbers(order, facet, self)
 
+    def is_one_of(self, field: str, values: Sequence[str]) -> Condition:
+        return {"key": field, "match": {"any": list(values)}}
+
     def number(self, name: str, order: Order, value: float) -> Condition:
         return {"key": f"order.{name}", "range": {order: value}}
+
+
+DIALECT = QdrantDialect()

@@ -13,22 +13,15 @@ from typing import Any
 from llama_stack.api.chunk_index import BankPlace, IndexAbilities, IndexStats
 from llama_stack.api.common import JsonObject
 from llama_stack.errors import NotFound, ProviderFailed
-from llama_stack_providers._qdrant.conditions import (
-    INDEXED,
-    UNFINISHED,
-    VISIBLE,
-    Condition,
-    any_value,
-    conditions_of,
-    facet_fields,
-)
+from llama_stack_providers._qdrant.conditions import DIALECT, INDEXED, UNFINISHED, VISIBLE, Condition, facet_fields
 from llama_stack_providers._qdrant.door import Door
 from llama_stack_providers._qdrant.points import hit_of, new_point
 from llama_stack_providers._vector_database.bank_settings import check_no_settings, check_same
 from llama_stack_providers._vector_database.banks import WriterLocks
 from llama_stack_providers._vector_database.checks import check_dimension
+from llama_stack_providers._vector_database.conditions import conditions_on
 from llama_stack_providers._vector_database.facets import facets_of
-from llama_stack_providers._vector_database.fields import fields_of_places, metadata_text, place_if_selected
+from llama_stack_providers._vector_database.fields import fields_of_places, metadata_text, placed_rows
 from llama_stack_providers._vector_database.listing import PlacedRow
 from llama_stack_providers._vector_database.ranking import Fetch
 from llama_stack_providers._vector_database.rows import Hit, Row, Rows, in_parts
@@ -104,7 +97,9 @@ class QdrantStore:
     async def marked(self, bank: BankPlace, rows: Rows) -> tuple[list[str], list[str]]:
         shown: list[str] = []
         hidden: list[str] = []
-        async for page in self._scroll(self._path(bank), conditions_of(rows), ["shown", "gone", "replaced_by"]):
+        async for page in self._scroll(
+            self._path(bank), conditions_on(rows, DIALECT), ["shown", "gone", "replaced_by"]
+        ):
             for point in page:
                 payload = point["payload"] or {}
                 is_hidden = not payload.get("shown") or ("replaced_by" in payload and payload.get("gone"))
@@ -138,7 +133,7 @@ class QdrantStore:
         return self._query(bank, {"query": terms, "using": "terms"}, rows)
 
     def _query(self, bank: BankPlace, body: dict[str, Any], rows: Rows) -> Fetch:
-        conditions = conditions_of(rows)
+        conditions = conditions_on(rows, DIALECT)
 
         async def fetch(count: int) -> list[Hit | None]:
             path = await self._usable(bank)
@@ -150,9 +145,8 @@ class QdrantStore:
 
     async def places(self, bank: BankPlace, rows: Rows) -> AsyncIterator[list[PlacedRow]]:
         path = await self._usable(bank)
-        async for page in self._scroll(path, conditions_of(rows), fields_of_places(rows.where), bank):
-            placed = ((place_if_selected(point["payload"], rows.where), point["id"]) for point in page)
-            yield [(place, row_id) for place, row_id in placed if place is not None]
+        async for page in self._scroll(path, conditions_on(rows, DIALECT), fields_of_places(rows.where), bank):
+            yield placed_rows(((point["id"], point["payload"]) for point in page), rows.where)
 
     async def hits(self, bank: BankPlace, row_ids: list[str], *, with_vectors: bool) -> dict[str, Hit]:
         found: dict[str, Hit] = {}
@@ -164,7 +158,7 @@ class QdrantStore:
 
     async def set_metadata(self, bank: BankPlace, document_id: str, metadata: JsonObject) -> None:
         payload = {"metadata": metadata_text(metadata), **facet_fields(facets_of(metadata, document_id))}
-        selector = {"must": [any_value("document_id", [document_id])]}
+        selector = {"must": [DIALECT.is_one_of("document_id", [document_id])]}
         await self._door.ask("POST", f"{self._path(bank)}/points/payload", {"payload": payload, "filter": selector})
 
     async def languages(self, bank: BankPlace) -> set[str]:
@@ -223,7 +217,7 @@ class QdrantStore:
     async def _shown_writes(self, path: str, writes: set[str]) -> set[str]:
         if not writes:
             return set()
-        shown = [any_value("write", sorted(writes)), {"key": "shown", "match": {"value": True}}]
+        shown = [DIALECT.is_one_of("write", sorted(writes)), {"key": "shown", "match": {"value": True}}]
         return {p["payload"]["write"] async for page in self._scroll(path, shown, ["write"]) for p in page}
 
     async def _scroll(

@@ -1,5 +1,6 @@
 """Metadata filters in a database's own language of conditions."""
 
+from collections.abc import Sequence
 from typing import Literal, Protocol, TypeVar
 
 from llama_stack.api.filters import Comparison, Compound, Scalar
@@ -11,6 +12,7 @@ from llama_stack_providers._vector_database.facets import (
     levels_of,
     number_name,
 )
+from llama_stack_providers._vector_database.rows import Rows
 
 ConditionT = TypeVar("ConditionT")
 Order = Literal["gt", "gte", "lt", "lte"]
@@ -43,8 +45,10 @@ class Dialect(Protocol[ConditionT]):
         ...
 
 
-class NumberDialect(Dialect[ConditionT], Protocol[ConditionT]):
-    """Of a database that puts nothing but numbers in order; its `ordered` is `ordered_by_numbers`."""
+class FieldDialect(Dialect[ConditionT], Protocol[ConditionT]):
+    """Of a database that keeps flat fields, and puts nothing but numbers in order: see `ordered_by_numbers`."""
+
+    def is_one_of(self, field: str, values: Sequence[str]) -> ConditionT: ...
 
     def number(self, name: str, order: Order, value: float) -> ConditionT:
         """True where the number is there and stands in this order to the value."""
@@ -54,7 +58,7 @@ class NumberDialect(Dialect[ConditionT], Protocol[ConditionT]):
 def condition_of(where: Comparison | Compound, dialect: Dialect[ConditionT]) -> ConditionT:
     """True for every chunk that the filter selects.
 
-    In a NumberDialect it is also true for a few others where a string is compared by size with one that agrees in the
+    In a FieldDialect it is also true for a few others where a string is compared by size with one that agrees in the
     first 24 bytes, or a number beyond 2**53 with its neighbours: whoever searches by it checks what was found with
     `matches`.
     """
@@ -74,12 +78,22 @@ def condition_of(where: Comparison | Compound, dialect: Dialect[ConditionT]) -> 
             return dialect.ordered(order, facets[0])
 
 
+def conditions_on(rows: Rows, dialect: FieldDialect[ConditionT]) -> list[ConditionT]:
+    """All of which the rows fulfil."""
+    conditions = [] if rows.where is None else [condition_of(rows.where, dialect)]
+    if rows.documents is not None:
+        conditions.append(dialect.is_one_of("document_id", rows.documents))
+    if rows.chunk_ids is not None:
+        conditions.append(dialect.is_one_of("chunk_id", rows.chunk_ids))
+    return conditions
+
+
 def tokens_of(facets: list[Facet]) -> list[str]:
     """For a condition; never empty."""
     return [facet.token for facet in facets] or [UNUSED]
 
 
-def ordered_by_numbers(order: Order, facet: Facet, dialect: NumberDialect[ConditionT]) -> ConditionT:
+def ordered_by_numbers(order: Order, facet: Facet, dialect: FieldDialect[ConditionT]) -> ConditionT:
     if isinstance(facet.value, str):
         return _string_ordered(facet.key, order, levels_of(facet.value), dialect)
     inclusive: Order = "gte" if order in ("gt", "gte") else "lte"
@@ -87,7 +101,7 @@ def ordered_by_numbers(order: Order, facet: Facet, dialect: NumberDialect[Condit
     return dialect.number(number_name(facet.key), order if exact else inclusive, as_float(facet.value))
 
 
-def _string_ordered(key: str, order: Order, wanted: list[float], dialect: NumberDialect[ConditionT]) -> ConditionT:
+def _string_ordered(key: str, order: Order, wanted: list[float], dialect: FieldDialect[ConditionT]) -> ConditionT:
     """Level by level, as digits are compared; strings that agree in all levels are let through."""
     strict: Order = "gt" if order in ("gt", "gte") else "lt"
     inclusive: Order = "gte" if strict == "gt" else "lte"

@@ -90,6 +90,10 @@ def facets_of(metadata: Mapping[str, Any], document_id: str) -> list[Facet]:
     return [Facet(key, value) for key, value in found.items() if _is_scalar(value)]
 
 
+def numbers_of(facets: list[Facet]) -> dict[str, float]:
+    return {name: number for facet in facets for name, number in facet.numbers.items()}
+
+
 def _is_scalar(value: Any) -> bool:
     return isinstance(value, bool | int | str) or (isinstance(value, float) and not math.isnan(value))
 

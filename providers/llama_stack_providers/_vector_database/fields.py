@@ -5,7 +5,7 @@ numbers and keys the database can hold.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -14,6 +14,7 @@ from llama_stack.api.common import JsonObject
 from llama_stack.api.filters import Comparison, Compound, matches
 from llama_stack.api.memory import Chunk
 from llama_stack_providers._vector_database.facets import DOCUMENT_ID
+from llama_stack_providers._vector_database.listing import PlacedRow
 from llama_stack_providers._vector_database.rows import Place, Row
 
 FIELDS = ("chunk_id", "document_id", "position", "content", "language", "details", "metadata")
@@ -52,13 +53,14 @@ def chunk_of(fields: Mapping[str, Any]) -> Chunk:
 
 
 def fields_of_places(where: Comparison | Compound | None) -> list[str]:
-    """What `place_if_selected` reads."""
+    """What `placed_rows` reads."""
     return ["chunk_id", "document_id", "position", *(["metadata"] if where is not None else [])]
 
 
-def place_if_selected(fields: Mapping[str, Any], where: Comparison | Compound | None) -> Place | None:
-    """None for a row that the filter does not select, although its facets look like it."""
-    document_id = fields["document_id"]
-    if where is not None and not matches(where, {**json.loads(fields["metadata"]), DOCUMENT_ID: document_id}):
-        return None
-    return Place(document_id, int(fields["position"]), fields["chunk_id"])
+def placed_rows(rows: Iterable[tuple[str, Mapping[str, Any]]], where: Comparison | Compound | None) -> list[PlacedRow]:
+    """Without those that the filter does not select, although their facets look like it. rows: ids and fields."""
+    return [
+        (Place(fields["document_id"], int(fields["position"]), fields["chunk_id"]), row_id)
+        for row_id, fields in rows
+        if where is None or matches(where, {**json.loads(fields["metadata"]), DOCUMENT_ID: fields["document_id"]})
+    ]

@@ -1,5 +1,6 @@
-"""How a database over HTTP is reached. Imported with every declaration, so it imports little."""
+"""Where a database is. Imported with every declaration, so it imports little."""
 
+from pathlib import Path
 from typing import Any
 
 from pydantic import AnyHttpUrl, Field, SecretStr, field_validator
@@ -8,8 +9,17 @@ from llama_stack.provider import ProviderConfig
 from llama_stack_providers.remote._openai.keys import is_sendable
 
 
+class FolderSettings(ProviderConfig):
+    """What the configs of engines in this process share."""
+
+    folder: Path | None = Field(None, description="where the banks lie; a folder of the provider's own when not given")
+
+    def folder_in(self, state: Path, name: str) -> Path:
+        return state / name if self.folder is None else self.folder
+
+
 class DatabaseSettings(ProviderConfig):
-    """What the configs of such providers share."""
+    """What the configs of databases over HTTP share."""
 
     url: AnyHttpUrl = Field(description="where the server's API begins")
     timeout_s: float = Field(60.0, gt=0, description="longest wait for an answer")

@@ -2,16 +2,14 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
-
-from pydantic import Field
 
 from llama_stack.api.chunk_index import ChunkIndex
-from llama_stack.provider import InferenceFloor, MemoryProvider, ProviderConfig
+from llama_stack.provider import InferenceFloor, MemoryProvider
+from llama_stack_providers._vector_database.settings import FolderSettings
 
 
-class Config(ProviderConfig):
-    folder: Path | None = Field(None, description="where the banks lie; a folder of the provider's own when not given")
+class Config(FolderSettings):
+    """folder: belongs to one process at a time."""
 
 
 @asynccontextmanager
@@ -20,8 +18,7 @@ async def open_chroma(config: Config, floor: InferenceFloor) -> AsyncIterator[Ch
     from llama_stack_providers._chroma.store import ChromaStore
     from llama_stack_providers._vector_database.index import marked_index
 
-    folder = floor.ground.state / "chroma" if config.folder is None else config.folder
-    async with open_local(folder) as door:
+    async with open_local(config.folder_in(floor.ground.state, "chroma")) as door:
         yield marked_index(ChromaStore(door, prefix="bank_"))
 
 

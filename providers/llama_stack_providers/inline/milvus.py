@@ -2,16 +2,15 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from pydantic import Field
 
 from llama_stack.api.chunk_index import ChunkIndex
-from llama_stack.provider import InferenceFloor, MemoryProvider, ProviderConfig
+from llama_stack.provider import InferenceFloor, MemoryProvider
+from llama_stack_providers._vector_database.settings import FolderSettings
 
 
-class Config(ProviderConfig):
-    folder: Path | None = Field(None, description="where the banks lie; a folder of the provider's own when not given")
+class Config(FolderSettings):
     flush_rows: int = Field(1000, ge=1, description="chunks written to a bank until they are put into an indexed file")
     timeout_s: float = Field(60.0, gt=0, description="longest wait for an answer of the engine")
 
@@ -22,7 +21,7 @@ async def open_milvus(config: Config, floor: InferenceFloor) -> AsyncIterator[Ch
     from llama_stack_providers._milvus.store import MilvusStore
     from llama_stack_providers._vector_database.index import marked_index
 
-    folder = floor.ground.state / "milvus" if config.folder is None else config.folder
+    folder = config.folder_in(floor.ground.state, "milvus")
     async with open_lite(folder, config.flush_rows, config.timeout_s) as door:
         yield marked_index(MilvusStore(door, prefix="bank_"))
 

@@ -11,7 +11,7 @@ import httpx
 
 from tests.providers.memory.ports import free_port
 
-STARTED_WITHIN_S = 30.0
+STARTED_WITHIN_S = 120.0
 
 
 @contextmanager

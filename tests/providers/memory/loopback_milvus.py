@@ -12,7 +12,7 @@ from pymilvus.exceptions import MilvusException
 
 from tests.providers.memory.ports import free_port
 
-STARTED_WITHIN_S = 30.0
+STARTED_WITHIN_S = 120.0
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from llama_stack.testing.memory_contract_ground import axis, chunk, everything, 
 from llama_stack_providers.remote._pgvector import index as index_module
 from llama_stack_providers.remote._pgvector.settings import BankSettings
 from llama_stack_providers.remote.pgvector import Config, open_pgvector
+from tests.providers.memory.key_value_bank import check_key_value_bank
 from tests.providers.memory.loopback_faults import EXTREME_VALUES, check_filters
 from tests.storage.conftest import create_postgres_database
 
@@ -68,6 +69,10 @@ class TestHnsw(TestExact):
 class TestWithoutPreparedStatements(TestExact):
     def opened(self, home: Path) -> AbstractAsyncContextManager[ChunkIndex]:
         return opened_at(self.url, home, prepared_statements=False, schema_name="memory_of_ours")
+
+
+async def test_values_are_found_by_their_keys(index: ChunkIndex) -> None:
+    await check_key_value_bank(index)
 
 
 async def test_the_graph_serves_a_search_of_a_large_bank(url: str, index: ChunkIndex) -> None:
