@@ -124,7 +124,8 @@ class ResponseRequest(Word):
     mcp_header_names: their names, which are stored: by them it is known what a request read from the store lacks.
     top_logprobs: alternatives whose log probabilities are given with each token of text; None for none at all.
     max_output_tokens: of the whole response, reasoning included. generate: False keeps the input for a response to
-    continue, and the model is not asked. max_tool_calls: of tools that the stack runs.
+    continue, and the model is not asked. obfuscates: streamed deltas are padded, so that who sees only their sizes does
+    not learn how long the words are. max_tool_calls: of tools that the stack runs.
     """
 
     model: str
@@ -152,6 +153,7 @@ class ResponseRequest(Word):
     store: bool = True
     background: bool = False
     generate: bool = True
+    obfuscates: bool = False
     shown: JsonObject = {}
     mcp_headers: dict[str, dict[str, str]] = Field(default={}, exclude=True, repr=False)
     mcp_header_names: dict[str, list[str]] = {}

@@ -24,6 +24,7 @@ from openai.types.responses import (
 from llama_stack.api.inference import ReasoningDelta
 from llama_stack.testing.scripted import says
 from tests.responses.conftest import Start, streamed, told
+from tests.responses.test_responses_websocket import until_last
 
 TOOL: Any = {"type": "function", "name": "mine", "parameters": {"type": "object"}, "strict": False, "description": "d"}
 FORMAT: Any = {"type": "json_object"}
@@ -60,6 +61,7 @@ SERVED = {
     "previous_response_id",
     "store",
     "stream",
+    "stream_options",
 }
 """Parameters that do something; the tests of this folder say what."""
 REFUSED: dict[str, tuple[Any, list[Any]]] = {
@@ -67,7 +69,6 @@ REFUSED: dict[str, tuple[Any, list[Any]]] = {
     "image": ({"context_compression": "enabled"}, [{"context_compression": "auto"}]),
     "prompt": ({"id": "pmpt_1"}, []),
     "prompt_cache_options": ({"mode": "explicit"}, [{"mode": "implicit"}]),
-    "stream_options": ({"include_obfuscation": True}, [{"include_obfuscation": False}]),
 }
 """Parameters that are refused, and values of theirs that ask for nothing and are taken."""
 
@@ -158,6 +159,27 @@ async def test_a_log_of_events_has_what_its_response_asked_for(start: Start) -> 
             stream = await running.openai.responses.retrieve(made[0].response.id, **wanted)
             again: list[Any] = [event async for event in stream]
             assert again[-1].response.output[0].encrypted_content is not None
+
+
+async def test_deltas_are_padded_to_hide_their_length(start: Start) -> None:
+    asked: Any = {"input": "?", "stream_options": {"include_obfuscation": True}}
+    texts = ("Hi", " there", ", how are you today, my dear old friend?")
+    async with start(says(*texts)) as running:
+        events = await streamed(running.openai, **asked)
+        plain = await streamed(running.openai, input="?", stream_options={"include_obfuscation": False})
+        await streamed(running.openai, background=True, **asked)
+        logged = await streamed(running.openai, input="?", background=True)
+        wanted: Any = {"stream": True, "include_obfuscation": True}
+        again = [event async for event in await running.openai.responses.retrieve(logged[0].response.id, **wanted)]
+        async with running.openai.responses.connect() as connection:
+            await connection.response.create(model="scripted", **asked)
+            sent = await until_last(connection)
+    for made in (events, again, sent):
+        deltas: Any = [event for event in made if event.type == "response.output_text.delta"]
+        assert [event.delta for event in deltas] == list(texts)
+        assert [len(event.delta) + len(event.obfuscation) for event in deltas] == [32, 32, 64]
+        assert not any(hasattr(event, "obfuscation") for event in made if event not in deltas)
+    assert not any(hasattr(event, "obfuscation") for event in [*plain, *logged])
 
 
 async def test_what_an_item_refers_to_stays_part_of_the_chain(start: Start) -> None:

@@ -76,7 +76,12 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         "moderation.policy.input.mode",
         "should be 'score' or 'block'",
     ),
-    ({"input": "x", "stream_options": {"include_obfuscation": True}}, "stream_options", "not supported"),
+    (
+        {"input": "x", "stream_options": {"include_obfuscation": True}},
+        "stream_options.include_obfuscation",
+        "is for streams; send stream: true with it",
+    ),
+    ({"input": "x", "stream_options": {"include_usage": True}}, "stream_options.include_usage", "is not a known field"),
     ({"input": "x", "include": ["everything"]}, "include.0", "include.0: should be"),
     ({"input": "x", "temperature": 9}, "temperature", "temperature: should be less than"),
     ({"input": "x", "metadata": {"a" * 65: "b"}}, "metadata", "at most 64 characters"),

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from llama_stack.api.common import JsonObject
 from llama_stack.api.stack import ServedStack
-from llama_stack.errors import InvalidRequest, UnsupportedParameter
+from llama_stack.errors import InvalidRequest
 from llama_stack.server.answers import json_response, stops_with_its_client
 from llama_stack.server.bodies import read_json
 from llama_stack.server.callers import caller_of
@@ -31,7 +31,7 @@ from llama_stack.wire.openai_responses.request import (
     decode_response_request,
     read_include,
 )
-from llama_stack.wire.openai_responses.stream import frame
+from llama_stack.wire.openai_responses.stream import frame, obfuscated_frame
 
 
 def routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
@@ -48,7 +48,8 @@ def routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
         responses = await stack.responses()
         caller = caller_of(request)
         if is_streamed:
-            return EventStream[JsonObject](responses.stream(wanted, caller), frame)
+            events = responses.stream(wanted, caller)
+            return EventStream[JsonObject](events, obfuscated_frame if wanted.obfuscates else frame)
         async with stops_with_its_client(request):
             return json_response(await responses.create(wanted, caller))
 
@@ -98,17 +99,15 @@ def stored_routes(stack: ServedStack) -> APIRouter:
     )
     async def get_response(request: Request, response_id: str) -> Response:
         responses, caller = await stack.responses(), caller_of(request)
-        if asked_flag(request, "include_obfuscation"):
-            raise UnsupportedParameter(
-                "include_obfuscation: padding of events is not supported; leave it out", param="include_obfuscation"
-            )
         include = read_include(asked_include(request))
         if asked_flag(request, "stream"):
             after = asked_number(request, "starting_after", -1)
             events = responses.watch(response_id, caller, starting_after=after, include=include)
-            return EventStream[JsonObject](events, frame)
-        if "starting_after" in request.query_params:
-            raise InvalidRequest("starting_after: is for streams; send stream=true with it", param="starting_after")
+            is_obfuscated = asked_flag(request, "include_obfuscation")
+            return EventStream[JsonObject](events, obfuscated_frame if is_obfuscated else frame)
+        for name in ("starting_after", "include_obfuscation"):
+            if request.query_params.get(name, "false") != "false":
+                raise InvalidRequest(f"{name}: is for streams; send stream=true with it", param=name)
         return json_response(await responses.response(response_id, caller, include=include))
 
     @router.delete("/v1/responses/{response_id}", summary="Delete a response", **describe(answer=Deleted))

@@ -21,6 +21,7 @@ from llama_stack.server.bodies import parse_json
 from llama_stack.server.callers import caller_of
 from llama_stack.server.options import ServerOptions
 from llama_stack.server.origins import may_come_from
+from llama_stack.wire.openai_responses.stream import obfuscated
 from llama_stack.wire.openai_responses.websocket import Create, Steer, decode_client_event, encode_error_event
 
 logger = logging.getLogger(__name__)
@@ -119,7 +120,7 @@ class _Connection:
         named = {} if create.lane is None else {"stream_id": create.lane}
         async with aclosing(self._session.stream(request, self._caller, lane=create.lane)) as events:
             async for event in events:
-                await self._send({**event, **named})
+                await self._send({**(obfuscated(event) if request.obfuscates else event), **named})
 
     async def _send(self, event: JsonObject) -> None:
         text = orjson.dumps(event).decode()

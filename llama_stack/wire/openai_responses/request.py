@@ -100,6 +100,10 @@ class ResponseModerationBody(Body):
     policy: ModerationPolicyBody | None = None
 
 
+class ResponseStreamOptionsBody(Body):
+    include_obfuscation: bool | None = None
+
+
 class InputBody(OpenBody):
     """What all calls that take a response's input have in common. `input` and `tools` are read on their own."""
 
@@ -131,6 +135,7 @@ class ResponseBody(InputBody):
     store: bool | None = None
     background: bool | None = None
     stream: bool | None = None
+    stream_options: ResponseStreamOptionsBody | None = None
     metadata: dict[str, str] | None = None
     user: str | None = None
     safety_identifier: str | None = None
@@ -140,7 +145,6 @@ class ResponseBody(InputBody):
 _UNSUPPORTED: dict[str, tuple[tuple[object, ...], str]] = {
     "prompt": ((), "templates of that platform are not kept here; send instructions and input"),
     "service_tier": (("auto", "default"), "there is one tier; leave it out"),
-    "stream_options": (({}, {"include_obfuscation": False}), "padding of events is not supported; leave it out"),
     "image": (({}, {"context_compression": "auto"}, {"context_compression": "disabled"}), "leave it out"),
     "access_programs": ((), "leave it out"),
     "prompt_cache_options": (({}, {"mode": "implicit"}), "caching is up to the model's provider; leave it out"),
@@ -202,6 +206,7 @@ def decode_response_request(body: object, *, generate: bool = True) -> tuple[Res
             store=parsed.store is not False,
             background=bool(parsed.background),
             generate=generate,
+            obfuscates=_obfuscates(parsed),
             shown=_shown(parsed, raw, repeated_tools),
             mcp_headers=headers,
         )
@@ -272,6 +277,16 @@ def _wants_summary(reasoning: ReasoningBody | None) -> bool:
             param="reasoning.summary",
         )
     return wanted is not None
+
+
+def _obfuscates(parsed: ResponseBody) -> bool:
+    options = parsed.stream_options
+    if options is None or not options.include_obfuscation:
+        return False
+    if not parsed.stream:
+        field = "stream_options.include_obfuscation"
+        raise InvalidRequest(f"{field}: is for streams; send stream: true with it", param=field)
+    return True
 
 
 def _decode_compaction(entries: list[ContextManagementBody] | None) -> Compaction | None:

@@ -7,6 +7,7 @@ encoded again gives the same items: their ids come from the ids of the steps.
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from secrets import token_urlsafe
 from typing import Any, Literal
 
 import orjson
@@ -44,11 +45,26 @@ from llama_stack.wire.openai_responses.under_way import CallItem, Item, McpItem,
 
 LAST_EVENTS = frozenset({"response.completed", "response.failed", "response.incomplete"})
 """One of these ends every stream."""
+OBFUSCATED_CHARS = 32
+"""Deltas and their padding together are as many characters, or a multiple."""
 
 
 def frame(event: JsonObject) -> bytes:
     """One event as a server-sent event."""
     return b"event: %b\ndata: %b\n\n" % (event["type"].encode(), orjson.dumps(event))
+
+
+def obfuscated_frame(event: JsonObject) -> bytes:
+    return frame(obfuscated(event))
+
+
+def obfuscated(event: JsonObject) -> JsonObject:
+    """A delta with random characters beside it that hide its length (API reference, `stream_options`)."""
+    delta = event.get("delta")
+    if not isinstance(delta, str):
+        return event
+    missing = -len(delta) % OBFUSCATED_CHARS
+    return {**event, "obfuscation": token_urlsafe(missing)[:missing]}
 
 
 class ResponseEncoder:

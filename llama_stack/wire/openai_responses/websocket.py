@@ -29,7 +29,7 @@ class Create:
         if generate is not None and not isinstance(generate, bool):
             raise InvalidRequest("generate: must be true or false", param="generate")
         fields = {name: value for name, value in self.body.items() if name not in _OF_THE_EVENT}
-        return decode_response_request(fields, generate=generate is not False)[0]
+        return decode_response_request({**fields, "stream": True}, generate=generate is not False)[0]
 
 
 @dataclass(frozen=True)
