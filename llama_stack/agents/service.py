@@ -13,7 +13,7 @@ from llama_stack.agents.opening import Member, Surroundings, open_setup, transfe
 from llama_stack.agents.setup import AgentSetup
 from llama_stack.agents.teams import check_handoffs, kept_team
 from llama_stack.agents.tools import Tool
-from llama_stack.agents.transcript import history_of
+from llama_stack.agents.transcript import history_of, is_refused
 from llama_stack.api.agents import (
     AgentConfig,
     AgentEvent,
@@ -33,7 +33,7 @@ from llama_stack.api.memory import Document
 from llama_stack.api.messages import ToolMessage, UserMessage
 from llama_stack.api.resources import MemoryBank, Shield
 from llama_stack.api.stack import ServedStack
-from llama_stack.errors import NotFound
+from llama_stack.errors import NotFound, StackError
 from llama_stack.storage import AgentStore, OpenTurn, Work
 
 SESSIONS_A_PAGE = 100
@@ -145,9 +145,14 @@ class AgentService:
             held = await exits.enter_async_context(self._store.open_turn(turn, caller))
             history = history_of(session.turns)
             events = begin_turn(setup, history, turn)
-            async with aclosing(kept(events, held)) as stored:
-                async for event in stored:
-                    yield event
+            try:
+                async with aclosing(kept(events, held)) as stored:
+                    async for event in stored:
+                        yield event
+            except StackError as error:
+                if is_refused(error, held.turn):
+                    await held.withdraw()
+                raise
 
     async def resume_turn(
         self,

@@ -16,8 +16,10 @@ from llama_stack.api.agents import (
     Turn,
 )
 from llama_stack.api.messages import Content, Message, TextPart, ToolCall, ToolMessage, UserMessage
+from llama_stack.errors import StackError
 from llama_stack.memory.context import around_question
 
+_UNREADABLE = (400, 413, 415, 422)
 NO_RESULT = "Error: no result was given for this call."
 
 
@@ -53,6 +55,14 @@ def history_of(turns: Iterable[Turn]) -> list[Message]:
 def is_input_blocked(turn: Turn) -> bool:
     """Whether a shield refused what the user said, so that the model never read it."""
     return turn.end_reason == "blocked" and not any(isinstance(step, InferenceStep) for step in turn.steps)
+
+
+def is_refused(error: StackError, turn: Turn) -> bool:
+    """Whether what the user said cannot be read by the model that was to answer it: a picture, or more than its window.
+
+    Such a turn must not stay in the conversation, or each following turn would be refused for it.
+    """
+    return error.http_status in _UNREADABLE and last_inference(turn) is None
 
 
 def decisions_made(turn: Turn) -> dict[str, ApprovalDecision]:

@@ -16,7 +16,7 @@ from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import ColumnElement, Connection, bindparam, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from llama_stack.api.agents import InferenceStep, Step, Turn, TurnSettings
@@ -131,6 +131,12 @@ class OpenTurn:
         self._turn = turn.model_copy(update={"steps": stored, "completed_at": completed_at})
         self._is_open = False
 
+    async def withdraw(self) -> None:
+        """Forget the turn, as if it had not begun."""
+        held = {"held_turn": self._turn.turn_id, "held_owner": self._caller.owner, "held_holder": self._holder}
+        await self._database.writing(lambda connection: connection.execute(delete(turns).where(*_HELD), held))
+        self._is_open = False
+
     async def renew(self) -> None:
         """Hold the turn for another lease."""
         await self._write({"held_until": now() + LEASE})
@@ -160,6 +166,12 @@ class OpenTurn:
 
 
 _INSERT_STEP = Prepared(insert(steps))
+_HELD = (
+    turns.c.turn_id == bindparam("held_turn"),
+    turns.c.owner == bindparam("held_owner"),
+    turns.c.holder == bindparam("held_holder"),
+    turns.c.state == TurnState.RUNNING,
+)
 
 
 def _update_held(connection: Connection, turn_id: str, caller: Caller, holder: str, values: Mapping[str, Any]) -> bool:
@@ -174,12 +186,7 @@ def _update_of(names: tuple[str, ...]) -> Prepared:
     """Changes these columns of a turn that is held."""
     return Prepared(
         update(turns)
-        .where(
-            turns.c.turn_id == bindparam("held_turn"),
-            turns.c.owner == bindparam("held_owner"),
-            turns.c.holder == bindparam("held_holder"),
-            turns.c.state == TurnState.RUNNING,
-        )
+        .where(*_HELD)
         .values({name: bindparam(f"new_{name}") for name in names})
     )
 

@@ -22,7 +22,7 @@ from llama_stack.api.messages import Message, ToolMessage, UserMessage, text_of
 from llama_stack.api.resources import Shield
 from llama_stack.api.safety import ShieldVerdict, Violation, ViolationLevel
 from llama_stack.api.tools import ToolDefinition, ToolGroup, ToolResult
-from llama_stack.errors import Conflict, InvalidRequest, NotFound
+from llama_stack.errors import Conflict, InvalidRequest, NotFound, ProviderFailed
 from llama_stack.testing.scripted import ScriptedInference, calls, says
 from llama_stack.testing.scripted_stack import open_scripted_stack
 
@@ -273,6 +273,26 @@ async def test_an_agent_that_names_what_there_is_not_is_refused(
     async with open_scripted_stack(home=tmp_path) as stack:
         with pytest.raises(NotFound, match=message):
             await (await stack.agents()).create_agent(AgentConfig.model_validate(config), ALICE)
+
+
+@pytest.mark.parametrize("status", [400, 413, 500])
+async def test_what_the_model_cannot_read_does_not_stay_in_the_session(tmp_path: Path, status: int) -> None:
+    inference = ScriptedInference(
+        [ProviderFailed("too large a picture", upstream_status=status)], says("Hello."), says("unused")
+    )
+    async with open_scripted_stack(inference=inference, home=tmp_path) as stack:
+        agents = await stack.agents()
+        agent = await agents.create_agent(AgentConfig(model="scripted"), ALICE)
+        session = await agents.create_session(agent.agent_id, "one", ALICE)
+        with pytest.raises(ProviderFailed):
+            await finished(agents.create_turn(agent.agent_id, session.session_id, asks("a picture"), ALICE))
+        turns = (await agents.session(agent.agent_id, session.session_id, ALICE)).turns
+        # What failed for another reason can be taken up again.
+        assert len(turns) == (1 if status == 500 else 0)
+        turn = await finished(agents.create_turn(agent.agent_id, session.session_id, asks("hello"), ALICE))
+        assert out(turn) == "Hello."
+        said = [text_of(message.content) for message in inference.requests[-1].messages]  # type: ignore[union-attr]
+    assert ("a picture" in said) == (status == 500)
 
 
 async def test_a_second_turn_waits_for_the_first(tmp_path: Path) -> None:

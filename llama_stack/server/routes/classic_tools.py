@@ -8,7 +8,7 @@ from llama_stack.api.agents import ToolGroupUse
 from llama_stack.api.common import Caller
 from llama_stack.api.stack import ServedStack
 from llama_stack.api.tools import ToolDefinition, ToolGroup, ToolResult
-from llama_stack.errors import InvalidRequest, NotFound, ProviderFailed, StackError
+from llama_stack.errors import InvalidRequest, NotFound, StackError
 from llama_stack.server.answers import json_response, stops_with_its_client
 from llama_stack.server.bodies import read_json
 from llama_stack.server.callers import caller_of
@@ -153,10 +153,10 @@ async def _listed(stack: ServedStack, group_id: str | None, caller: Caller) -> L
 
 
 async def _listed_if_there(stack: ServedStack, group: ToolGroup, caller: Caller) -> Listed:
-    """One server that is away does not hide the tools of all others."""
+    """A group that is away, or was registered with what cannot work, does not hide the tools of all others."""
     try:
         return [(group, tool) for tool in await stack.tools.list_tools(group, caller)]
-    except (ProviderFailed, NotFound) as error:
+    except StackError as error:
         logger.warning("tools of %r are left out of the list: %s", group.identifier, error.message)
         return []
 
