@@ -25,6 +25,8 @@ ResponseT = TypeVar("ResponseT")
 
 KEEPALIVE_S = 30
 MAX_STALE_CONNECTIONS = 5
+REMEMBERED_PATHS = 256
+"""URLs that are not put together anew for each request; most upstreams are asked for a handful."""
 
 
 def open_transport(*, max_connections: int = 256) -> httpx.AsyncBaseTransport:
@@ -79,12 +81,14 @@ class Client(httpx.AsyncClient):
     ) -> AsyncIterator[Answer]:
         """The answer, its body unread; closed at the end of the context.
 
-        path: below the base URL, one of few. headers: all that are sent, from `merged`. query: added to the URL, kept
+        path: below the base URL. headers: all that are sent, from `merged`. query: added to the URL, kept
         and logged nowhere. patience_s: longest wait for data, where that is not the client's own read timeout.
         """
         url = self._urls.get(path)
         if url is None:
-            url = self._urls[path] = self.base_url.join(path)
+            url = self.base_url.join(path)
+            if len(self._urls) < REMEMBERED_PATHS:
+                self._urls[path] = url
         if query:
             url = url.copy_merge_params(query)
         limits = self.timeout.as_dict()
