@@ -60,6 +60,18 @@ class Chunk(Word):
         """
         return f"{' > '.join(self.headings)}\n{self.content}" if self.headings else self.content
 
+    def span_of(self, start: int, end: int) -> tuple[int, int]:
+        """Where `content[start:end]` stands in the document; the chunk's own span where it does not tell.
+
+        A chunk that continues a table begins with the table's header, which stands further up in the document.
+        """
+        own = self.end - self.start
+        header = len(self.content) - own
+        is_repeated = own > 0 and header > 0 and self.content[header - 1] == "\n"
+        if header == 0 or (is_repeated and start >= header):
+            return self.start + start - header, self.start + end - header
+        return self.start, self.end
+
 
 class Citation(Word):
     """What a place in an answer rests on.

@@ -21,6 +21,11 @@ FULL_SHARE = 0.5
 """Of the allowed size: a piece with so much does not go on under another heading of the same or a higher level."""
 WHOLE_BLOCK_SHARE = 0.7
 """A piece with so much ends with a whole block, rather than with some sentences of the next."""
+PAGE_REST_SHARE = 0.5
+"""What of a page goes beyond a full piece and is less than this is evened out with that piece: pages end pieces, and
+would leave many small ones behind."""
+EVEN_SHARE = 0.6
+"""Of what is evened out, for the first of the two pieces; sentences do not end where one would like."""
 MAX_HEADER_SHARE = 0.5
 """A table's header that takes more is not repeated."""
 MAX_ROUNDS = 64
@@ -48,7 +53,7 @@ class Piece:
     """A part of a document.
 
     text: what is embedded and shown; `document.text[start:end]`, behind the table's header where it begins within a
-    table. page: where it begins, from 1. headings: the titles it stands under, outermost first.
+    table. page: the one that all of it stands on, from 1. headings: the titles it stands under, outermost first.
     token_count: of `text`, by the counter.
     """
 
@@ -63,8 +68,9 @@ class Piece:
 async def cut(document: ReadDocument, settings: ChunkSettings, count: TokenCounter) -> list[Piece]:
     """The document in pieces of at most `max_tokens`; every character that is no white space is in at least one.
 
-    Only a single grapheme that has more tokens than that makes a larger piece. The counter is called a few times for
-    the whole document. Its errors come through.
+    Only a single grapheme that has more tokens than that makes a larger piece. A piece never goes over to another page,
+    nor repeats anything of one: whoever cites it names the right page. The counter is called a few times for the whole
+    document. Its errors come through.
     """
     units = await asyncio.to_thread(units_of, document)
     if not units:
@@ -153,6 +159,7 @@ class _Cutter:
         self._overlap_tokens = overlap_tokens
         self._before = list(accumulate(tokens, initial=0))
         self._levels, self._paths = _sections(document)
+        self._page_ends = self._ends_of_pages()
         self._headers = {unit.block: number for number, unit in enumerate(units) if unit.kind is UnitKind.TABLE_HEADER}
 
     def drafts(self) -> list[_Draft]:
@@ -178,6 +185,17 @@ class _Cutter:
             token_count=token_count,
         )
 
+    def _ends_of_pages(self) -> list[int]:
+        """For each unit the first one after it that is not on its page; the number of units where there is none."""
+        ends = [len(self._units)] * len(self._units)
+        for number in range(len(self._units) - 2, -1, -1):
+            is_last = self._page(number) != self._page(number + 1)
+            ends[number] = number + 1 if is_last else ends[number + 1]
+        return ends
+
+    def _page(self, number: int) -> int | None:
+        return self._blocks[self._units[number].block].page
+
     def _header(self, number: int) -> Unit | None:
         """The header to repeat for a piece that begins with this unit."""
         unit = self._units[number]
@@ -192,21 +210,25 @@ class _Cutter:
     def _share(self, share: float) -> float:
         return self._budget * share
 
-    def _room(self, first: int) -> int:
-        header = self._header(first)
-        if header is None:
-            return self._budget
-        at = self._headers[header.block]
-        return self._budget - self._tokens(at, at + 1)
+    def _room(self, first: int) -> float:
+        """Tokens for the piece that begins with this unit, its header left out."""
+        room, header = self._budget, self._header(first)
+        if header is not None:
+            at = self._headers[header.block]
+            room -= self._tokens(at, at + 1)
+        left = self._tokens(first, self._page_ends[first])
+        goes_on = self._page(first) is not None and room < left < room * (1 + PAGE_REST_SHARE)
+        return left * EVEN_SHARE if goes_on else room
 
     def _last(self, first: int, fresh: int) -> int:
         """Where the piece ends that begins with `first` and must go beyond `fresh`."""
         fits = bisect_right(self._before, self._before[first] + self._room(first)) - 1
-        fits = min(max(fits, fresh + 1), len(self._units))
+        page_end = self._page_ends[fresh]
+        fits = min(max(fits, fresh + 1), page_end)
         for number in range(fresh + 1, fits):
             if self._parts_sections(number) and self._tokens(first, number) >= self._share(FULL_SHARE):
                 return number
-        if fits == len(self._units):
+        if fits == page_end:
             return fits
         last = self._best_before(first, fresh, fits)
         while last - 1 > fresh and self._units[last - 1].kind in (UnitKind.HEADING, UnitKind.TABLE_HEADER):
@@ -245,9 +267,9 @@ class _Cutter:
     def _overlap_start(self, previous: int, fresh: int) -> int:
         """The first unit to repeat of the piece that began with `previous`.
 
-        Whole sentences are repeated, none over a heading, and room is left for something new.
+        Whole sentences are repeated, none over a heading or of another page, and room is left for something new.
         """
-        if self._units[fresh].kind is UnitKind.HEADING:
+        if self._units[fresh].kind is UnitKind.HEADING or self._page(fresh) != self._page(fresh - 1):
             return fresh
         first = fresh
         room = min(self._overlap_tokens, self._budget - self._tokens(fresh, fresh + 1))

@@ -149,14 +149,14 @@ class _Citing:
     def _citation(self, place: _Place, said: Said, chunk: Chunk) -> Citation:
         start, end = self._likeness.closest_words(said, chunk)
         end = min(end, start + MAX_QUOTE_CHARACTERS)
-        is_literal = chunk.end - chunk.start == len(chunk.content)
+        document_start, document_end = chunk.span_of(start, end)
         return Citation(
             index=place.index,
             document_id=chunk.document_id,
             document_name=chunk.document_name,
             chunk_id=chunk.chunk_id,
             page=chunk.page,
-            start=chunk.start + start if is_literal else chunk.start,
-            end=chunk.start + end if is_literal else chunk.end,
+            start=document_start,
+            end=document_end,
             quote=chunk.content[start:end],
         )

@@ -200,12 +200,61 @@ async def test_a_function_is_named_among_the_headings() -> None:
     assert [piece.headings for piece in pieces] == [[], ["first"], ["second"]]
 
 
-async def test_a_piece_knows_the_page_it_begins_on() -> None:
-    builder = DocumentBuilder(10_000, pages=3)
-    for page in (1, 2, 3):
-        builder.add(BlockKind.PARAGRAPH, f"Text of page {page} here.", page=page)
-    pieces = await cut(builder.built(), ChunkSettings(max_tokens=10, overlap_tokens=0), Counter(words))
-    assert [piece.page for piece in pieces] == [1, 3]
+def paged(*pages: str) -> ReadDocument:
+    builder = DocumentBuilder(100_000, pages=len(pages))
+    for number, text in enumerate(pages, 1):
+        builder.add(BlockKind.PARAGRAPH, text, page=number)
+    return builder.built()
+
+
+async def test_a_piece_stands_on_one_page() -> None:
+    document = paged(*(f"Text of page {page} here." for page in (1, 2, 3)))
+    pieces = await cut(document, ChunkSettings(max_tokens=100, overlap_tokens=50), Counter(words))
+    assert [(piece.page, piece.text) for piece in pieces] == [
+        (page, f"Text of page {page} here.") for page in (1, 2, 3)
+    ]
+
+
+async def test_the_overlap_stays_on_its_page() -> None:
+    document = paged("One two. Three four. Five six.", "Seven eight. Nine ten. Eleven twelve.")
+    pieces = await cut(document, ChunkSettings(max_tokens=4, overlap_tokens=2), Counter(words))
+    assert [(piece.page, piece.text) for piece in pieces] == [
+        (1, "One two. Three four."),
+        (1, "Three four. Five six."),
+        (2, "Seven eight. Nine ten."),
+        (2, "Nine ten. Eleven twelve."),
+    ]
+
+
+async def test_a_page_a_little_too_long_for_a_piece_does_not_end_in_a_small_one() -> None:
+    document = paged(*["Two words. " * 11] * 3)
+    pieces = await cut(document, ChunkSettings(max_tokens=20, overlap_tokens=0), Counter(words))
+    check(document, pieces, 20, words)
+    assert [(piece.page, piece.token_count) for piece in pieces] == [
+        (1, 12),
+        (1, 10),
+        (2, 12),
+        (2, 10),
+        (3, 12),
+        (3, 10),
+    ]
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    pages=st.lists(MARKUP.map(lambda text: text[:80]).filter(str.strip), max_size=8),
+    max_tokens=st.sampled_from([2, 7, 20]),
+    counter=st.sampled_from(sorted(COUNTERS)),
+)
+async def test_pages_are_told_of_everything_and_nothing_is_lost(
+    pages: list[str], max_tokens: int, counter: str
+) -> None:
+    document = paged(*pages)
+    pieces = await cut(document, ChunkSettings(max_tokens=max_tokens, overlap_tokens=1), Counter(COUNTERS[counter]))
+    check(document, pieces, max_tokens, COUNTERS[counter])
+    for piece in pieces:
+        blocks = [block for block in document.blocks if block.start < piece.end and piece.start < block.end]
+        assert [block.page for block in blocks] == [piece.page]
 
 
 @pytest.mark.parametrize(

@@ -337,6 +337,16 @@ def test_the_span_is_the_chunks_where_a_chunk_does_not_tell_its_own() -> None:
     assert (citation.start, citation.end, citation.quote) == (5, 9, "Owls hunt at night.")
 
 
+def test_a_continued_table_is_cited_where_its_rows_stand() -> None:
+    header, rows = "| lamp | weight |\n| --- | --- |", "| Vega | 80 grams |\n| Lyra | 95 grams |"
+    table = Chunk(chunk_id="t", document_id="d", content=f"{header}\n{rows}", start=700, end=700 + len(rows))
+    [citation] = cite("The lamp Lyra has a weight of 95 grams [1].", [numbered(table)])
+    assert "Lyra" in citation.quote
+    assert citation.quote in rows
+    assert rows[citation.start - 700 : citation.end - 700] == citation.quote
+    assert table.span_of(2, 6) == (700, 700 + len(rows))
+
+
 def test_odd_texts_are_cited_without_a_fault() -> None:
     chance = random.Random(3)
     letters = "owl lamp 42 [1] 【1†x】 。\n\t.![]()†：\ue200\ue201\u0301\U0001f989 42,000 (owls.pdf 1.2.3 ,,"
