@@ -279,7 +279,7 @@ async def test_two_searches_number_from_one_and_the_words_tell_which_is_meant(st
 
 async def test_passages_keep_to_the_window_of_the_model(start: Start) -> None:
     parts = {f"part{number}.txt": f"Lamp number {number}. " + "It shines brightly. " * 20 for number in range(8)}
-    async with with_files(start, ASKS, says("See [1]."), files=parts, context_length=2000) as (running, store_id):
+    async with with_files(start, ASKS, says("See [1]."), files=parts, context_length=2100) as (running, store_id):
         made = await running.openai.responses.create(
             model="scripted", input="?", tools=[search(store_id)], include=["file_search_call.results"]
         )
@@ -287,7 +287,7 @@ async def test_passages_keep_to_the_window_of_the_model(start: Start) -> None:
     found: Any = made.output[0]
     assert len(found.results) == 8
     assert 1 <= read.count("(document part") < 8
-    assert len(read) < 2000 * 3 / 3 + 200
+    assert len(read) < 2100 * 3 / 3 + 200
 
 
 async def test_a_stored_response_cites_the_same_after_a_restart_and_in_the_background(start: Start) -> None:
