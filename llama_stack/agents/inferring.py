@@ -11,7 +11,7 @@ from llama_stack.agents.budget import Allowance
 from llama_stack.agents.citing import AnswerCiting
 from llama_stack.agents.setup import AgentSetup, new_id
 from llama_stack.agents.shielding import Blocked, OutputScreen, Verdict, forbidding, judge, refused
-from llama_stack.agents.transcript import calls_made, last_inference, messages_of
+from llama_stack.agents.transcript import calls_made, last_inference, messages_of, retrieval_of
 from llama_stack.agents.window import fitted, prompt_limit, without_oldest
 from llama_stack.api.agents import (
     AgentEvent,
@@ -29,6 +29,7 @@ from llama_stack.api.inference import ChatEvent, ChatRequest, FinishReason, Samp
 from llama_stack.api.messages import AssistantMessage, Message, SystemMessage, text_of
 from llama_stack.api.tools import NamedToolChoice, ToolChoice
 from llama_stack.errors import ContextOverflow
+from llama_stack.memory.context import is_extract
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,9 @@ class Inferring:
         count = len(messages)
         setup = self._setup
         compacts = setup.config.truncation == "auto"
+        if compacts and _stands_alone(self._turn):
+            begin = now - len(self._history)
+            messages, now = [*messages[:begin], *messages[now:]], begin
         if compacts and setup.context_length is not None:
             limit = prompt_limit(setup.context_length, self._sampling())
             messages, now = fitted(messages, now, limit, setup.toolbox.definitions)
@@ -254,6 +258,12 @@ async def _nothing() -> AsyncGenerator[ChatEvent, None]:
     """An answer whose time was up before it began."""
     return
     yield
+
+
+def _stands_alone(turn: Turn) -> bool:
+    """Whether the model is asked without what was said before: with a small window it would answer that, too."""
+    retrieval = retrieval_of(turn)
+    return retrieval is not None and is_extract(retrieval.inserted_context)
 
 
 async def _first_within(stream: AsyncGenerator[ChatEvent, None], deadline: float | None) -> ChatEvent | None:

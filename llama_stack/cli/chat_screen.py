@@ -65,7 +65,9 @@ class ChatScreen:
             case StepCompleted(step=MemoryRetrievalStep() as step):
                 self.note(_found(step), mark="*", fg="cyan")
             case StepCompleted(step=InferenceStep(messages_left_out=count)) if count:
-                self.note(f"left out {count} of the oldest messages: the model's window is full", mark="!", dim=True)
+                self.note(
+                    f"left out {count} of the oldest messages: the model's window is too small", mark="!", dim=True
+                )
             case TurnCompleted():
                 self._end(event.turn)
             case _:

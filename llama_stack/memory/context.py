@@ -91,9 +91,14 @@ def as_message_part(passages: Sequence[Passage]) -> str:
     return f"{EXTRACT_HEADING}{context}" if any(passage.is_extract for passage in passages) else context
 
 
+def is_extract(context: str) -> bool:
+    """Whether a context of a user's message is one sentence, for a model with a small window."""
+    return context.startswith(EXTRACT_HEADING)
+
+
 def around_question(context: str) -> tuple[str, str]:
     """The context as it stands before the user's words, and as it stands behind them; one of the two is empty."""
-    if context.startswith(EXTRACT_HEADING):
+    if is_extract(context):
         return f"{context}{QUESTION_HEADING}", ""
     return "", f"\n\n{context}"
 

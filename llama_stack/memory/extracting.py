@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from llama_stack.api.memory import Chunk
 from llama_stack.api.token_estimate import estimated_text_tokens
-from llama_stack.memory.likeness import Said, Source, sentence_spans
+from llama_stack.documents.sentences import sentence_ends
+from llama_stack.memory.likeness import Said, Source
 from llama_stack.text.languages import language_of
 from llama_stack.text.words import stems
 
@@ -29,6 +30,10 @@ FEW_WORDS, FEW_WORDS_COST = 3, 0.1
 MAX_SENTENCES = 400
 """Looked at in one passage."""
 
+WRAPPED_CHARACTERS = 60
+"""A line that is longer and ends no sentence goes on in the next one."""
+
+_STRUCTURE = re.compile(r"\s*(?:[-*+•–]\s|\d{1,3}[.)]\s|[|>]|#{1,6}\s|```|~~~)")
 _HEADING = re.compile(r"#{1,6}\s|```|~~~")
 _RULE = re.compile(r"[\s|:+=-]*[-=]{2,}[\s|:+=-]*")
 _LIST_MARK = re.compile(r"^(?:[-*+•–]|\d{1,3}[.)])\s+")
@@ -88,7 +93,7 @@ def extracts(question: str, chunks: Sequence[Chunk], max_tokens: int, limit: int
 
 def as_prose(text: str) -> str:
     """A sentence without the marks of Markdown, a table's row as its cells: small models have seen little markup."""
-    line = text.strip()
+    line = " ".join(text.split())
     if line.startswith("|") or " | " in line:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         line = "; ".join(cell for cell in cells if cell)
@@ -100,7 +105,7 @@ def as_prose(text: str) -> str:
 def _candidates(source: Source, rank: int) -> list[_Candidate]:
     """The sentences of a passage, without its headings and the frames of its tables where it has anything else."""
     content, above = source.chunk.content, set(stems(" ".join(source.chunk.headings), source.language))
-    spans = sentence_spans(content)[:MAX_SENTENCES]
+    spans = _sentences(content)[:MAX_SENTENCES]
     lines = [content[start:end] for start, end in spans]
     told: list[_Candidate] = []
     earlier: frozenset[str] = frozenset()
@@ -115,6 +120,31 @@ def _candidates(source: Source, rank: int) -> list[_Candidate]:
     if not told and spans:
         told = [_Candidate(rank, *spans[0], frozenset(), frozenset(above), earlier)]
     return told
+
+
+def _sentences(text: str) -> list[tuple[int, int]]:
+    """Sentences without the white space around them; items, rows and short lines are some, wrapped lines are none."""
+    ends = sorted({*sentence_ends(text, 0, len(text)), *_ends_of_lines(text)})
+    spans = []
+    for start, end in zip([0, *ends], ends, strict=False):
+        sentence = text[start:end]
+        if inner := sentence.strip():
+            begin = start + sentence.index(inner)
+            spans.append((begin, begin + len(inner)))
+    return spans
+
+
+def _ends_of_lines(text: str) -> list[int]:
+    """Where a line's end is a sentence's."""
+    ends: list[int] = []
+    begin = 0
+    while (end := text.find("\n", begin)) >= 0:
+        line, following = text[begin:end], text[end + 1 : end + 40]
+        is_wrapped = len(line) > WRAPPED_CHARACTERS and not line.lstrip().startswith(("|", "#"))
+        if not is_wrapped or _STRUCTURE.match(following):
+            ends.append(end)
+        begin = end + 1
+    return ends
 
 
 def _end_within(content: str, start: int, end: int, max_tokens: int) -> int:

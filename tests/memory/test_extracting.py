@@ -62,6 +62,15 @@ def test_a_sentence_counts_the_words_that_it_goes_back_to() -> None:
     assert chosen("How long does the lamp shine?", lamp) == ["The lamp shines for 1,200 hours."]
 
 
+def test_a_sentence_goes_over_wrapped_lines_but_not_over_items_and_short_lines() -> None:
+    lasts = "The warranty of all our kettles and toasters, which you need not register,\nlasts three years."
+    wrapped = f"{lasts}\n- It ends\n- at once."
+    assert chosen("How long does the warranty last?", wrapped) == [lasts]
+    assert as_prose(lasts) == lasts.replace("\n", " ")
+    assert chosen("When does it end?", wrapped) == ["- It ends"]
+    assert chosen("Which phone?", "Name: Ann Horn\nPhone: 555 17\nTown: Bern") == ["Phone: 555 17"]
+
+
 def test_where_no_word_is_shared_the_best_passage_speaks() -> None:
     assert chosen("Quid novi?", TOASTER, KETTLE) == ["The toaster has six levels."]
     assert chosen("", TOASTER) == ["The toaster has six levels."]
