@@ -1,11 +1,14 @@
 """Do the embedded models answer from documents, and cite the right ones?
 
-    python -m benchmarks.memory_answers [--questions 120] [--passages 1] [--json FILE]
+    python -m benchmarks.memory_answers [--way file_search|agent] [--questions 120] [--passages 5] [--json FILE]
 
-Every question of the labelled English corpus goes through `file_search` of Responses: the corpus in one vector store,
-the shipped embedder, the shipped chat model. Counted: answers that hold the expected one, word for word apart from case
-and punctuation; citations, and those of documents that answer the question; and, as the bound, the questions whose
-documents were put in the prompt at all. The chat model has four million parameters; another one is named by --model.
+Every question of the labelled English corpus goes through `file_search` of Responses, or to an agent with the bank, as
+`llama agent chat --memory` does it: the corpus in one vector store, the shipped embedder, the shipped chat model.
+Counted, word for word apart from case and punctuation: answers that hold the expected one, and those that hold it or
+the words of the document that the corpus names as the evidence for it, which is as right where a model quotes.
+Citations, and those of documents that answer the question. As the bounds, the questions whose documents were found at
+all, and those whose expected words or evidence stood in what the model was shown. The chat model has four million
+parameters; another one is named by --model.
 """
 
 import argparse
@@ -15,39 +18,62 @@ import random
 import re
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from llama_stack.agents.retrieval import context_tokens
+from llama_stack.api.agents import AgentConfig, MemoryRetrievalStep, Turn, TurnCompleted
 from llama_stack.api.common import Caller
-from llama_stack.api.memory import Document, DocumentState
+from llama_stack.api.memory import Chunk, Document, DocumentState
+from llama_stack.api.messages import UserMessage, text_of
 from llama_stack.api.resources import MemoryBank, VectorBank
 from llama_stack.compose import LocalStack, open_stack
 from llama_stack.distribution import load_distribution
+from llama_stack.memory.context import passages_for
 from llama_stack.wire.openai_responses.request import decode_response_request
 
 CALLER = Caller(owner="benchmark")
 CORPUS = Path("tests/quality/memory/english")
 MIME_TYPES = {".md": "text/markdown", ".csv": "text/csv", ".html": "text/html", ".json": "application/json"}
 STORE = "corpus"
-PASSAGES = 1
-"""By default: the chat model that ships reads no more."""
+PASSAGES = 5
+"""That are searched for, by default. What of them a model is shown, the stack decides by its window."""
+Way = Literal["file_search", "agent"]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Shares of the questions; of citations in `cited_right`, the share that names a document of the question."""
+    """Shares of the questions; of citations in `cited_right`, the share that names a document of the question.
+
+    found: a document of the question was. shown: the model read the expected words, or the evidence. answered: the
+    answer holds the expected words. told: those, or the evidence.
+    """
 
     model: str
+    way: Way
     questions: int
     found: float
+    shown: float
     answered: float
-    answered_when_found: float
+    told: float
+    told_when_shown: float
     cited: float
     cited_right: float
 
 
-async def measure(model: str, count: int, passages: int = PASSAGES) -> Outcome:
+@dataclass(frozen=True)
+class Told:
+    """What came of one question. shown: the text of the passages that the model read."""
+
+    text: str
+    found: set[str]
+    shown: str
+    cited: list[str]
+
+
+async def measure(model: str, count: int, passages: int = PASSAGES, way: Way = "file_search") -> Outcome:
     """Ask `count` questions, drawn with a fixed seed."""
     with tempfile.TemporaryDirectory() as home:
         async with open_stack(load_distribution("starter"), home=Path(home)) as stack:
@@ -55,8 +81,16 @@ async def measure(model: str, count: int, passages: int = PASSAGES) -> Outcome:
             lines = (CORPUS / "questions.jsonl").read_text("utf-8").splitlines()
             questions = [json.loads(line) for line in lines]
             random.Random(7).shuffle(questions)
-            told = [await _asked(stack, model, one, passages) for one in questions[:count]]
-    return _summed(model, told)
+            asked = questions[:count]
+            told = [
+                await (
+                    _searched(stack, model, one["question"], passages)
+                    if way == "file_search"
+                    else _chatted(stack, model, one["question"])
+                )
+                for one in asked
+            ]
+    return _summed(model, way, asked, told)
 
 
 async def _fill(stack: LocalStack) -> None:
@@ -77,53 +111,80 @@ async def _fill(stack: LocalStack) -> None:
         raise RuntimeError(f"the corpus was not taken in: {failed[0].error}")
 
 
-async def _asked(stack: LocalStack, model: str, question: dict[str, Any], passages: int) -> dict[str, Any]:
-    """What came of one question."""
+async def _searched(stack: LocalStack, model: str, question: str, passages: int) -> Told:
+    """By the tool of Responses, which the model is made to call."""
     body = {
         "model": model,
-        "input": question["question"],
+        "input": question,
         "tools": [{"type": "file_search", "vector_store_ids": [STORE], "max_num_results": passages}],
         "tool_choice": "required",
-        "max_tool_calls": 1,
         "include": ["file_search_call.results"],
         "store": False,
     }
     service = await stack.responses()
     request, _ = decode_response_request(body)
     answer = await service.create(request, CALLER)
-    text, cited, found = "", [], set()
+    found: list[dict[str, Any]] = []
+    text, cited = "", []
     for item in answer["output"]:
         if item["type"] == "file_search_call":
-            found |= {result["file_id"] for result in item.get("results") or ()}
+            found += item.get("results") or ()
         elif item["type"] == "message":
             for part in item["content"]:
                 text += part.get("text", "")
                 cited += [one["file_id"] for one in part.get("annotations", ()) if one["type"] == "file_citation"]
-    wanted = set(question["documents"])
-    return {
-        "found": bool(wanted & found),
-        "answered": _plain(question["answer"]) in _plain(text),
-        "citations": len(cited),
-        "right": sum(one in wanted for one in cited),
-    }
+    # What of the results was shown is not told over the wire; the stack's own function says it again.
+    window = (await stack.model(model, CALLER)).context_length
+    chunks = [Chunk(chunk_id=one["chunk_id"], document_id=one["file_id"], content=one["text"]) for one in found]
+    shown = passages_for(question, chunks, context_tokens(window))
+    return Told(text, {one["file_id"] for one in found}, "\n".join(one.chunk.content for one in shown), cited)
+
+
+async def _chatted(stack: LocalStack, model: str, question: str) -> Told:
+    """By an agent that searches the bank before its model is asked."""
+    agents = await stack.agents()
+    agent = await agents.create_agent(AgentConfig(model=model, memory_banks=[STORE]), CALLER)
+    session = await agents.create_session(agent.agent_id, "benchmark", CALLER)
+    turn: Turn | None = None
+    async for event in agents.create_turn(agent.agent_id, session.session_id, [UserMessage(content=question)], CALLER):
+        if isinstance(event, TurnCompleted):
+            turn = event.turn
+    assert turn is not None
+    chunks = [chunk for step in turn.steps if isinstance(step, MemoryRetrievalStep) for chunk in step.chunks]
+    text = "" if turn.output is None else text_of(turn.output.content)
+    cited = [one.document_id for one in turn.citations]
+    return Told(text, {one.document_id for one in chunks}, "\n".join(one.content for one in chunks), cited)
 
 
 def _plain(text: str) -> str:
     return " ".join(re.findall(r"\w+", text.casefold()))
 
 
-def _summed(model: str, told: list[dict[str, Any]]) -> Outcome:
-    count = len(told)
-    found = [one for one in told if one["found"]]
-    citations = sum(one["citations"] for one in told)
+def _holds(text: str, question: dict[str, Any], *, evidence: bool) -> bool:
+    wanted = [question["answer"], question["evidence"]] if evidence else [question["answer"]]
+    return any(_plain(one) in _plain(text) for one in wanted)
+
+
+def _summed(model: str, way: Way, questions: list[dict[str, Any]], told: list[Told]) -> Outcome:
+    pairs = list(zip(questions, told, strict=True))
+    shown = [(question, one) for question, one in pairs if _holds(one.shown, question, evidence=True)]
+    citations = sum(len(one.cited) for one in told)
+
+    def share(of: list[tuple[dict[str, Any], Told]], counts: Callable[[dict[str, Any], Told], bool]) -> float:
+        return sum(counts(question, one) for question, one in of) / max(len(of), 1)
+
     return Outcome(
         model=model,
-        questions=count,
-        found=len(found) / count,
-        answered=sum(one["answered"] for one in told) / count,
-        answered_when_found=sum(one["answered"] for one in found) / max(len(found), 1),
-        cited=sum(one["citations"] > 0 for one in told) / count,
-        cited_right=sum(one["right"] for one in told) / max(citations, 1),
+        way=way,
+        questions=len(questions),
+        found=share(pairs, lambda question, one: bool(one.found & set(question["documents"]))),
+        shown=len(shown) / len(pairs),
+        answered=share(pairs, lambda question, one: _holds(one.text, question, evidence=False)),
+        told=share(pairs, lambda question, one: _holds(one.text, question, evidence=True)),
+        told_when_shown=share(shown, lambda question, one: _holds(one.text, question, evidence=True)),
+        cited=share(pairs, lambda question, one: bool(one.cited)),
+        cited_right=sum(name in question["documents"] for question, one in pairs for name in one.cited)
+        / max(citations, 1),
     )
 
 
@@ -132,9 +193,10 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=120)
     parser.add_argument("--model", default="llama-micro")
     parser.add_argument("--passages", type=int, default=PASSAGES)
+    parser.add_argument("--way", choices=["file_search", "agent"], default="file_search")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
-    outcome = asyncio.run(measure(asked.model, asked.questions, asked.passages))
+    outcome = asyncio.run(measure(asked.model, asked.questions, asked.passages, asked.way))
     for name, value in asdict(outcome).items():
         sys.stdout.write(f"{name:22} {value if not isinstance(value, float) else f'{value:.0%}'}\n")
     if asked.json:
