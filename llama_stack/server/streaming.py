@@ -21,6 +21,11 @@ EventT = TypeVar("EventT")
 MAX_WAITING_BYTES = 256 * 1024
 """Frames made but not yet sent; beyond it the source has to wait for a slow client."""
 
+KEEPALIVE_S = 15.0
+"""A stream that was silent for so long says that it goes on: clients and proxies give up after a minute."""
+_KEEPALIVE = b": still at work\n\n"
+"""A comment, which every reader of event streams passes over (WHATWG HTML, section "Server-sent events")."""
+
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -32,9 +37,10 @@ _HEADERS = [
 class EventStream(Response, Generic[EventT]):
     """Sends the frames of `events`.
 
-    The head is held back until the first frame, so a failure before it is raised and gets its own status. A failure
-    after it becomes one error frame. Either that or the encoder's closing frame ends the stream, never both. Frames
-    that are ready at the same time leave in one write. The events' generator is closed when the client hangs up.
+    The head is held back until the first frame, so a failure before it is raised and gets its own status; but not for
+    longer than KEEPALIVE_S. A failure after it becomes one error frame. Either that or the encoder's closing frame ends
+    the stream, never both. Frames that are ready at the same time leave in one write. The events' generator is closed
+    when the client hangs up.
     """
 
     def __init__(
@@ -58,6 +64,7 @@ class EventStream(Response, Generic[EventT]):
                 await self._send(frames, reader, scope, send)
             finally:
                 await _stop(reader)
+                frames.end()  # where the reader had not begun
 
     async def _read(self, frames: "_Frames") -> None:
         try:
@@ -117,6 +124,14 @@ class _Frames:
         self._ended = False
         self._readable = asyncio.Event()
         self._writable = asyncio.Event()
+        self._is_silent = True
+        self._next_look = asyncio.get_running_loop().call_later(KEEPALIVE_S, self._keep_alive)
+
+    def _keep_alive(self) -> None:
+        if self._is_silent and not self._waiting:
+            self.add(_KEEPALIVE)
+        self._is_silent = True
+        self._next_look = asyncio.get_running_loop().call_later(KEEPALIVE_S, self._keep_alive)
 
     def add(self, frame: bytes) -> bool:
         """True when there is enough waiting that the source should pause."""
@@ -127,6 +142,7 @@ class _Frames:
         return self._waiting_bytes > MAX_WAITING_BYTES
 
     def end(self) -> None:
+        self._next_look.cancel()
         self._ended = True
         self._readable.set()
 
@@ -138,6 +154,7 @@ class _Frames:
         """All frames that are waiting, at least one; nothing once the source has ended."""
         await self._readable.wait()
         frames = b"".join(self._waiting)
+        self._is_silent = False
         self._waiting.clear()
         self._waiting_bytes = 0
         if not self._ended:

@@ -10,6 +10,7 @@ import pytest
 
 from llama_stack.api.inference import TextDelta, ToolCallDelta, ToolCallStart
 from llama_stack.errors import ContextOverflow, ProviderFailed, RateLimited
+from llama_stack.server import streaming
 from llama_stack.server.app import create_app
 from llama_stack.testing.scripted import ScriptedInference, ScriptedStack, Step, says
 from tests.server.conftest import Start
@@ -189,3 +190,46 @@ async def test_what_is_ready_together_is_written_together() -> None:
     bodies = [message["body"] for message in messages if message["type"] == "http.response.body"]
     assert b"".join(bodies).count(b'"content":"x"') == 500
     assert len([body for body in bodies if body]) == 1
+
+
+async def test_a_stream_that_has_nothing_to_tell_says_that_it_goes_on(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streaming, "KEEPALIVE_S", 0.02)
+    may_go_on = asyncio.Event()
+    async with (
+        start([may_go_on, *says("Hello."), ProviderFailed("the upstream died")]) as server,
+        server.http.stream("POST", "/v1/chat/completions", json=CHAT) as response,
+    ):
+        pieces = response.aiter_text()
+        first = await anext(pieces)
+        may_go_on.set()
+        rest = "".join([piece async for piece in pieces])
+    assert (response.status_code, first[:1]) == (200, ":")
+    frames = [frame for frame in (first + rest).split("\n\n") if frame and not frame.startswith(":")]
+    assert all(frame.startswith("data: ") for frame in frames)
+    assert json.loads(frames[-1].removeprefix("data: "))["error"]["message"] == "the upstream died"
+
+
+async def test_the_openai_package_passes_over_what_keeps_a_stream_alive(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streaming, "KEEPALIVE_S", 0.02)
+    may_go_on = asyncio.Event()
+    beaten = asyncio.Event()
+    add = streaming._Frames.add
+
+    def noticed(frames: streaming._Frames, frame: bytes) -> bool:
+        beaten.set()
+        return add(frames, frame)
+
+    monkeypatch.setattr(streaming._Frames, "add", noticed)
+    async with start([may_go_on, *says("Hello.")]) as server:
+        chat = server.openai.chat.completions
+        asking = asyncio.create_task(
+            chat.create(model="scripted", messages=[{"role": "user", "content": "hi"}], stream=True)
+        )
+        await beaten.wait()
+        may_go_on.set()
+        chunks = [chunk async for chunk in await asking]
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == "Hello."
