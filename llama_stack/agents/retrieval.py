@@ -1,6 +1,7 @@
 """What memory holds on a conversation: looked up before the model is asked, or by a tool that the model calls."""
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -31,7 +32,8 @@ SMALL_WINDOW = 2_048
 SMALL_WINDOW_SHARE = 1 / 16
 SHORT_WORDS = 5
 SHORT_CHARACTERS = 30
-"""What is no longer hardly ever says what it is about: `and in winter?`"""
+OWN_WORDS = 1
+"""What is no longer, and has no more words of its own, hardly ever says what it is about: `and in winter?`"""
 MAX_QUERY_CHARACTERS = 2_000
 """Of what was said before, and of a message; more than a model that embeds reads."""
 
@@ -72,14 +74,25 @@ async def retrieve(setup: AgentSetup, history: Sequence[Message], turn: Turn) ->
 
 
 def question_of(messages: Sequence[Message]) -> str:
-    """What the user asks: the last message, with the one before it where the last is short."""
+    """What the user asks: the last message, with the one before it where the last says too little."""
     said = [_own_words(message) for message in messages if isinstance(message, UserMessage)]
     said = [words for words in said if words]
     if not said:
         return ""
     last = said[-1]
-    is_short = len(last) <= SHORT_CHARACTERS and len(last.split()) <= SHORT_WORDS
-    return f"{said[-2]}\n{last}" if is_short and len(said) > 1 else last
+    return f"{said[-2]}\n{last}" if len(said) > 1 and _goes_back(last) else last
+
+
+def _goes_back(question: str) -> bool:
+    """Whether it can be understood only with what was said before."""
+    if len(question) > SHORT_CHARACTERS or len(question.split()) > SHORT_WORDS:
+        return False
+    from llama_stack.text.common_words import COMMON_WORDS
+    from llama_stack.text.languages import language_of
+
+    common = COMMON_WORDS.get(language_of(question), frozenset())
+    own = [word for word in re.findall(r"\w+", question.casefold()) if word not in common]
+    return len(own) <= OWN_WORDS
 
 
 def _own_words(message: UserMessage) -> str:

@@ -177,6 +177,8 @@ def test_a_short_question_is_asked_with_the_one_before_it() -> None:
     assert question_of([second]) == "And the boots?"
     assert question_of([first, second]) == "How long is the warranty of the lamp?\nAnd the boots?"
     assert question_of([second, first]) == "How long is the warranty of the lamp?"
+    whole = UserMessage(content="Where are boots dried?")
+    assert question_of([first, whole]) == "Where are boots dried?", "it is short, and says what it is about"
     assert question_of([]) == ""
     parts = UserMessage(content=[TextPart(text="What is it made of?")])
     assert question_of([first, parts]) == "How long is the warranty of the lamp?\nWhat is it made of?"
