@@ -13,6 +13,8 @@ from llama_stack.documents.decoding import is_text
 from llama_stack.documents.failures import DocumentUnreadable, damaged
 
 HEAD_BYTES = 4096
+PDF_HEADER_BYTES = 1024
+"""At either end of a PDF, where readers look for its header and for where its table of objects lies."""
 READABLE = "text, Markdown, HTML, PDF, DOCX, PPTX, XLSX, CSV, JSON, e-mail (.eml), source code or an image"
 
 PDF = "application/pdf"
@@ -124,14 +126,14 @@ def display_name(filename: str) -> str:
 def detect(content: bytes, filename: str, mime_type: str = "") -> str:
     """The MIME type the content is read as.
 
-    Text that claims to be something else is read as the text that it is. Raises DocumentUnreadable:
-    `file_type_mismatch` for binary content whose name or type claims something else, `unsupported_file` for what
-    nobody here reads, `encrypted` for an office document behind a password, `empty`.
+    Of text the name says which one it is. Raises DocumentUnreadable: `file_type_mismatch` for binary content whose
+    name or type claims something else, and for text that claims to be PDF, an office document or an image,
+    `unsupported_file` for what nobody here reads, `encrypted` for an office document behind a password, `empty`.
     """
     if not content.strip(b"\0 \t\r\n\f\v"):
         raise DocumentUnreadable("the file is empty; send one with content", code="empty")
     claimed = _claimed(filename, mime_type)
-    binary = _binary_type(content)
+    binary = _binary_type(content, claimed)
     if binary is not None:
         if claimed is not None and claimed != binary and not _both_images(claimed, binary):
             raise _mismatch(filename, binary)
@@ -147,10 +149,23 @@ def detect(content: bytes, filename: str, mime_type: str = "") -> str:
         if claimed is not None:
             raise _mismatch(filename, "binary content of no known format")
         raise DocumentUnreadable(f"it is binary content of no known format; send {READABLE}", code="unsupported_file")
-    return _text_type(content[:HEAD_BYTES], claimed)
+    found = _text_type(content[:HEAD_BYTES], claimed)
+    if _is_no_text(claimed):
+        raise _mismatch(filename, found)
+    return found
+
+
+def claims_no_text(filename: str, mime_type: str) -> bool:
+    """Whether the name, or else the type, is that of a PDF, an office document or an image."""
+    return _is_no_text(_claimed(filename, mime_type))
 
 
 _BY_NAME = {PDF: "PDF", DOCX: "DOCX", PPTX: "PPTX", XLSX: "XLSX"}
+_IN_WORDS = {**_BY_NAME, TEXT: "plain text", HTML: "a web page", MAIL: "an e-mail"}
+
+
+def _is_no_text(claimed: str | None) -> bool:
+    return claimed is not None and (claimed in _BY_NAME or claimed.startswith("image/"))
 
 
 def _claimed(filename: str, mime_type: str) -> str | None:
@@ -159,11 +174,9 @@ def _claimed(filename: str, mime_type: str) -> str | None:
     return _BY_EXTENSION.get(extension) or _BY_MIME_TYPE.get(mime_type.partition(";")[0].strip().lower())
 
 
-def _binary_type(content: bytes) -> str | None:
+def _binary_type(content: bytes, claimed: str | None) -> str | None:
     """The readable binary format that the content is, if it is one."""
-    # The header may follow a little of something else (ISO 32000-1, annex H, implementation note 13).
-    head = content[:1024]
-    if head.lstrip().startswith(b"%PDF-") or (b"%PDF-" in head and not is_text(content[:HEAD_BYTES])):
+    if _is_pdf(content, claimed):
         return PDF
     image = image_type(content)
     if image is not None:
@@ -171,6 +184,19 @@ def _binary_type(content: bytes) -> str | None:
     if content.startswith(b"PK\x03\x04"):
         return _packed_type(content)
     return None
+
+
+def _is_pdf(content: bytes, claimed: str | None) -> bool:
+    """Its header may follow a little of something else (ISO 32000-1, annex H, implementation note 13), and the start
+    of such a file may be all text; a text may also speak of the header.
+    """
+    head = content[:PDF_HEADER_BYTES]
+    if head.lstrip().startswith(b"%PDF-"):
+        return True
+    if b"%PDF-" not in head:
+        return False
+    is_whole = claimed is None and b"startxref" in content[-PDF_HEADER_BYTES:]
+    return claimed == PDF or is_whole or not is_text(content[:HEAD_BYTES])
 
 
 def _packed_type(content: bytes) -> str | None:
@@ -216,11 +242,11 @@ def _unreadable(content: bytes) -> str | None:
 
 
 def _text_type(head: bytes, claimed: str | None) -> str:
-    """Which text it is. The name decides, unless the content is plainly a web page or claims to be no text at all."""
+    """Which text it is. The name decides, unless the content is plainly a web page or the name tells of no text."""
     is_page = _HTML_START.match(head.removeprefix(b"\xef\xbb\xbf")) is not None
     if is_page and claimed in (None, TEXT, MARKDOWN, MAIL, PDF, DOCX, PPTX, XLSX, CSV, JSON):
         return HTML
-    if claimed is None or claimed in _BY_NAME or claimed.startswith("image/"):
+    if claimed is None or _is_no_text(claimed):
         if _MAIL_START.match(head):
             return MAIL
         return TEXT
@@ -236,6 +262,6 @@ def _mismatch(filename: str, found: str) -> DocumentUnreadable:
     remedy = f"rename it to end in .{extension}" if extension else f"send {READABLE}"
     return DocumentUnreadable(
         f"the name or type of {display_name(filename)!r} does not fit its content, which is"
-        f" {_BY_NAME.get(found, found)}; {remedy}",
+        f" {_IN_WORDS.get(found, found)}; {remedy}",
         code="file_type_mismatch",
     )

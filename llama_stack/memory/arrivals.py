@@ -11,6 +11,7 @@ from llama_stack.api.files import LocalFiles
 from llama_stack.api.memory import Document
 from llama_stack.api.messages import text_of
 from llama_stack.documents.blocks import ReadDocument
+from llama_stack.documents.detection import claims_no_text
 from llama_stack.documents.reading import Reader
 from llama_stack.errors import InvalidRequest, ProviderUnavailable
 from llama_stack.memory.ingestion import Arrived, Fetch
@@ -40,8 +41,11 @@ class Arrivals:
                 return await self._from_address(document, document.url)
             content = text_of(document.content).encode(errors="replace")
             # Plain text is Markdown without marks; what people paste in often has some.
-            mime_type = document.mime_type or "text/markdown"
-            return self._arrived(content, document.name or document.document_id, mime_type)
+            name, mime_type = document.name or document.document_id, document.mime_type or "text/markdown"
+            if claims_no_text(name, mime_type):
+                # What a caller sends as text is text, and may be called as the file that it was taken from.
+                name, mime_type = "", "text/markdown"
+            return self._arrived(content, name, mime_type)
 
         return arrive
 

@@ -97,8 +97,9 @@ async def test_a_file_that_cannot_be_read_is_told_and_the_others_are_there(memor
     (failed,) = await memory.call("documents", states=[DocumentState.FAILED])
     assert (failed.name, failed.error.code) == ("odd.pdf", "damaged")
     (folder / "odd.pdf").write_text("# No PDF\n\nBut text all the same.\n")
-    results = await memory.add_each(folder / "odd.pdf")
-    assert results[0].error is None or results[0].error.code == "file_type_mismatch"
+    (result,) = await memory.add_each(folder / "odd.pdf")
+    assert result.error is not None
+    assert (result.error.code, result.outcome) == ("file_type_mismatch", "failed")
     assert len(await memory.call("documents")) == 3
 
 

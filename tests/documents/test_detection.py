@@ -9,6 +9,8 @@ from llama_stack.documents.detection import detect, display_name
 from llama_stack.documents.failures import DocumentUnreadable
 from tests.documents.files import pdf_file, png_file, slides_file, spreadsheet_file, word_file, zip_file
 
+JUNK = b"HTTP/1.1 200 OK\r\nContent-Type: application/pdf\r\n\r\n"
+ASCII_PDF = b"%PDF-1.4\n" + b"% A remark.\n" * 500 + b"startxref\n9\n%%EOF\n"
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600
 
 
@@ -27,14 +29,16 @@ OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600
         (b"<p>x</p>", "a.html", "", "text/html"),
         (b"<!-- a --> <!-- b -->\n<!DOCTYPE html><p>x", "a.txt", "", "text/html"),
         (b"<!---->" * 500 + b"x", "a.txt", "", "text/plain"),
-        (b"plain words", "report.docx", "", "text/plain"),
-        (b"plain words", "scan.png", "", "text/plain"),
-        (b"<html>a page that a spreadsheet program saved", "book.xlsx", "", "text/html"),
+        (b"plain words", "report.txt", "application/pdf", "text/plain"),
+        (b"<html>a page that a spreadsheet program saved", "book.xls", "", "text/html"),
         (b"From: a@b.c\nTo: d@e.f\nSubject: x\n\nhi", "saved", "", "message/rfc822"),
         (b"MZ is a text about two letters", "a.txt", "", "text/plain"),
         (b"Such a file begins with %PDF- as this text says", "a.md", "", "text/markdown"),
         (pdf_file(["x"]), "a", "application/octet-stream", "application/pdf"),
         (b"\n\n" + pdf_file(["x"]), "a.pdf", "", "application/pdf"),
+        (JUNK + ASCII_PDF, "a.pdf", "", "application/pdf"),
+        (JUNK + ASCII_PDF, "a", "", "application/pdf"),
+        (JUNK + ASCII_PDF, "a.txt", "", "text/plain"),
         (word_file(), "", "", "application/vnd.openxmlformats-officedocument.wordprocessingml.document"),
         (slides_file(), "a.pptm", "", "application/vnd.openxmlformats-officedocument.presentationml.presentation"),
         (spreadsheet_file(), "a.bin", "", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
@@ -64,6 +68,11 @@ def test_what_a_file_is_read_as(content: bytes, filename: str, mime_type: str, e
         (b"\x00\x01\x02\x03" * 50, "a", "unsupported_file", "no known format"),
         (b"\x00\x01\x02\x03" * 50, "a.md", "file_type_mismatch", "no known format"),
         (b"\x00\x01\x02\x03" * 50, "a.pdf", "damaged", "does not begin like one"),
+        (b"This is not a PDF", "fake.pdf", "file_type_mismatch", "plain text; rename it to end in .txt"),
+        (b"plain words", "report.docx", "file_type_mismatch", "plain text"),
+        (b"plain words", "scan.png", "file_type_mismatch", "plain text"),
+        (b"<html>a login page", "report.pdf", "file_type_mismatch", "a web page; rename it to end in .html"),
+        (JUNK + b"x" * 1024 + ASCII_PDF, "a.pdf", "file_type_mismatch", "plain text"),
         (word_file()[:4000], "a.docx", "damaged", "not a whole DOCX file"),
         (b"PK\x03\x04" + b"\1" * 40, "a.docx", "damaged", "cannot be read"),
     ],
@@ -73,6 +82,12 @@ def test_what_is_refused_and_why(content: bytes, filename: str, code: str, words
         detect(content, filename)
     assert caught.value.code == code
     assert caught.value.http_status == 400
+
+
+def test_a_declared_type_is_a_claim_where_the_name_makes_none() -> None:
+    with pytest.raises(DocumentUnreadable) as caught:
+        detect(b"plain words", "report", "application/pdf; version=1.7")
+    assert caught.value.code == "file_type_mismatch"
 
 
 @pytest.mark.parametrize(

@@ -200,6 +200,11 @@ def test_a_pdf_has_pages_headings_and_whole_paragraphs() -> None:
     ]  # fmt: skip
 
 
+def test_a_pdf_behind_a_little_of_something_else_is_read_as_pdf() -> None:
+    document = read(b"HTTP/1.1 200 OK\r\nServer: x\r\n\r\n" + pdf_file(["It was saved with its headers."]), "saved.pdf")
+    assert (document.mime_type, document.text) == ("application/pdf", "It was saved with its headers.")
+
+
 def test_a_word_that_a_hyphen_parts_is_whole_again() -> None:
     assert "a sentence follows" in read(pdf_file(["a sen-\ntence follows"]), "h.pdf").text
 

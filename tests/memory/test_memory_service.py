@@ -186,6 +186,18 @@ async def test_one_bad_document_does_not_hold_up_the_others(memory: MemoryServic
     assert {one.document_id for one in failed.entries} == {"empty", "neither"}
 
 
+async def test_what_is_sent_as_text_may_be_called_as_the_file_it_was_taken_from(memory: MemoryService) -> None:
+    await memory.create_bank(bank("notes"), ALICE)
+    documents = [
+        Document(document_id="sent", name="report.pdf", mime_type="application/pdf", content="Owls hunt at night."),
+        Document(document_id="fetched", name="report.pdf", url="data:application/pdf,This is not a PDF"),
+    ]
+    sent, fetched = await memory.insert_documents("notes", documents, ALICE)
+    assert (sent.state, sent.name) == (DocumentState.COMPLETED, "report.pdf")
+    assert fetched.error is not None
+    assert fetched.error.code == "file_type_mismatch"
+
+
 async def test_a_model_that_is_down_is_told_per_document_and_to_whoever_searches(tmp_path: Path) -> None:
     inference = EmbeddingInference()
     inference._embed = ProviderUnavailable("the embedding model is away")
