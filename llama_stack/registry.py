@@ -28,6 +28,7 @@ class ResourceRegistry:
 
     own: the distribution's resources by kind and identifier. providers: ids of the open providers by API.
     database: opens the stack's database; it is touched only for what the distribution does not know.
+    check: asks the provider of a resource that is about to be registered, which refuses by raising.
     """
 
     def __init__(
@@ -35,10 +36,12 @@ class ResourceRegistry:
         own: Mapping[type[Resource], Mapping[str, Resource]],
         providers: Mapping[str, list[str]],
         database: "Callable[[], Awaitable[Database]]",
+        check: "Callable[[Resource, Caller], Awaitable[None]] | None" = None,
     ) -> None:
         self._own = own
         self._providers = providers
         self._database = database
+        self._check = check
         self._recent: Recent[tuple[str, type[Resource], str], Resource] = Recent()
 
     def own(self, kind: type[ResourceT]) -> list[ResourceT]:
@@ -87,6 +90,8 @@ class ResourceRegistry:
         )
         if isinstance(chosen, ToolGroup):
             chosen.from_caller = True
+        if self._check is not None:
+            await self._check(chosen, caller)
         await (await self._store()).register(chosen, caller)
         return chosen
 

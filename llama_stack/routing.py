@@ -378,6 +378,13 @@ class RoutedSafety:
         shield, owner = await self._routes.look_up(shield_id, caller, self._registered)
         return await owner.run_shield(shield, messages, caller, params)
 
+    async def check(self, shield: Shield, caller: Caller) -> list[str]:
+        """The models that the shield would ask. Raises what its provider objects to; one that is not open, or cannot
+        tell, objects to nothing.
+        """
+        check = _checking(self._routes, shield.provider_id, "check_shield")
+        return [] if check is None else list(await check(shield, caller))
+
 
 class RoutedTools:
     """Tools over all tool groups of the stack, and over MCP servers that a caller names."""
@@ -408,6 +415,12 @@ class RoutedTools:
             param="mcp_endpoint",
         )
 
+    async def check(self, group: ToolGroup, caller: Caller) -> None:
+        """Raises what the group's provider objects to; one that is not open, or cannot tell, objects to nothing."""
+        check = _checking(self._routes, group.provider_id, "check_tool_group")
+        if check is not None:
+            await check(group, caller)
+
     async def list_tools(self, group: ToolGroup, caller: Caller) -> list[ToolDefinition]:
         return await self._routes.owner(group.provider_id).list_tools(group, caller)
 
@@ -424,6 +437,15 @@ class RoutedTools:
         if session_id is not None and getattr(owner, "keeps_sessions", False):
             arguments = {**arguments, "session_id": session_id}
         return await owner.invoke_tool(group, name, arguments, caller)
+
+
+def _checking(routes: Routes[Any, Any], provider_id: str, name: str) -> Callable[..., Awaitable[Any]] | None:
+    """How the provider judges what is to be registered; None where it does not."""
+    try:
+        check: Callable[..., Awaitable[Any]] | None = getattr(routes.owner(provider_id), name, None)
+    except ProviderUnavailable:
+        return None
+    return check
 
 
 def unavailable(provider_id: str, health: Health) -> ProviderUnavailable:

@@ -31,7 +31,12 @@ class ShieldVerdict(Word):
 
 
 class Safety(Protocol):
-    """Runs the shields of one provider."""
+    """Runs the shields of one provider.
+
+    A provider that can tell what can never work has a method `async check_shield(shield, caller) -> list[str]`, which
+    is asked before a caller's shield is registered. It raises InvalidRequest, reaches out to nobody, and gives the
+    identifiers of the models that the shield would ask: the stack refuses those that it has not.
+    """
 
     async def run_shield(
         self, shield: Shield, messages: list[Message], caller: Caller, params: JsonObject | None = None

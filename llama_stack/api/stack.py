@@ -93,7 +93,8 @@ class Registry(Protocol):
 
     async def register(self, resource: ResourceT, caller: Caller) -> ResourceT:
         """An empty `provider_id` means the only provider of that API. Raises Conflict for an identifier in use,
-        InvalidRequest for a provider that is unknown, or left open where there are several.
+        InvalidRequest for a provider that is unknown, or left open where there are several, and what the provider
+        itself objects to.
         """
         ...
 

@@ -12,14 +12,14 @@ from llama_stack.api.chunk_index import ChunkIndex
 from llama_stack.api.common import Caller
 from llama_stack.api.files import File
 from llama_stack.api.inference import Inference
-from llama_stack.api.resources import MemoryBank, Model, Resource, Shield
+from llama_stack.api.resources import MemoryBank, Model, ModelType, Resource, Shield
 from llama_stack.api.safety import Safety
 from llama_stack.api.stack import ProviderState
 from llama_stack.api.tools import ToolGroup, Tools
 from llama_stack.compose.database_door import DatabaseDoor
 from llama_stack.compose.slots import ProviderSlot, resources_of
 from llama_stack.distribution import Distribution
-from llama_stack.errors import ConfigError
+from llama_stack.errors import ConfigError, InvalidRequest, NotFound
 from llama_stack.registry import ResourceRegistry
 from llama_stack.routing import (
     Owner,
@@ -80,11 +80,36 @@ class LocalStack:
             ToolGroup: groups.resources,
         }
         providers = {api: [owner.provider_id for owner in self._owners(api)] for api in distribution.providers.by_api()}
-        self.registry = ResourceRegistry(own, providers, self.database)
+        self.registry = ResourceRegistry(own, providers, self.database, self._check)
         self._models = model_routes.resources
         self._inference = RoutedInference(model_routes, partial(self.registry.registered, Model))
         self.safety = RoutedSafety(shields, partial(self.registry.registered, Shield))
         self.tools = RoutedTools(groups, partial(self.registry.registered, ToolGroup))
+
+    async def _check(self, resource: Resource, caller: Caller) -> None:
+        """Raises InvalidRequest for what could never be used as it is about to be registered."""
+        match resource:
+            case Shield():
+                for name in await self.safety.check(resource, caller):
+                    await self._check_guard(name, caller)
+            case ToolGroup():
+                await self.tools.check(resource, caller)
+            case _:
+                pass
+
+    async def _check_guard(self, name: str, caller: Caller) -> None:
+        try:
+            model = await self.model(name, caller)
+        except NotFound as error:
+            raise InvalidRequest(
+                f"provider_resource_id: a shield of this provider asks a guard model; {error.message}",
+                param="provider_resource_id",
+            ) from None
+        if model.model_type is not ModelType.LLM:
+            raise InvalidRequest(
+                f"provider_resource_id: {name!r} is of type {model.model_type.value} and judges nothing",
+                param="provider_resource_id",
+            )
 
     def _listed(self, field: str, kind: type[Any]) -> list[Any]:
         return _unique(

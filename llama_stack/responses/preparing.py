@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from llama_stack.agents import form
 from llama_stack.agents.retrieval import FILE_SEARCH, context_tokens, file_search
 from llama_stack.agents.setup import AgentSetup
 from llama_stack.agents.toolboxes import needs_approval, offered_name, toolbox_for
@@ -30,6 +29,7 @@ from llama_stack.api.tools import NamedToolChoice, ToolChoice, ToolDefinition
 from llama_stack.errors import InvalidRequest, NotFound, ProviderFailed, StackError, UnsupportedParameter
 from llama_stack.gathering import gathered
 from llama_stack.wire.openai_responses.manner import KnownTool, Manner, McpListing
+from llama_stack.wire.validation import named, naming
 
 WEB_SEARCH_GROUP = "builtin::websearch"
 CODE_INTERPRETER_GROUP = "builtin::code_interpreter"
@@ -77,7 +77,9 @@ async def make_ready(
     listings: list[McpListing] = []
     groups: list[_Group] = []
     failure: StackError | None = None
-    found = await gathered(_listed(stack, tool, request, caller) for tool in request.tools)
+    found = await gathered(
+        _listed(stack, tool, request, caller, f"tools.{position}") for position, tool in enumerate(request.tools)
+    )
     for number, group in enumerate(found):
         if isinstance(group, _Group):
             groups.append(group)
@@ -103,14 +105,12 @@ async def make_ready(
         logprobs=request.top_logprobs,
         earlier=earlier,
     )
-    is_enforced = form.enforced_by(stack.inference.capabilities(request.model), request.response_format)
     manner = Manner(
         tools=known,
         requests=requests,
         root_id=root_id,
         include=request.include,
         is_summarised=request.reasoning_summary,
-        holds_text=form.is_wanted(request.response_format) and (bool(toolbox) or not is_enforced),
     )
     return Ready(setup, manner, listings, failure)
 
@@ -135,7 +135,7 @@ class _Failed:
 
 
 async def _listed(
-    stack: ServedStack, tool: ResponseTool, request: ResponseRequest, caller: Caller
+    stack: ServedStack, tool: ResponseTool, request: ResponseRequest, caller: Caller, where: str
 ) -> _Group | _Failed | None:
     match tool:
         case McpTool():
@@ -143,11 +143,13 @@ async def _listed(
             if lost:
                 return _Failed(tool.server_label, _about(tool.server_label, _headers_lost(lost)))
             use = ToolGroupUse(identifier=tool.server_label, mcp_endpoint=tool.server_url, tools=tool.allowed_tools)
-            group = await stack.tools.group(use, caller)
+            fields = {"mcp_endpoint": f"{where}.server_url", "tool_group_id": f"{where}.server_label"}
+            with naming(**fields):
+                group = await stack.tools.group(use, caller)
             try:
                 listed = await stack.tools.list_tools(group, caller)
             except StackError as error:
-                return _Failed(tool.server_label, _about(tool.server_label, error))
+                return _Failed(tool.server_label, _about(tool.server_label, named(error, **fields)))
             offered = [one for one in listed if tool.allowed_tools is None or one.name in tool.allowed_tools]
             return _Group(tool, use.model_copy(update={"approval": _approval(tool, offered)}), offered)
         case WebSearchTool() | CodeInterpreterTool():

@@ -1,12 +1,14 @@
 """What Pydantic says about a bad body, turned into one InvalidRequest that names the field as the caller wrote it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from llama_stack.errors import InvalidRequest
+from llama_stack.errors import InvalidRequest, StackError
 
 
 class Body(BaseModel):
@@ -39,6 +41,40 @@ def invalid_request(error: ValidationError, body: object, *, under: str = "") ->
     param = ".".join([under, *map(str, deepest)] if under else map(str, deepest))
     problems = " or ".join(dict.fromkeys(found[deepest]))
     return InvalidRequest(f"{param}: {problems}" if param else problems, param=param or None)
+
+
+@contextmanager
+def naming(**fields: str) -> Iterator[None]:
+    """Let errors name the request's fields: each of these, a word of ours, by the path at which the caller wrote it."""
+    try:
+        yield
+    except StackError as error:
+        named(error, **fields)
+        raise
+
+
+def named(error: StackError, **fields: str) -> StackError:
+    """The same error as `naming` raises it."""
+    ours = error.param or ""
+    if ours not in fields:
+        return error
+    theirs = fields[ours]
+    error.param = theirs
+    error.message = f"{theirs}: {error.message.removeprefix(f'{ours}: ')}"
+    error.args = (error.message,)
+    return error
+
+
+def checked_url(text: str, param: str) -> SplitResult:
+    """The parts of a URL at which a server can be asked. Raises InvalidRequest naming `param`."""
+    try:
+        url = urlsplit(text)
+        _ = url.port
+    except ValueError:
+        url = SplitResult("", "", "", "", "")
+    if url.scheme not in ("http", "https") or not url.hostname or not text.isprintable() or " " in text:
+        raise InvalidRequest(f"{param}: must be an http or https URL with a host", param=param)
+    return url
 
 
 def _place_and_problem(detail: ErrorDetails, body: object) -> tuple[tuple[str | int, ...], str]:

@@ -191,6 +191,40 @@ async def test_an_mcp_server_is_registered_used_and_removed(start_agents: Start)
     assert turn.steps[1].tool_responses[0].content == "42"
 
 
+@pytest.mark.parametrize(
+    "uri", ["stdio:///bin/sh", "file:///etc/passwd", "http://", "http://x:99999/", "https://a b/mcp", "shop"]
+)
+async def test_what_is_no_web_address_is_not_registered(start_agents: Start, uri: str) -> None:
+    async with start_agents(providers=MCP) as server:
+        with pytest.raises(BadRequestError, match="must be an http or https URL with a host") as refused:
+            await server.client.toolgroups.register(
+                toolgroup_id="mcp::shop", provider_id="mcp", mcp_endpoint={"uri": uri}
+            )
+        assert await server.client.toolgroups.list() == []
+    assert _error_of(refused.value)["param"] == "mcp_endpoint.uri"
+
+
+async def test_a_group_that_names_no_mcp_server_is_not_registered(start_agents: Start) -> None:
+    async with start_agents(providers=MCP) as server:
+        with pytest.raises(BadRequestError, match="names no mcp_endpoint") as refused:
+            await server.client.toolgroups.register(toolgroup_id="mcp::shop", provider_id="mcp")
+        assert await server.client.toolgroups.list() == []
+    assert _error_of(refused.value)["param"] == "mcp_endpoint.uri"
+
+
+async def test_a_server_that_is_away_is_registered(start_agents: Start) -> None:
+    async with start_agents(providers=MCP) as server:
+        await server.client.toolgroups.register(
+            toolgroup_id="mcp::shop", provider_id="mcp", mcp_endpoint={"uri": "http://127.0.0.1:1/mcp"}
+        )
+        assert [group.identifier for group in await server.client.toolgroups.list()] == ["mcp::shop"]
+
+
+def _error_of(refused: APIStatusError) -> Any:
+    body: Any = refused.body
+    return body["error"]
+
+
 async def test_without_a_provider_for_it_an_mcp_server_is_refused(start_agents: Start) -> None:
     async with start_agents() as server:
         with pytest.raises(BadRequestError, match="remote::mcp"):

@@ -104,6 +104,31 @@ async def test_headers_reach_their_server_and_nothing_else(start: Start, tmp_pat
     assert b"s3cret" not in b"".join(file.read_bytes() for file in tmp_path.glob("**/*.db*"))
 
 
+@pytest.mark.parametrize(
+    ("tool", "param", "message"),
+    [
+        ({"server_label": "nope"}, "tools.0.server_label", "here is no tool group 'nope'"),
+        (
+            {"server_label": "crm", "server_url": "stdio:///bin/sh"},
+            "tools.0.server_url",
+            "must be an http or https URL",
+        ),
+    ],
+)
+async def test_a_server_that_is_none_is_named_as_the_request_names_it(
+    start: Start, tool: Any, param: str, message: str
+) -> None:
+    tools: Any = [{"type": "mcp", **tool}]
+    providers = {"tools": [{"provider_id": "mcp", "provider_type": "remote::mcp"}]}
+    async with start(says("Hi"), providers=providers) as running:
+        with pytest.raises(APIStatusError) as refused:
+            await running.openai.responses.create(model="scripted", input="?", tools=tools)
+        assert running.inference.requests == []
+    assert (refused.value.status_code, refused.value.param) == (404 if "label" in param else 400, param)
+    assert message in refused.value.message
+    assert "mcp_endpoint" not in refused.value.message
+
+
 async def test_a_server_that_cannot_be_reached_has_the_errors_own_status(start: Start) -> None:
     class Away(FixedTools):
         async def list_tools(self, tool_group: ToolGroup, caller: Caller) -> list[ToolDefinition]:

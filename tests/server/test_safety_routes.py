@@ -106,11 +106,37 @@ async def test_what_cannot_be_registered_says_why(tmp_path: Path) -> None:
         assert (await server.http.post("/v1/shields", json={"shield_id": ""})).status_code == 400
 
 
-async def test_a_registered_shield_with_wrong_params_is_refused_when_it_runs(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("provider_id", "more", "told", "param"),
+    [
+        ("rules", {"params": {"use": ["nothing"]}}, "its params are wrong: use names the set 'nothing'", "params"),
+        ("rules", {"params": {"frob": 1}}, "the param 'frob', which its provider does not know", "params.frob"),
+        ("guard", {"params": {"threshold": 7}, "provider_shield_id": "scripted"}, "'threshold' is wrong",
+         "params.threshold"),
+        ("guard", {"provider_shield_id": "no-such-model"}, "asks a guard model; .*'no-such-model'",
+         "provider_shield_id"),
+        ("guard", {}, "asks a guard model; .*'bad'", "provider_shield_id"),
+    ],
+)  # fmt: skip
+async def test_a_shield_that_could_never_run_is_not_registered(
+    tmp_path: Path, provider_id: str, more: Any, told: str, param: str
+) -> None:
     async with guarded(tmp_path) as server:
-        await server.classic.shields.register(shield_id="bad", provider_id="rules", params={"use": ["nothing"]})
-        with pytest.raises(llama_stack_client.BadRequestError, match="there are: cards, secrets"):
-            await server.classic.safety.run_shield(shield_id="bad", messages=[user("x")], params={})
+        with pytest.raises(llama_stack_client.BadRequestError, match=told) as refused:
+            await server.classic.shields.register(shield_id="bad", provider_id=provider_id, **more)
+        assert "bad" not in [shield.identifier for shield in await server.classic.shields.list()]
+    body: Any = refused.value.body
+    assert body["error"]["param"] == param
+    assert "Value error" not in body["error"]["message"]
+
+
+async def test_a_guard_of_a_model_that_its_caller_has_registered_is_registered(tmp_path: Path) -> None:
+    async with guarded(tmp_path) as server:
+        await server.classic.models.register(model_id="mine", provider_model_id="scripted")
+        made = await server.classic.shields.register(
+            shield_id="my-guard", provider_id="guard", provider_shield_id="mine"
+        )
+    assert made.provider_resource_id == "mine"
 
 
 # --- run-shield ----------------------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ from llama_stack.wire.classic.resources import (
     with_whole_numbers,
 )
 from llama_stack.wire.classic.tools import encode_tool, encode_tool_def
+from llama_stack.wire.validation import naming
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +64,9 @@ def _add_groups(router: APIRouter, stack: ServedStack, options: ServerOptions) -
     )
     async def register_group(request: Request) -> Response:
         group = decode_tool_group(await read_json(request, options))
-        return json_response(encode_tool_group(await stack.registry.register(group, caller_of(request))))
+        with naming(mcp_endpoint="mcp_endpoint.uri", identifier="toolgroup_id"):
+            registered = await stack.registry.register(group, caller_of(request))
+        return json_response(encode_tool_group(registered))
 
     # Identifiers hold slashes, and clients send them unescaped: the rest of the path is the identifier.
     @router.get("/v1/toolgroups/{identifier:path}", summary="One tool group", **describe(answer=ClassicToolGroup))

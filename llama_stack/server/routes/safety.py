@@ -24,6 +24,7 @@ from llama_stack.wire.classic.safety import (
     encode_verdict,
 )
 from llama_stack.wire.openai_moderations import ModerationBody, decode_moderation, encode_moderation
+from llama_stack.wire.validation import naming
 
 
 def routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
@@ -85,7 +86,9 @@ def _add_shields(router: APIRouter, stack: ServedStack, options: ServerOptions) 
     @router.post("/v1/shields", summary="Register a shield", **describe(body=RegisterShieldBody, answer=ShieldAnswer))
     async def register_shield(request: Request) -> Response:
         shield = decode_shield(await read_json(request, options))
-        return json_response(encode_shield(await stack.registry.register(shield, caller_of(request))))
+        with naming(provider_resource_id="provider_shield_id", identifier="shield_id"):
+            registered = await stack.registry.register(shield, caller_of(request))
+        return json_response(encode_shield(registered))
 
     # Identifiers hold slashes, and clients send them unescaped: the rest of the path is the identifier.
     @router.get("/v1/shields/{identifier:path}", summary="One shield", **describe(answer=ShieldAnswer))

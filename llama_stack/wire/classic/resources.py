@@ -14,6 +14,7 @@ from llama_stack.api.tools import ToolGroup, ToolResult
 from llama_stack.errors import InvalidRequest
 from llama_stack.wire.classic.body import ClassicBody, parse_body
 from llama_stack.wire.classic.content import UrlBody, encode_content
+from llama_stack.wire.validation import checked_url
 
 
 def _read_object(value: Any) -> Any:
@@ -89,7 +90,10 @@ def _whole_number(metadata: JsonObject, name: str) -> int | None:
 
 
 def decode_tool_group(body: object) -> ToolGroup:
+    """A tool group to register. Raises InvalidRequest naming the wrong field."""
     parsed = parse_body(RegisterToolGroupBody, body)
+    if parsed.mcp_endpoint is not None:
+        checked_url(parsed.mcp_endpoint.uri, "mcp_endpoint.uri")
     return ToolGroup(
         identifier=parsed.toolgroup_id,
         provider_id=parsed.provider_id or "",

@@ -76,6 +76,10 @@ class LlamaGuard:
                 "have; give its provider_resource_id the identifier of a model"
             ) from error
 
+    async def check_shield(self, shield: Shield, caller: Caller) -> list[str]:
+        layered(self._config, shield, None, per_call=PER_CALL)
+        return [shield.provider_resource_id]
+
     async def _judge(self, asked: Question, caller: Caller) -> ShieldVerdict:
         """The strongest objection to any piece of the message; the first that blocks ends the search."""
         strongest = ShieldVerdict()

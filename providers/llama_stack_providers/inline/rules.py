@@ -178,6 +178,10 @@ class Rules:
             given_up.set()
         return _verdict(settings, matches, messages[-1].role)
 
+    async def check_shield(self, shield: Shield, caller: Caller) -> list[str]:
+        self._prepare(shield, None)
+        return []
+
     def _prepare(self, shield: Shield, params: JsonObject | None) -> tuple[Config, list[_Search]]:
         """The settings of a run and what they search for; long lists of keywords are made ready once."""
         key = json.dumps([shield.params, {name: (params or {}).get(name) for name in sorted(_PER_CALL)}], default=str)

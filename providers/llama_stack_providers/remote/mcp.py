@@ -37,6 +37,9 @@ class McpTools:
         self._importing = asyncio.Lock()
         self._sessions: Sessions | None = None
 
+    async def check_tool_group(self, tool_group: ToolGroup, caller: Caller) -> None:
+        endpoint_of(tool_group, caller, self._config)
+
     async def list_tools(self, tool_group: ToolGroup, caller: Caller) -> list[ToolDefinition]:
         endpoint = endpoint_of(tool_group, caller, self._config)
         return await self._definitions(endpoint)

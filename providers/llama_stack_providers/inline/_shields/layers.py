@@ -26,13 +26,14 @@ def layered(config: ConfigT, shield: Shield, params: JsonObject | None, *, per_c
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
         name = ".".join(str(step) for step in fault["loc"])
+        field = f"params.{name}" if name else "params"
         if fault["type"] == "extra_forbidden":
             known = ", ".join(sorted(type(config).model_fields))
             raise InvalidRequest(
                 f"the shield {shield.identifier!r} has the param {name!r}, which its provider does not know; "
                 f"it knows: {known}",
-                param=f"params.{name}",
+                param=field,
             ) from None
-        raise InvalidRequest(
-            f"the shield {shield.identifier!r}: the param {name!r} is wrong: {fault['msg']}", param=f"params.{name}"
-        ) from None
+        wrong = f"the param {name!r} is wrong" if name else "its params are wrong"
+        problem = fault["msg"].removeprefix("Value error, ")
+        raise InvalidRequest(f"the shield {shield.identifier!r}: {wrong}: {problem}", param=field) from None

@@ -13,6 +13,7 @@ from urllib.parse import SplitResult, urlsplit
 from llama_stack.api.common import Caller
 from llama_stack.api.tools import ToolGroup
 from llama_stack.errors import InvalidRequest, NotPermitted
+from llama_stack.wire.validation import checked_url
 from llama_stack_providers.remote._mcp.settings import Config, HttpServer, HttpTransport, StdioServer, check_header
 
 MAX_HEADERS = 32
@@ -61,7 +62,7 @@ def endpoint_of(group: ToolGroup, caller: Caller, config: Config) -> Endpoint:
     caller's group that names a server of the configuration.
     """
     if group.mcp_endpoint is not None:
-        url = _checked_url(group.mcp_endpoint)
+        url = checked_url(group.mcp_endpoint, "mcp_endpoint")
         return Endpoint(
             name=f"the MCP server {group.identifier!r} ({_origin(url)})",
             owner=caller.owner,
@@ -105,17 +106,6 @@ def _names_no_server(group: ToolGroup, config: Config) -> InvalidRequest:
         f" {group.provider_resource_id!r}. {hint}",
         param="mcp_endpoint",
     )
-
-
-def _checked_url(text: str) -> SplitResult:
-    try:
-        url = urlsplit(text)
-        _ = url.port
-    except ValueError:
-        url = SplitResult("", "", "", "", "")
-    if url.scheme not in ("http", "https") or not url.hostname or not text.isprintable() or " " in text:
-        raise InvalidRequest("mcp_endpoint must be an http or https URL with a host", param="mcp_endpoint")
-    return url
 
 
 def _origin(url: SplitResult) -> str:
