@@ -1,8 +1,9 @@
 """What a turn may still spend.
 
 A share of the seconds is kept back for the last inference step, the one that is run with tools off, so that a tool
-which hangs costs the turn its time but not its answer. Tokens are those the model makes, not those it reads. Time
-spent waiting for the caller's own tools does not count: each resumption begins a new clock.
+which hangs costs the turn its time but not its answer. The last of several inferences has its tools off, too; a single
+one has them on, since a turn with one inference could otherwise never call any. Tokens are those the model makes, not
+those it reads. Time spent waiting for the caller's own tools does not count: each resumption begins a new clock.
 """
 
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ class Allowance:
             return "max_tokens"
         if self.calls_left(turn) <= 0:
             return "max_tool_calls"
-        if self.iterations_left(turn) <= 1:
+        if self.budget.max_infer_iters > 1 and self.iterations_left(turn) <= 1:
             return "max_infer_iters"
         return None
 

@@ -8,10 +8,13 @@ from llama_stack.agents.json_schema import schema_faults
 from llama_stack.api.agents import InferenceStep, Turn
 from llama_stack.api.inference import (
     Capabilities,
+    ChatEvent,
     JsonObjectFormat,
     JsonSchemaFormat,
     ResponseFormat,
+    TextDelta,
     TextFormat,
+    ToolCallStart,
 )
 from llama_stack.api.messages import UserMessage, text_of
 from llama_stack.errors import StructuredOutputInvalid
@@ -46,6 +49,41 @@ def faults(text: str, form: ResponseFormat) -> list[str]:
         return [f"it is not valid JSON: {error}"]
     schema = form.json_schema if isinstance(form, JsonSchemaFormat) else {"type": "object"}
     return [fault.replace("the arguments must", "the answer must", 1) for fault in schema_faults(value, schema)]
+
+
+def is_met(text: str, form: ResponseFormat) -> bool:
+    """Whether a text is known to have the form, though it may not have been asked for. Nobody checks a grammar here."""
+    return isinstance(form, JsonObjectFormat | JsonSchemaFormat) and not faults(text, form)
+
+
+class HeldText:
+    """Keeps the text of an answer from its readers until it is known that the answer stays.
+
+    An answer off its form is asked for again; a reader who was told both would take them for one. Text before a call
+    is let out with the call, which shows that it was not meant to be the answer.
+    holds: whether anything is held at all.
+    """
+
+    def __init__(self, *, holds: bool) -> None:
+        self._holds = holds
+        self._held: list[ChatEvent] = []
+
+    def feed(self, event: ChatEvent) -> list[ChatEvent]:
+        """Take an event; gives those that may go out now, in their order."""
+        if isinstance(event, ToolCallStart):
+            self._holds = False
+        self._held.append(event)
+        if self._holds and any(isinstance(one, TextDelta) for one in self._held):
+            return []
+        return self._taken()
+
+    def finish(self, *, stays: bool) -> list[ChatEvent]:
+        """The rest of the answer; without its text where the answer does not stay."""
+        return [event for event in self._taken() if stays or not isinstance(event, TextDelta)]
+
+    def _taken(self) -> list[ChatEvent]:
+        taken, self._held = self._held, []
+        return taken
 
 
 def missed(turn: Turn, form: ResponseFormat) -> InferenceStep | None:

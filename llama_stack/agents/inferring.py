@@ -65,13 +65,15 @@ class Inferring:
         except _OutOfTime:
             stream, event, left_out, out_of_time = _nothing(), None, 0, True
         citing, screen = AnswerCiting(self._turn, self._setup.earlier), self._screen()
+        held = form.HeldText(holds=self._may_be_asked_again(plan))
         async with aclosing(stream):
             try:
                 while True:
                     for made in citing.finish() if event is None else citing.feed(event):
                         builder.feed(made)
                         for released in [made] if screen is None else await screen.feed(made):
-                            yield StepProgress(step_id=step_id, event=released)
+                            for told in held.feed(released):
+                                yield StepProgress(step_id=step_id, event=told)
                     if event is None:
                         break
                     event = await _next_within(stream, self._allowance.deadline)
@@ -83,10 +85,13 @@ class Inferring:
             try:
                 rest, verdicts = await screen.finish()
                 for released in rest:
-                    yield StepProgress(step_id=step_id, event=released)
+                    for told in held.feed(released):
+                        yield StepProgress(step_id=step_id, event=told)
             except Blocked as blocked:
                 verdicts = blocked.verdicts
         step = self._finished(builder, plan, verdicts, out_of_time)
+        for told in [] if forbidding(verdicts) else held.finish(stays=not step.is_draft):
+            yield StepProgress(step_id=step_id, event=told)
         cited = [] if forbidding(verdicts) else await citing.citations(step.message)
         times = {"started_at": started_at, "completed_at": _now()}
         step = step.model_copy(update={"step_id": step_id, "messages_left_out": left_out, "citations": cited, **times})
@@ -110,7 +115,17 @@ class Inferring:
         if not self._setup.toolbox or config.tool_choice == "none" or only_form_is_missing:
             return Plan(tools_on=False, is_formed=is_formed, closing="completed")
         spent = self._allowance.spent(turn, asyncio.get_running_loop().time())
-        return Plan(tools_on=spent is None, is_formed=is_formed and spent is not None, closing=spent)
+        is_only_chance = spent is not None or self._is_last()
+        return Plan(tools_on=spent is None, is_formed=is_formed and is_only_chance, closing=spent)
+
+    def _is_last(self) -> bool:
+        """Whether the budget has no inference after this one."""
+        return self._allowance.iterations_left(self._turn) <= 1
+
+    def _may_be_asked_again(self, plan: Plan) -> bool:
+        """Whether this step's text may turn out to be none of the answer, for want of its form."""
+        wanted = self._setup.config.response_format
+        return form.is_wanted(wanted) and (plan.tools_on or plan.closing == "completed")
 
     async def _opened(self, plan: Plan) -> tuple[AsyncGenerator[ChatEvent, None], ChatEvent | None, int]:
         """The answer's stream, its first event, and how many messages were left out so that the model took them."""
@@ -139,7 +154,7 @@ class Inferring:
         config, turn = self._setup.config, self._turn
         wanted = config.response_format
         instructions = [config.instructions] if config.instructions else []
-        if plan.is_formed and not self._is_enforced():
+        if plan.is_formed and not self._is_enforced(plan):
             instructions.append(form.told(wanted))
         before: list[Message] = [SystemMessage(content="\n\n".join(instructions))] if instructions else []
         said = messages_of(turn)
@@ -163,8 +178,7 @@ class Inferring:
             tool_choice="none" if tools and not plan.tools_on else self._tool_choice(),
             parallel_tool_calls=config.parallel_tool_calls,
             tool_prompt_format=config.tool_prompt_format,
-            # A form that is enforced from the first step would keep the model from calling tools at all.
-            response_format=config.response_format if plan.is_formed and self._is_enforced() else TextFormat(),
+            response_format=config.response_format if plan.is_formed and self._is_enforced(plan) else TextFormat(),
             sampling=self._sampling(),
             reasoning_effort=config.reasoning_effort,
             logprobs=self._setup.logprobs is not None,
@@ -173,10 +187,13 @@ class Inferring:
             extra=config.extra,
         )
 
-    def _is_enforced(self) -> bool:
+    def _is_enforced(self, plan: Plan) -> bool:
         wanted = self._setup.config.response_format
         if not form.is_wanted(wanted):
             return True
+        if plan.tools_on:
+            # A form that is enforced would keep the model from calling tools at all.
+            return False
         return form.enforced_by(self._setup.inference.capabilities(self._setup.config.model), wanted)
 
     def _tool_choice(self) -> ToolChoice:
@@ -225,18 +242,36 @@ class Inferring:
         )
 
     def _reason_to_end(self, message: AssistantMessage, finish: FinishReason, plan: Plan) -> TurnEndReason | None:
-        wanted = self._setup.config.response_format
         if message.tool_calls:
-            return None
+            return "max_infer_iters" if self._is_last() and not self._is_handed_out(message) else None
         if finish == "content_filter":
             return "blocked"
         if finish == "length" and plan.closing in (None, "completed"):
             return "max_tokens"
-        if plan.tools_on and form.is_wanted(wanted):
-            return None
-        if plan.is_formed and plan.closing == "completed" and form.faults(text_of(message.content), wanted):
-            return None
+        if self._may_be_asked_again(plan) and not self._has_form(message, plan):
+            return self._reason_not_to_ask_again()
         return plan.closing or "completed"
+
+    def _has_form(self, message: AssistantMessage, plan: Plan) -> bool:
+        """Whether the answer can stay as it is. A refusal can: no form is to be had of it."""
+        text, wanted = text_of(message.content), self._setup.config.response_format
+        if message.refusal and not text:
+            return True
+        return not form.faults(text, wanted) if plan.is_formed else form.is_met(text, wanted)
+
+    def _reason_not_to_ask_again(self) -> TurnEndReason | None:
+        """The limit that keeps the model from being asked again for the form.
+
+        None also for the second answer that was asked for in the form and is off it: that is an error.
+        """
+        last = last_inference(self._turn)
+        is_second = last is not None and last.is_formed
+        return "max_infer_iters" if self._is_last() and not is_second else None
+
+    def _is_handed_out(self, message: AssistantMessage) -> bool:
+        """Whether a call waits for the caller or for a person, who is to have it though no answer can follow."""
+        toolbox = self._setup.toolbox
+        return any(toolbox.awaits_caller(call) or toolbox.needs_approval(call) for call in message.tool_calls)
 
     def _judged(self, verdict: Verdict) -> ShieldCallStep:
         step = ShieldCallStep(

@@ -8,7 +8,8 @@ effects are used, and the loop goes on only when its reader asks for the next ev
 reads, before it asks for more, loses nothing that was finished. Closing the generator stops the model and the tools.
 
 A turn ends with a stated reason. When a limit of its budget is near, one last step is run with tools off, so that the
-user gets text; where not even that is possible, the text says which limit ended the turn.
+user gets text; where not even that is possible, the text says which limit ended the turn. A turn that may ask the
+model only once has its tools on then: calls for the caller or for a person are handed out, any other ends the turn.
 """
 
 import asyncio
@@ -180,13 +181,13 @@ class _TurnUnderWay:
                 return self._judge_input()
             if config.memory_banks and retrieval_of(turn) is None:
                 return retrieve(self._setup, self._history, turn)
+        if last is not None and last.ends_turn is not None:
+            self._close(last.ends_turn)
+            return None
         if calls := open_calls(turn):
             waiting = {call.id for call in (*self._awaited(), *self._unapproved())} | self._put_aside().keys()
             ours = [call for call in calls if call.id not in waiting]
             return self._call_tools(ours) if ours else None
-        if last is not None and last.ends_turn is not None:
-            self._close(last.ends_turn)
-            return None
         form.missed(turn, config.response_format)
         if reason := self._allowance.exhausted(turn, _clock()):
             self._close(reason)

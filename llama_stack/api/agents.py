@@ -146,6 +146,11 @@ class InferenceStep(Word):
     started_at: datetime | None = None
     completed_at: datetime | None = None
 
+    @property
+    def is_draft(self) -> bool:
+        """Whether the answer lacks the form that is wanted, so that it was asked for again or no longer could be."""
+        return not self.message.tool_calls and self.ends_turn is None
+
 
 class ToolExecutionStep(Word):
     """Calls that got their results together, in the order of the calls; a tool that the stack runs has its own step.

@@ -1,15 +1,15 @@
 """What the tests of the loop share: a setup in one line, scripted answers, and what a turn came to."""
 
 import json
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Any
 
 from llama_stack.agents.functions import tool_from_function
 from llama_stack.agents.setup import AgentSetup
 from llama_stack.agents.tools import Tool, Toolbox
-from llama_stack.api.agents import AgentConfig, AgentEvent, Turn, TurnAwaitingInput, TurnCompleted
+from llama_stack.api.agents import AgentConfig, AgentEvent, StepProgress, Turn, TurnAwaitingInput, TurnCompleted
 from llama_stack.api.common import Caller
-from llama_stack.api.inference import ChatRequest, FinishReason, Usage
+from llama_stack.api.inference import ChatRequest, FinishReason, TextDelta, Usage
 from llama_stack.api.messages import ToolMessage, UserMessage, text_of
 from llama_stack.testing import scripted
 from llama_stack.testing.scripted import Script, ScriptedInference
@@ -50,6 +50,11 @@ async def everything(events: AsyncGenerator[AgentEvent, None]) -> tuple[list[Age
 def text_out(turn: Turn) -> str:
     assert turn.output is not None
     return text_of(turn.output.content)
+
+
+def texts_in(events: Iterable[AgentEvent]) -> list[str]:
+    """What a reader of the stream was told, piece by piece."""
+    return [one.event.text for one in events if isinstance(one, StepProgress) and isinstance(one.event, TextDelta)]
 
 
 def results_in(request: ChatRequest) -> list[str]:

@@ -6,10 +6,14 @@ from typing import Any
 
 from llama_stack.agents.budget import Allowance
 from llama_stack.agents.loop import run_turn
-from llama_stack.api.agents import Budget, ToolExecutionStep, Turn
-from llama_stack.api.inference import JsonSchemaFormat, Sampling, TextDelta, ToolCallStart
+from llama_stack.agents.tools import tool_from_schema
+from llama_stack.agents.transcript import messages_of
+from llama_stack.api.agents import Budget, InferenceStep, ToolExecutionStep, Turn, TurnAwaitingInput
+from llama_stack.api.inference import JsonSchemaFormat, Sampling, TextDelta, TextFormat, ToolCallStart
+from llama_stack.api.messages import text_of
+from llama_stack.api.tools import ToolDefinition
 from llama_stack.testing.scripted import ScriptedInference
-from tests.agents.scripts import asks, calls, chats, everything, results_in, says, setup_of, text_out
+from tests.agents.scripts import asks, calls, chats, everything, results_in, says, setup_of, text_out, texts_in
 
 LIMIT_S = 20.0
 
@@ -40,12 +44,65 @@ async def test_one_that_calls_even_then_gets_a_text_that_names_the_limit() -> No
     )
 
 
-async def test_a_single_allowed_step_is_one_with_tools_off() -> None:
+async def test_a_single_allowed_step_offers_the_tools_and_its_plain_answer_is_complete() -> None:
     script = ScriptedInference(says("as I am"))
     _, turn = await everything(run_turn(setup_of(script, again, budget={"max_infer_iters": 1}), [], asks("?")))
 
-    assert chats(script)[0].tool_choice == "none"
-    assert turn.end_reason == "max_infer_iters"
+    assert chats(script)[0].tool_choice == "auto"
+    assert (text_out(turn), turn.end_reason) == ("as I am", "completed")
+
+
+async def test_a_call_in_the_single_allowed_step_ends_the_turn_and_is_not_run() -> None:
+    ran: list[int] = []
+
+    def note(number: int) -> str:
+        """Note a number."""
+        ran.append(number)
+        return "noted"
+
+    script = ScriptedInference(calls(("note", {"number": 1})))
+    setup = setup_of(script, note, budget={"max_infer_iters": 1})
+    _, turn = await everything(run_turn(setup, [], asks("?")))
+
+    assert (ran, turn.end_reason, len(chats(script))) == ([], "max_infer_iters", 1)
+    assert text_out(turn).startswith("I had to stop before an answer was ready: the limit of model calls")
+    (step,) = turn.steps
+    assert isinstance(step, InferenceStep)
+    assert [call.name for call in step.message.tool_calls] == ["note"]
+    # The call has a result in the conversation that follows, or providers would refuse it.
+    assert [message.role for message in messages_of(turn)] == ["user", "assistant", "tool"]
+
+
+async def test_a_call_for_the_caller_in_the_single_allowed_step_is_handed_out() -> None:
+    script = ScriptedInference(calls(("theirs", {})))
+    theirs = tool_from_schema(ToolDefinition(name="theirs"))
+    events, turn = await everything(run_turn(setup_of(script, theirs, budget={"max_infer_iters": 1}), [], asks("?")))
+
+    (waiting,) = [event for event in events if isinstance(event, TurnAwaitingInput)]
+    assert [call.name for call in waiting.tool_calls] == ["theirs"]
+    assert turn.end_reason is None
+
+
+async def test_a_single_allowed_step_with_tools_is_told_the_form_and_not_held_to_it() -> None:
+    form = JsonSchemaFormat(json_schema={"type": "object", "required": ["a"]})
+    script = ScriptedInference(says('{"a": 1}'))
+    setup = setup_of(script, again, response_format=form, budget={"max_infer_iters": 1})
+    _, turn = await everything(run_turn(setup, [], asks("?")))
+
+    request = chats(script)[0]
+    assert (request.tool_choice, request.response_format) == ("auto", TextFormat())
+    assert '"required": ["a"]' in text_of(request.messages[0].content)
+    assert (text_out(turn), turn.end_reason) == ('{"a": 1}', "completed")
+
+
+async def test_an_answer_off_its_form_in_the_single_allowed_step_says_which_limit_left_it_so() -> None:
+    form = JsonSchemaFormat(json_schema={"type": "object", "required": ["a"]})
+    script = ScriptedInference(says("{}"))
+    setup = setup_of(script, response_format=form, budget={"max_infer_iters": 1})
+    events, turn = await everything(run_turn(setup, [], asks("?")))
+
+    assert (text_out(turn), turn.end_reason) == ("{}", "max_infer_iters")
+    assert texts_in(events) == ["{}"]
 
 
 async def test_a_turn_without_tools_is_completed_by_its_single_step() -> None:

@@ -1,16 +1,25 @@
 """The form of the final answer: native, told, checked, repaired once, and refused with a typed error."""
 
 import json
+from typing import Any
 
 import pytest
 
 from llama_stack.agents.loop import run_turn
-from llama_stack.api.agents import InferenceStep
-from llama_stack.api.inference import Capabilities, JsonObjectFormat, JsonSchemaFormat, TextFormat
+from llama_stack.api.agents import InferenceStep, StepProgress
+from llama_stack.api.inference import (
+    Capabilities,
+    JsonObjectFormat,
+    JsonSchemaFormat,
+    RefusalDelta,
+    TextDelta,
+    TextFormat,
+    ToolCallStart,
+)
 from llama_stack.api.messages import text_of
 from llama_stack.errors import StructuredOutputInvalid
 from llama_stack.testing.scripted import ScriptedInference
-from tests.agents.scripts import asks, calls, chats, everything, says, setup_of, text_out
+from tests.agents.scripts import asks, calls, chats, everything, says, setup_of, text_out, texts_in
 
 SCHEMA = {"type": "object", "properties": {"total": {"type": "integer"}}, "required": ["total"]}
 FORM = JsonSchemaFormat(json_schema=SCHEMA)
@@ -42,6 +51,41 @@ async def test_two_tools_and_a_schema_whatever_the_provider_can_do(native: bool)
     assert forms == [TextFormat(), TextFormat(), FORM if native else TextFormat()]
     told = json.dumps(SCHEMA) in text_of(chats(script)[2].messages[0].content)
     assert told is not native
+
+
+async def test_an_answer_that_has_the_form_already_is_not_asked_for_again() -> None:
+    script = ScriptedInference(calls(("one", {})), says(RIGHT))
+    events, turn = await everything(run_turn(setup_of(script, one, response_format=FORM), [], asks("add")))
+
+    assert len(chats(script)) == 2
+    assert (text_out(turn), turn.end_reason, texts_in(events)) == (RIGHT, "completed", [RIGHT])
+
+
+@pytest.mark.parametrize("tools", [(), (one,)])
+async def test_readers_of_the_stream_are_told_the_answer_that_has_its_form_and_no_other(tools: tuple[Any, ...]) -> None:
+    drafts = [says(WRONG)] * (1 + len(tools))
+    script = ScriptedInference(*drafts, [TextDelta(text='{"total"'), *says(": 3}")])
+    events, turn = await everything(run_turn(setup_of(script, *tools, response_format=FORM), [], asks("add")))
+
+    assert texts_in(events) == ['{"total"', ": 3}"]
+    assert text_out(turn) == RIGHT
+
+
+async def test_what_is_said_before_a_call_is_told_with_the_call() -> None:
+    script = ScriptedInference([TextDelta(text="I look."), *calls(("one", {}))], says(RIGHT))
+    events, _ = await everything(run_turn(setup_of(script, one, response_format=FORM), [], asks("add")))
+
+    kinds = [type(event.event) for event in events if isinstance(event, StepProgress)]
+    assert kinds.index(TextDelta) < kinds.index(ToolCallStart)
+    assert texts_in(events) == ["I look.", RIGHT]
+
+
+async def test_a_refusal_is_an_answer_without_a_form() -> None:
+    script = ScriptedInference([RefusalDelta(text="I won't."), *says("")])
+    _, turn = await everything(run_turn(setup_of(script, response_format=FORM), [], asks("add")))
+
+    assert turn.output is not None
+    assert (turn.output.refusal, turn.end_reason, len(chats(script))) == ("I won't.", "completed", 1)
 
 
 @pytest.mark.parametrize("bad", [WRONG, BROKEN, "", "[]"])

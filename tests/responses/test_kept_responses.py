@@ -123,6 +123,44 @@ async def test_a_form_and_tools_together_give_one_answer_in_that_form(start: Sta
     assert [item.type for item in parsed.output] == ["message"]
 
 
+@pytest.mark.parametrize("tools", [[], [{"type": "function", "name": "f", "parameters": {}, "strict": False}]])
+async def test_an_answer_off_its_form_is_no_part_of_what_the_package_reads(start: Start, tools: Any) -> None:
+    wrong, right = '{"city": "Rome", "degrees": "warm"}', '{"city": "Rome", "degrees": 30}'
+    scripts = [says(wrong)] * (2 if tools else 1) + [says(right[:9], right[9:])]
+    asked: Any = {"model": "scripted", "input": "?", "tools": tools}
+    async with start(*scripts, *scripts) as running:
+        whole = await running.openai.responses.parse(**asked, text_format=Weather)
+        async with running.openai.responses.stream(**asked, text_format=Weather) as stream:
+            deltas = [event.delta async for event in stream if event.type == "response.output_text.delta"]
+            streamed = await stream.get_final_response()
+        kept = await running.openai.responses.retrieve(whole.id)
+    assert deltas == [right[:9], right[9:]]
+    for response in (whole, streamed):
+        assert (response.output_text, response.output_parsed) == (right, Weather(city="Rome", degrees=30))
+        assert [item.type for item in response.output] == ["message"]
+    assert kept.output_text == right
+
+
+async def test_a_draft_that_no_answer_can_follow_is_the_answer(start: Start) -> None:
+    tool: Any = {"type": "function", "name": "f", "parameters": {}, "strict": False}
+    form: Any = {"type": "json_schema", "name": "weather", "schema": Weather.model_json_schema()}
+    async with start(says("It is warm.")) as running:
+        response = await running.openai.responses.create(
+            model="scripted", input="?", tools=[tool], text={"format": form}, extra_body={"max_infer_iters": 1}
+        )
+    assert (response.output_text, response.status) == ("It is warm.", "incomplete")
+
+
+async def test_a_single_inference_offers_its_tools_and_its_plain_answer_is_complete(start: Start) -> None:
+    tool: Any = {"type": "function", "name": "f", "parameters": {}, "strict": False}
+    once: Any = {"model": "scripted", "input": "?", "tools": [tool], "extra_body": {"max_infer_iters": 1}}
+    async with start(says("Hello."), calls(("f", "{}"))) as running:
+        plain = await running.openai.responses.create(**once)
+        calling = await running.openai.responses.create(**once)
+    assert (plain.output_text, plain.status) == ("Hello.", "completed")
+    assert ([item.type for item in calling.output], calling.status) == (["function_call"], "completed")
+
+
 async def test_the_stream_helper_of_the_package_reads_a_form_as_it_comes(start: Start) -> None:
     async with (
         start(says('{"city": "Rome",', ' "degrees": 30}')) as running,

@@ -128,7 +128,7 @@ async def test_a_draft_before_the_answer_in_its_form_is_not_told() -> None:
     scripts = (says("It is one."), says('{"a": 1}'))
     config = AgentConfig(model="m", response_format=wanted)
     setup = AgentSetup(ScriptedInference(*scripts), config, Caller(owner="o"), toolbox)
-    live = encoder(holds_text=True)
+    live = encoder()
     async for event in run_turn(setup, [], [UserMessage(content="?")]):
         live.feed(event)
     (message,) = live.response["output"]

@@ -65,7 +65,7 @@ class AnswerUnderWay:
                 self._reason(event.text)
             case TextDelta():
                 self._unsaid_logprobs += event.logprobs or ()
-                if event.text and not self._output.manner.holds_text:
+                if event.text:
                     self._say(event.text)
             case RefusalDelta() if event.text:
                 self._refuse(event.text)
@@ -81,9 +81,9 @@ class AnswerUnderWay:
         message = step.message
         if message.reasoning and not self._reasonings:
             self._reason(message.reasoning)
-        is_draft = not message.tool_calls and step.ends_turn is None and self._output.manner.holds_text
         self._citations = step.citations
-        if not is_draft:
+        # What lacks its form is no part of the output; the loop has kept its text from everybody.
+        if not step.is_draft:
             self._tell_rest(text_of(message.content), message.refusal or "")
         self._end_said("incomplete" if step.finish_reason == "length" else "completed")
         for call in message.tool_calls:

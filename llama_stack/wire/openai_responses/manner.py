@@ -31,8 +31,7 @@ class Manner:
     """How a response is encoded.
 
     tools: by name. requests: approval requests that earlier responses made, by the id of their call. root_id: what
-    tools that keep state keep it by. holds_text: text is told at the end of its step, once it is known to be part of
-    the answer.
+    tools that keep state keep it by.
     """
 
     tools: Mapping[str, KnownTool] = field(default_factory=dict)
@@ -40,4 +39,3 @@ class Manner:
     root_id: str = ""
     include: Collection[str] = ()
     is_summarised: bool = False
-    holds_text: bool = False

@@ -233,8 +233,9 @@ class ResponseEncoder:
         self._abandon(is_kept=True)
         last = next((step for step in reversed(turn.steps) if isinstance(step, InferenceStep)), None)
         output = turn.output
-        if output is not None and (last is None or last.message != output):
-            # Said by the loop itself: that a limit was reached, or what a shield says instead.
+        if output is not None and (last is None or last.message != output or last.is_draft):
+            # Said by the loop itself: that a limit was reached, or what a shield says instead; or a draft that no
+            # answer could follow.
             item = MessageItem(self, f"msg_{bare(turn.turn_id)}")
             if output.refusal:
                 item.refuse(output.refusal)
