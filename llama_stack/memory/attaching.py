@@ -100,7 +100,7 @@ class Attaching:
         else:
             fetch = self._arrivals.of_file(self._files, status.file_id, caller)
         async with self._ingestion.held([working]):
-            await self._ingestion.remember(share, working, described, fetch)
+            await self._ingestion.remember(share, working, described, fetch, in_background=True)
 
     async def batch(self, bank_id: str, batch_id: str, caller: Caller) -> FileBatch:
         await self._banks.share(bank_id, caller)

@@ -1,38 +1,52 @@
-"""Texts to vectors for memory: many callers' texts in few requests, each text once."""
+"""Texts to vectors for memory: many callers' texts in few requests, each text once, and nobody long behind another.
+
+A question goes to the model at once. So do the few texts of somebody who waits for them, in a lane beside the one of
+large documents. While such work is under way, and a while after it, what is large goes in small requests one by one:
+a model that answers in the order of arrival is then never far from the next question.
+"""
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 from llama_stack.api.common import Caller
 from llama_stack.api.inference import EmbeddingAnswer, EmbeddingRequest, Inference
 from llama_stack.api.vectors import Vectors
-from llama_stack.errors import ProviderFailed, UnsupportedParameter
+from llama_stack.errors import ProviderFailed, StackError, UnsupportedParameter
+from llama_stack.memory.embedding_turns import BACKGROUND_SHARE, FOREGROUND_SHARE, Lane, Order, Portion, Request
 
 TEXTS_A_REQUEST = 64
 REQUESTS_AT_ONCE = 4
-MAX_WAITING = 4096
-"""Texts that wait; whoever brings more waits before handing them over."""
+"""Of each lane."""
+FEW_TEXTS = 16
+"""Whoever waits for no more does not wait behind those who bring more."""
+SMALL_REQUEST = 16
+"""Texts of the one request at a time that is made of large documents while others wait for the model."""
+CALM_AFTER_S = 30.0
+"""Since somebody waited for the model; the next question of a person is likely before."""
+_FAULTS_OF_A_TEXT = (400, 413, 422)
 _OPTIONAL: dict[str, str | None] = {"truncate": "refuse", "task": None}
 """Fields that better the vectors where the model's server knows them, with what says nothing."""
 
 
 @dataclass
-class _Wish:
-    text: str
-    done: "asyncio.Future[list[float]]"
-
-
-@dataclass
 class _Line:
-    """Those who wait for one model as one owner."""
+    """Those who wait for one model as one owner. few: in the foreground, with few texts; many: everything else."""
 
     model: str
     caller: Caller
-    waiting: list[_Wish] = field(default_factory=list)
-    busy: int = 0
+    few: Lane = field(default_factory=Lane)
+    many: Lane = field(default_factory=Lane)
+
+
+@dataclass
+class _Demand:
+    """For one model: how many wait for an answer now, and when the last of them had it."""
+
+    waiting: int = 0
+    last: float = -math.inf
 
 
 class Embedder:
@@ -41,15 +55,20 @@ class Embedder:
     def __init__(self, inference: Inference) -> None:
         self._inference = inference
         self._lines: dict[tuple[str, str], _Line] = {}
-        self._room = asyncio.Semaphore(MAX_WAITING)
+        self._demand: dict[str, _Demand] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._unknown: dict[str, dict[str, str | None]] = {}
+        self._is_closed = False
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Embedder"]:
         try:
             yield self
         finally:
+            self._is_closed = True
+            for line in list(self._lines.values()):
+                for order in line.few.orders() | line.many.orders():
+                    order.done.cancel()
             for task in self._tasks:
                 task.cancel()
             if self._tasks:
@@ -57,31 +76,58 @@ class Embedder:
 
     async def embed_query(self, model: str, text: str, dimension: int, caller: Caller) -> bytes:
         """The vector of a question. Raises as `Inference.embed` does."""
-        answer = await self._answer(EmbeddingRequest(model=model, inputs=[text], truncate="end", task="query"), caller)
+        request = EmbeddingRequest(model=model, inputs=[text], truncate="end", task="query")
+        with self._demanded(model):
+            answer = await self._answer(request, caller)
         return _checked(answer.vectors, 1, dimension, model).row_bytes(0)
 
-    async def embed_documents(self, model: str, texts: Sequence[str], dimension: int, caller: Caller) -> Vectors:
-        """A vector for each text; equal texts are embedded once. What is too long for the model is cut at its end."""
+    async def embed_documents(
+        self, model: str, texts: Sequence[str], dimension: int, caller: Caller, *, in_background: bool = False
+    ) -> Vectors:
+        """A vector for each text; equal texts are embedded once. What is too long for the model is cut at its end.
+
+        in_background: nobody waits for the answer, so those who wait go first.
+        """
+        if not texts:
+            return Vectors(b"", dimension)
         if caller.provider_credentials:
             return await self._embed_alone(model, texts, dimension, caller)
         line = self._lines.setdefault((model, caller.owner), _Line(model, caller))
-        wishes: dict[str, _Wish] = {}
-        loop = asyncio.get_running_loop()
-        for text in texts:
-            if text in wishes:
-                continue
-            await self._room.acquire()
-            wish = wishes[text] = _Wish(text, loop.create_future())
-            wish.done.add_done_callback(lambda _: self._room.release())
-            line.waiting.append(wish)
-            self._serve(line)
+        places: dict[str, int] = {}
+        positions = [places.setdefault(text, len(places)) for text in texts]
+        done = asyncio.get_running_loop().create_future()
+        order = Order(list(places), dimension, BACKGROUND_SHARE if in_background else FOREGROUND_SHARE, done)
+        if in_background or len(places) > FEW_TEXTS:
+            return await self._placed(line, line.many, order, positions)
+        with self._demanded(model):
+            return await self._placed(line, line.few, order, positions)
+
+    async def _placed(self, line: _Line, lane: Lane, order: Order, positions: Sequence[int]) -> Vectors:
+        lane.add(order)
+        self._serve(line, lane)
         try:
-            rows = [await wishes[text].done for text in texts]
+            await order.done
         finally:
-            for wish in wishes.values():
-                if not wish.done.cancel() and not wish.done.cancelled():
-                    wish.done.exception()  # one failure of many is told; nobody asks for the others
-        return _checked(rows, len(texts), dimension, model)
+            lane.discard(order)
+            for request in list(order.requests):
+                request.stop_if_unwanted()
+        return order.vectors(positions)
+
+    @contextmanager
+    def _demanded(self, model: str) -> Iterator[None]:
+        demand = self._demand.setdefault(model, _Demand())
+        demand.waiting += 1
+        try:
+            yield
+        finally:
+            demand.waiting -= 1
+            demand.last = asyncio.get_running_loop().time()
+
+    def _is_demanded(self, model: str) -> bool:
+        demand = self._demand.get(model)
+        if demand is None:
+            return False
+        return bool(demand.waiting) or asyncio.get_running_loop().time() - demand.last < CALM_AFTER_S
 
     async def _embed_alone(self, model: str, texts: Sequence[str], dimension: int, caller: Caller) -> Vectors:
         rows: list[list[float]] = []
@@ -109,43 +155,64 @@ class Embedder:
                     raise
                 unknown[name] = _OPTIONAL[name]
 
-    def _serve(self, line: _Line) -> None:
-        if line.busy >= REQUESTS_AT_ONCE:
-            return
-        line.busy += 1
-        task = asyncio.create_task(self._work(line), name=f"embedding with {line.model}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _serve(self, line: _Line, lane: Lane) -> None:
+        """Soon: who comes at the same moment goes into the same request."""
+        if not lane.is_due and not self._is_closed:
+            lane.is_due = True
+            asyncio.get_running_loop().call_soon(self._begin, line, lane)
 
-    async def _work(self, line: _Line) -> None:
+    def _begin(self, line: _Line, lane: Lane) -> None:
+        lane.is_due = False
+        texts, at_once = TEXTS_A_REQUEST, REQUESTS_AT_ONCE
+        if lane is line.many and self._is_demanded(line.model):
+            texts, at_once = SMALL_REQUEST, 1
+        while not self._is_closed and len(lane.requests) < at_once and (portions := lane.take(texts)):
+            request = Request(portions)
+            lane.requests.add(request)
+            for portion in portions:
+                portion.order.requests.add(request)
+            request.task = asyncio.create_task(self._work(line, lane, request), name=f"embedding with {line.model}")
+            self._tasks.add(request.task)
+            request.task.add_done_callback(self._tasks.discard)
+        if line.few.is_idle and line.many.is_idle:
+            self._lines.pop((line.model, line.caller.owner), None)
+
+    async def _work(self, line: _Line, lane: Lane, request: Request) -> None:
         try:
-            # Whoever brings many texts has brought them all once this task is run again.
-            await asyncio.sleep(0)
-            while line.waiting:
-                taken, line.waiting = line.waiting[:TEXTS_A_REQUEST], line.waiting[TEXTS_A_REQUEST:]
-                await self._fulfil(line, [wish for wish in taken if not wish.done.done()])
+            await self._fulfil(line, request.portions)
         finally:
-            line.busy -= 1
-            if not line.busy and not line.waiting:
-                self._lines.pop((line.model, line.caller.owner), None)
+            lane.requests.discard(request)
+            for portion in request.portions:
+                portion.order.requests.discard(request)
+            self._serve(line, lane)
 
-    async def _fulfil(self, line: _Line, wishes: list[_Wish]) -> None:
-        if not wishes:
-            return
+    async def _fulfil(self, line: _Line, portions: Sequence[Portion]) -> None:
+        texts = [text for portion in portions for text in portion.texts]
         try:
-            vectors = await self._asked(line.model, [wish.text for wish in wishes], line.caller)
-        except asyncio.CancelledError:
-            for wish in wishes:
-                wish.done.cancel()
-            raise
-        except Exception as error:  # whoever waits is told, whatever it is
-            for wish in wishes:
-                if not wish.done.done():
-                    wish.done.set_exception(error)
+            rows = await self._asked(line.model, texts, line.caller)
+        except StackError as error:
+            if len(portions) > 1 and error.http_status in _FAULTS_OF_A_TEXT:
+                for portion in portions:  # the fault is one's; the others are not to suffer for it
+                    await self._fulfil(line, [portion])
+                return
+            _tell(portions, error)
             return
-        for wish, vector in zip(wishes, vectors, strict=True):
-            if not wish.done.done():
-                wish.done.set_result(vector)
+        except Exception as error:  # whoever waits is told, whatever it is
+            _tell(portions, error)
+            return
+        for portion in portions:
+            own, rows = rows[: len(portion.texts)], rows[len(portion.texts) :]
+            try:
+                vectors = _checked(own, len(own), portion.order.dimension, line.model)
+            except ProviderFailed as error:
+                portion.order.fail(error)
+            else:
+                portion.order.keep(portion.start, vectors)
+
+
+def _tell(portions: Sequence[Portion], error: Exception) -> None:
+    for portion in portions:
+        portion.order.fail(error)
 
 
 def _checked(rows: Sequence[Sequence[float]], expected: int, dimension: int, model: str) -> Vectors:

@@ -82,15 +82,18 @@ class Ingestion:
         async with lock:
             yield
 
-    async def remember(self, share: Share, working: Working, described: Described, fetch: Fetch) -> None:
+    async def remember(
+        self, share: Share, working: Working, described: Described, fetch: Fetch, *, in_background: bool = False
+    ) -> None:
         """Work on a document, which is `held`, to its end; whatever goes wrong with it stands in its row afterwards.
 
+        in_background: nobody waits for it, so its texts are embedded behind those of people who wait.
         Raises what is wrong with this process or its database, not with the document.
         """
         try:
             arrived = await fetch()
             digest = _digest(arrived, described)
-            chunks, vectors, mime_type = await self._made(share, described, arrived, digest)
+            chunks, vectors, mime_type = await self._made(share, described, arrived, digest, in_background)
             await self._keep(share, working, described.document_id, chunks, vectors, arrived, digest, mime_type)
         except StackError as error:
             await self._store.fail(working, DocumentError(code=error.code, message=error.message))
@@ -116,7 +119,7 @@ class Ingestion:
             await asyncio.wait([renewing])
 
     async def _made(
-        self, share: Share, described: Described, arrived: Arrived, digest: str
+        self, share: Share, described: Described, arrived: Arrived, digest: str, in_background: bool
     ) -> tuple[list[Chunk], Vectors | None, str]:
         if isinstance(share.bank.bank, GraphBank):
             document = await arrived.read()
@@ -135,15 +138,17 @@ class Ingestion:
             share.bank, document, sizes, self._inference, share.caller,
             document_id=described.document_id, name=described.name, metadata=described.metadata,
         )  # fmt: skip
-        return chunks, await self.vectors_of(share, chunks), document.mime_type
+        return chunks, await self.vectors_of(share, chunks, in_background=in_background), document.mime_type
 
-    async def vectors_of(self, share: Share, chunks: list[Chunk]) -> Vectors | None:
+    async def vectors_of(self, share: Share, chunks: list[Chunk], *, in_background: bool = False) -> Vectors | None:
         """The vectors of the chunks; None for a bank without any."""
         kind = share.bank.bank
         if not isinstance(kind, VectorBank):
             return None
         texts = [chunk.indexed_text for chunk in chunks]
-        return await self._embedder.embed_documents(kind.embedding_model, texts, share.place.dimension, share.caller)
+        return await self._embedder.embed_documents(
+            kind.embedding_model, texts, share.place.dimension, share.caller, in_background=in_background
+        )
 
     async def _copied(
         self, share: Share, described: Described, digest: str
