@@ -11,6 +11,7 @@ from llama_stack.api.common import Caller, JsonObject, Page, Word
 from llama_stack.api.filters import Comparison, Compound, MetadataFilter
 from llama_stack.api.messages import Content
 from llama_stack.api.resources import MemoryBank
+from llama_stack.api.sent_files import SentFiles
 
 MAX_CHUNKS = 200
 """Most that one query may ask for."""
@@ -177,7 +178,11 @@ class ChunkSizes(Word):
 
 
 class DocumentStatus(Word):
-    """What a bank knows of a document. file_id: the uploaded file that it is. batch_id: what it was added with."""
+    """What a bank knows of a document.
+
+    error: why it failed. warnings: what of a completed one was left out or guessed, a sentence each, at most 20; empty
+    where it was read whole. file_id: the uploaded file that it is. batch_id: what it was added with.
+    """
 
     document_id: str
     bank_id: str
@@ -185,6 +190,7 @@ class DocumentStatus(Word):
     mime_type: str = ""
     state: DocumentState
     error: DocumentError | None = None
+    warnings: list[str] = []
     chunks: int = 0
     size_bytes: int = 0
     metadata: JsonObject = {}
@@ -401,6 +407,11 @@ class Memory(MemorySearch, Protocol):
 
 class LocalMemory(Memory, Protocol):
     """The memory of this process."""
+
+    @property
+    def sent_files(self) -> SentFiles:
+        """Reads files that come with messages as it reads documents; none of them is remembered."""
+        ...
 
     async def require_live(self, bank_ids: Sequence[str], caller: Caller) -> None:
         """See that the banks can be asked, at less cost than reading them. Raises InvalidRequest, its code

@@ -16,6 +16,7 @@ from llama_stack.api.memory import ChunkSizes, Document
 from llama_stack.cli.chat_screen import printable
 from llama_stack.cli.choosing import json_option
 from llama_stack.cli.memory_options import bank_option, memory_options, opened, read_attributes
+from llama_stack.cli.memory_warnings import tell_warnings
 from llama_stack.cli.printing import colours_wanted, print_error, print_json, print_note
 from llama_stack.errors import NotFound
 from llama_stack.sdk.adding import Added
@@ -78,6 +79,7 @@ def add(
     else:
         for line in _summary(results, found, bank):
             click.echo(line)
+        tell_warnings((_short(one.source), one.status.warnings) for one in results if one.status is not None)
     failed = [one for one in results if one.error is not None]
     if failed:
         _tell_failures(failed, len(results), bank)
@@ -158,6 +160,7 @@ def _as_json(results: Sequence[Added], found: FoundFiles) -> Any:
                 "outcome": one.outcome,
                 "document_id": None if one.status is None else one.status.document_id,
                 "chunks": 0 if one.status is None else one.status.chunks,
+                "warnings": [] if one.status is None else one.status.warnings,
                 "error": None if one.error is None else one.error.model_dump(),
             }
             for one in results

@@ -10,6 +10,7 @@ from llama_stack.cli.chat_screen import printable
 from llama_stack.cli.choosing import json_option
 from llama_stack.cli.confirming import confirm
 from llama_stack.cli.memory_options import bank_option, memory_options, opened, read_filters
+from llama_stack.cli.memory_warnings import tell_warnings
 from llama_stack.cli.printing import print_json, print_note, print_table, size_words
 from llama_stack.sdk.adding import PATH
 
@@ -37,6 +38,7 @@ def documents(bank: str, failed: bool, as_json: bool, where: Any) -> None:
         print_table(("DOCUMENT", "CODE", "REASON"), [_failed_row(status) for status in found])
     else:
         print_table(("DOCUMENT", "STATE", "PASSAGES", "SIZE", "ADDED"), [_row(status) for status in found])
+        tell_warnings((_called(status), status.warnings) for status in found)
 
 
 def _called(status: DocumentStatus) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -59,6 +59,16 @@ class Described:
     sizes: ChunkSizes | None
 
 
+@dataclass(frozen=True)
+class Made:
+    """What a document came to, before it is written. vectors: None in a bank without any."""
+
+    chunks: list[Chunk]
+    vectors: Vectors | None
+    mime_type: str
+    warnings: Sequence[str]
+
+
 Fetch = Callable[[], Awaitable[Arrived]]
 """Brings a document's content. Raises StackError."""
 
@@ -82,19 +92,17 @@ class Ingestion:
         async with lock:
             yield
 
-    async def remember(
-        self, share: Share, working: Working, described: Described, fetch: Fetch, *, in_background: bool = False
-    ) -> None:
+    async def remember(self, share: Share, working: Working, described: Described, fetch: Fetch) -> None:
         """Work on a document, which is `held`, to its end; whatever goes wrong with it stands in its row afterwards.
 
-        in_background: nobody waits for it, so its texts are embedded behind those of people who wait.
         Raises what is wrong with this process or its database, not with the document.
         """
         try:
             arrived = await fetch()
             digest = _digest(arrived, described)
-            chunks, vectors, mime_type = await self._made(share, described, arrived, digest, in_background)
-            await self._keep(share, working, described.document_id, chunks, vectors, arrived, digest, mime_type)
+            made = await self._made(share, described, arrived, digest)
+            ready = Ready(len(made.chunks), arrived.size_bytes, digest, made.mime_type, made.warnings)
+            await self._keep(share, working, described.document_id, made, ready)
         except StackError as error:
             await self._store.fail(working, DocumentError(code=error.code, message=error.message))
         except Exception as error:  # libraries that read files fail in ways of their own; the row must say so
@@ -118,9 +126,7 @@ class Ingestion:
             renewing.cancel()
             await asyncio.wait([renewing])
 
-    async def _made(
-        self, share: Share, described: Described, arrived: Arrived, digest: str, in_background: bool
-    ) -> tuple[list[Chunk], Vectors | None, str]:
+    async def _made(self, share: Share, described: Described, arrived: Arrived, digest: str) -> Made:
         if isinstance(share.bank.bank, GraphBank):
             document = await arrived.read()
             counter = counter_of(share.bank, self._inference, share.caller)
@@ -128,7 +134,7 @@ class Ingestion:
                 share.bank.bank, document, self._inference, counter, share.caller,
                 document_id=described.document_id, name=described.name, metadata=described.metadata,
             )  # fmt: skip
-            return chunks, None, document.mime_type
+            return Made(chunks, None, document.mime_type, document.warnings)
         copied = await self._copied(share, described, digest)
         if copied is not None:
             return copied
@@ -138,21 +144,18 @@ class Ingestion:
             share.bank, document, sizes, self._inference, share.caller,
             document_id=described.document_id, name=described.name, metadata=described.metadata,
         )  # fmt: skip
-        return chunks, await self.vectors_of(share, chunks, in_background=in_background), document.mime_type
+        vectors = await self.vectors_of(share, chunks)
+        return Made(chunks, vectors, document.mime_type, document.warnings)
 
-    async def vectors_of(self, share: Share, chunks: list[Chunk], *, in_background: bool = False) -> Vectors | None:
+    async def vectors_of(self, share: Share, chunks: list[Chunk]) -> Vectors | None:
         """The vectors of the chunks; None for a bank without any."""
         kind = share.bank.bank
         if not isinstance(kind, VectorBank):
             return None
         texts = [chunk.indexed_text for chunk in chunks]
-        return await self._embedder.embed_documents(
-            kind.embedding_model, texts, share.place.dimension, share.caller, in_background=in_background
-        )
+        return await self._embedder.embed_documents(kind.embedding_model, texts, share.place.dimension, share.caller)
 
-    async def _copied(
-        self, share: Share, described: Described, digest: str
-    ) -> tuple[list[Chunk], Vectors | None, str] | None:
+    async def _copied(self, share: Share, described: Described, digest: str) -> Made | None:
         """The chunks of a document of this bank with the very same content, so that it is not embedded again."""
         for other in await self._store.with_content(share.bank.identifier, digest, share.caller):
             status = other.status
@@ -180,26 +183,15 @@ class Ingestion:
             vectors = None
             if share.place.dimension:
                 vectors = Vectors(b"".join(one.vector or b"" for one in found), share.place.dimension)
-            return chunks, vectors, status.mime_type
+            return Made(chunks, vectors, status.mime_type, status.warnings)
         return None
 
-    async def _keep(
-        self,
-        share: Share,
-        working: Working,
-        document_id: str,
-        chunks: list[Chunk],
-        vectors: Vectors | None,
-        arrived: Arrived,
-        digest: str,
-        mime_type: str,
-    ) -> None:
-        ready = Ready(len(chunks), arrived.size_bytes, digest, mime_type)
+    async def _keep(self, share: Share, working: Working, document_id: str, made: Made, ready: Ready) -> None:
         async with self.alone(share.place, document_id):
             if not await self._store.is_current(working):
                 return
-            if chunks:
-                await share.index.write_chunks(share.place, chunks, vectors, replace_documents=True)
+            if made.chunks:
+                await share.index.write_chunks(share.place, made.chunks, made.vectors, replace_documents=True)
             else:
                 await share.index.delete_documents(share.place, [document_id])
             if await self._store.complete([(working, ready)]):

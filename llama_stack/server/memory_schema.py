@@ -92,7 +92,7 @@ class DocumentSizes(Answer):
 
 
 class DocumentStatusAnswer(Answer):
-    """What a bank knows of a document. error: why it failed, with the remedy."""
+    """What a bank knows of a document. error: why it failed, with the remedy. warnings: what was left out of it."""
 
     document_id: str
     bank_id: str
@@ -100,6 +100,7 @@ class DocumentStatusAnswer(Answer):
     mime_type: str
     state: DocumentStateName
     error: UnreadReason | None
+    warnings: list[str]
     chunks: int
     size_bytes: int
     metadata: dict[str, Any]

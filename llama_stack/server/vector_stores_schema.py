@@ -47,7 +47,10 @@ class VectorStoreFileError(Answer):
 
 
 class VectorStoreFileObject(Answer):
-    """A file in a vector store (OpenAI API reference, "The vector store file object")."""
+    """A file in a vector store (OpenAI API reference, "The vector store file object").
+
+    warnings: not of OpenAI's: what was left out of a completed file.
+    """
 
     id: str
     object: Literal["vector_store.file"]
@@ -58,6 +61,7 @@ class VectorStoreFileObject(Answer):
     last_error: VectorStoreFileError | None = None
     chunking_strategy: dict[str, Any]
     attributes: dict[str, Any]
+    warnings: list[str]
 
 
 class VectorStoreFileList(Answer):

@@ -56,12 +56,13 @@ class Working:
 
 @dataclass(frozen=True)
 class Ready:
-    """What a finished document came to."""
+    """What a finished document came to. warnings: what of it could not be read."""
 
     chunks: int
     size_bytes: int
     content_sha256: str
     mime_type: str
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,7 @@ class DocumentStore:
                     "size_bytes": ready.size_bytes,
                     "content_sha256": ready.content_sha256,
                     "mime_type": ready.mime_type,
+                    "warnings": json.dumps(list(ready.warnings), ensure_ascii=False) if ready.warnings else None,
                     "holder": None,
                     "held_until": None,
                 }
@@ -327,6 +329,7 @@ class StoredDocument:
             mime_type=row.mime_type,
             state=DocumentState(row.state),
             error=error,
+            warnings=[] if row.warnings is None else json.loads(row.warnings),
             chunks=row.chunks,
             size_bytes=row.size_bytes,
             metadata=json.loads(row.metadata),
@@ -348,6 +351,7 @@ def _row_of(new: NewDocument, working: Working, moment: datetime, *, is_held: bo
         "mime_type": new.mime_type,
         "error_code": None,
         "error_message": None,
+        "warnings": None,
         "chunks": 0,
         "size_bytes": new.size_bytes,
         "content_sha256": None,

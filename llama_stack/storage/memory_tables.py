@@ -42,6 +42,7 @@ documents = Table(
     Column("holder", Name("holder")),
     Column("held_until", UtcDateTime),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("warnings", Document),
     PrimaryKeyConstraint("owner", "bank_id", "document_id"),
     Index("documents_by_time", "owner", "bank_id", "created_at", "document_id"),
     Index("documents_by_file", "owner", "file_id"),

@@ -114,6 +114,19 @@ def test_a_file_that_cannot_be_read_is_told_with_code_and_remedy(url: str, folde
     assert (document["outcome"], document["error"]["code"]) == ("failed", "damaged")
 
 
+def test_what_of_a_file_was_left_out_is_told(url: str, folder: Path, llama: Llama) -> None:
+    wide = ",".join(f"c{number}" for number in range(1_200))
+    (folder / "wide.csv").write_text(f"{wide}\n{wide}\n")
+    told = "a table has more than 1000 columns; the others were left out"
+    done = llama("memory", "add", "handbook/wide.csv", "--url", url)
+    listed = llama("memory", "documents", "--url", url)
+    as_json = llama("memory", "add", "handbook/wide.csv", "--url", url, "--json")
+
+    assert (done.returncode, done.stderr) == (0, f"handbook/wide.csv: {told}\n")
+    assert listed.stderr == f"{folder / 'wide.csv'}: {told}\n"
+    assert [document["warnings"] for document in json.loads(as_json.stdout)["documents"]] == [[told]]
+
+
 def test_what_comes_through_a_pipe_has_the_name_it_is_given(url: str) -> None:
     text = piped("Grüße aus Köln.".encode(), "memory", "add", "-", "--name", "letter", "--url", url)
     binary = piped(b"\x00\x01\x02\xff" * 50, "memory", "add", "-", "--url", url)
@@ -192,7 +205,7 @@ def test_a_chat_answers_from_a_bank_and_tells_its_sources(serve: Serve, folder: 
     assert (done.returncode, first) == (0, "  * found 2 passages in default")
     assert answer == "It blinks when it is empty."
     assert sources.startswith("  * sources: ") and "lamp.md" in sources
-    assert "lamp.md: \"" in quote and "blinks" in quote
+    assert 'lamp.md: "' in quote and "blinks" in quote
     assert b"found 2 passages in default" in again.stdout, "an earlier chat keeps its banks"
 
 

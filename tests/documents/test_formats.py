@@ -273,6 +273,12 @@ def test_a_sheet_is_a_heading_with_a_table_under_its_header() -> None:
     ]
 
 
+def test_columns_beyond_the_thousandth_are_told_of_and_blank_ones_are_not() -> None:
+    wide, blank = ["x"] * 1_001, ["x"] * 1_000 + [" "] * 500
+    assert read(",".join(wide), "a.csv").warnings == ("a table has more than 1000 columns; the others were left out",)
+    assert read(",".join(blank), "a.csv").warnings == ()
+
+
 def test_a_mail_with_what_is_attached() -> None:
     inner = mail_file(("deep.md", b"# Deep\n\nfound"))
     document = read(

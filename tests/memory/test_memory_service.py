@@ -186,6 +186,22 @@ async def test_one_bad_document_does_not_hold_up_the_others(memory: MemoryServic
     assert {one.document_id for one in failed.entries} == {"empty", "neither"}
 
 
+async def test_what_was_read_in_part_says_what_was_left_out(memory: MemoryService) -> None:
+    await memory.create_bank(bank("notes", KeywordBank()), ALICE)
+    wide = ",".join(f"c{number}" for number in range(1_200))
+    documents = [
+        Document(document_id=name, name="wide.csv", content=f"{wide}\n{wide}\n") for name in ("first", "the same again")
+    ]
+    for document in documents:
+        (status,) = await memory.insert_documents("notes", [document], ALICE)
+        assert status.state is DocumentState.COMPLETED
+        assert status.warnings == ["a table has more than 1000 columns; the others were left out"]
+    assert (await memory.document("notes", "the same again", ALICE)).warnings == status.warnings
+    whole = Document(document_id="first", name="wide.csv", content="a,b\n1,2\n")
+    (replaced,) = await memory.insert_documents("notes", [whole], ALICE)
+    assert (replaced.state, replaced.warnings) == (DocumentState.COMPLETED, [])
+
+
 async def test_what_is_sent_as_text_may_be_called_as_the_file_it_was_taken_from(memory: MemoryService) -> None:
     await memory.create_bank(bank("notes"), ALICE)
     documents = [

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -38,6 +39,16 @@ async def own_database(empty_url: str) -> AsyncIterator[Database]:
 async def finish(store: DocumentStore, bank_id: str, document_id: str, caller: Caller) -> None:
     workings = await store.begin(bank_id, [NewDocument(document_id)], caller, is_held=True)
     assert await store.complete([(workings[0], READY)]) == []
+
+
+async def test_what_was_left_out_is_kept_until_the_document_comes_again(database: Database, alice: Caller) -> None:
+    store = DocumentStore(database)
+    (working,) = await store.begin("notes", [NewDocument("d")], alice, is_held=True)
+    await store.complete([(working, replace(READY, warnings=["page 2 is damaged and was left out", "Größe"]))])
+    kept = (await store.document("notes", "d", alice)).status
+    assert kept.warnings == ["page 2 is damaged and was left out", "Größe"]
+    await store.begin("notes", [NewDocument("d")], alice, is_held=True)
+    assert (await store.document("notes", "d", alice)).status.warnings == []
 
 
 async def test_a_bank_is_its_owners_only(database: Database, alice: Caller, bob: Caller) -> None:

@@ -89,6 +89,20 @@ async def test_a_deleted_file_leaves_every_store(server: Running) -> None:
         assert (await stores.retrieve(store_id)).file_counts.total == 0
 
 
+async def test_a_file_that_was_read_in_part_says_what_was_left_out(server: Running) -> None:
+    store_id = await server.store()
+    wide = ",".join(f"c{number}" for number in range(1_200))
+    files = server.openai.vector_stores.files
+    shown = {}
+    for name, content in {"wide.csv": f"{wide}\n{wide}\n", "page.md": "A page."}.items():
+        file = await files.create_and_poll(await server.upload(name, content), vector_store_id=store_id)
+        shown[name] = (file.status, (file.model_extra or {})["warnings"])
+    assert shown == {
+        "wide.csv": ("completed", ["a table has more than 1000 columns; the others were left out"]),
+        "page.md": ("completed", []),
+    }
+
+
 async def test_a_batch_counts_each_file_and_keeps_each_error(server: Running) -> None:
     stores = server.openai.vector_stores
     store_id = await server.store()

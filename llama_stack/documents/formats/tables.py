@@ -16,7 +16,7 @@ def add_table(rows: Iterable[Sequence[str]], builder: DocumentBuilder, *, page: 
     size = 0
     for row in rows:
         cells = [cell_text(cell) for cell in row[:MAX_CELLS_PER_ROW]]
-        if len(row) > MAX_CELLS_PER_ROW:
+        if any(map(str.strip, row[MAX_CELLS_PER_ROW:])):
             builder.warn(f"a table has more than {MAX_CELLS_PER_ROW} columns; the others were left out")
         while cells and not cells[-1]:
             cells.pop()

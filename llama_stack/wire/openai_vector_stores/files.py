@@ -114,7 +114,7 @@ def read_attributes(attributes: Attributes | None, param: str) -> JsonObject:
 
 
 def encode_file(status: DocumentStatus) -> JsonObject:
-    """The object `vector_store.file`."""
+    """The object `vector_store.file`, and `warnings`, for which OpenAI has no field."""
     return {
         "id": status.document_id,
         "object": "vector_store.file",
@@ -125,6 +125,7 @@ def encode_file(status: DocumentStatus) -> JsonObject:
         "last_error": None if status.error is None else encode_error(status),
         "chunking_strategy": encode_chunking(status.sizes),
         "attributes": status.metadata,
+        "warnings": status.warnings,
     }
 
 
