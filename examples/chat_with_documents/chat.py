@@ -4,30 +4,28 @@
     python examples/chat_with_documents/chat.py --ask "When is the rent due?"
     python examples/chat_with_documents/chat.py report.pdf notes/ --bank mine    # with your own
 
-What was added stays in the memory bank, so the second start is quick. The shipped model is tiny and copies best from
-one short passage, to a question that stands alone; with a larger one, raise PASSAGES and CHUNK_TOKENS, and ask
-`agent.session()`, which remembers the conversation.
+What was added stays in the memory bank, so the second start is quick. The shipped model is tiny: it is shown the
+sentence that fits best, and copies it. A larger one reads whole passages; ask `agent.session()` then, which remembers
+the conversation.
 """
 
 import argparse
 from pathlib import Path
 
-from llama_stack import Chunk, LlamaStack, StackError, SyncAgent, SyncLlamaStack, VectorBank
+from llama_stack import Chunk, LlamaStack, StackError, SyncAgent, SyncLlamaStack
 
 HERE = Path(__file__).parent
-PASSAGES = 1
-CHUNK_TOKENS = 32
 
 
 def open_chat(stack: SyncLlamaStack, documents: list[Path], bank: str) -> SyncAgent:
-    stack.memory.create_bank(bank, VectorBank(chunk_size_tokens=CHUNK_TOKENS), exist_ok=True)
+    stack.memory.create_bank(bank, exist_ok=True)
     for added in stack.memory.add_each(*documents, bank=bank):
         name = Path(added.source).name
         if added.error is not None:
             print(f"error   {name}: {added.error.message}")
         elif added.outcome != "unchanged" and added.status is not None:
             print(f"added   {name}, {added.status.chunks} passages")
-    return SyncAgent(stack, tools=[stack.memory.as_tool(bank=bank, max_chunks=PASSAGES, with_headings=PASSAGES > 1)])
+    return SyncAgent(stack, memory_banks=[bank])
 
 
 def ask(agent: SyncAgent, question: str) -> None:
