@@ -1,10 +1,11 @@
 """One inference of a turn: what the model is asked, how its answer is let out, and what it means for the turn."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from llama_stack.agents import form
 from llama_stack.agents.budget import Allowance
@@ -12,7 +13,7 @@ from llama_stack.agents.citing import AnswerCiting
 from llama_stack.agents.setup import AgentSetup, new_id
 from llama_stack.agents.shielding import Blocked, OutputScreen, Verdict, forbidding, judge, refused
 from llama_stack.agents.transcript import calls_made, last_inference, messages_of, retrieval_of
-from llama_stack.agents.window import fitted, prompt_limit, without_oldest
+from llama_stack.agents.window import check_window, fitted, needs_count, prompt_limit, without_oldest
 from llama_stack.api.agents import (
     AgentEvent,
     InferenceStep,
@@ -27,8 +28,9 @@ from llama_stack.api.agents import (
 from llama_stack.api.answers import AnswerBuilder
 from llama_stack.api.inference import ChatEvent, ChatRequest, FinishReason, Sampling, TextFormat, Usage
 from llama_stack.api.messages import AssistantMessage, Message, SystemMessage, text_of
+from llama_stack.api.token_estimate import estimated_tokens
 from llama_stack.api.tools import NamedToolChoice, ToolChoice
-from llama_stack.errors import ContextOverflow
+from llama_stack.errors import ContextOverflow, UnsupportedParameter
 from llama_stack.memory.context import is_extract
 
 
@@ -140,14 +142,32 @@ class Inferring:
             limit = prompt_limit(setup.context_length, self._sampling())
             messages, now = fitted(messages, now, limit, setup.toolbox.definitions)
         while True:
-            stream = setup.inference.stream_chat(self._request(plan, messages), setup.caller)
+            request = self._request(plan, messages)
             try:
+                await self._check_window(request)
+                stream = setup.inference.stream_chat(request, setup.caller)
                 return stream, await _first_within(stream, self._allowance.deadline), count - len(messages)
             except ContextOverflow:
                 shorter = without_oldest(messages, now) if compacts else None
                 if shorter is None:
                     raise
                 messages, now = shorter
+
+    async def _check_window(self, request: ChatRequest) -> None:
+        """Raises ContextOverflow for what the model's window cannot hold."""
+        setup = self._setup
+        window, tools = setup.context_length, [] if request.tool_choice == "none" else request.tools
+        if window is None:
+            return
+        tokens, is_exact = estimated_tokens(request.messages, tools), False
+        if setup.inference.capabilities(request.model).token_counts and needs_count(tokens, window):
+            try:
+                counting = setup.inference.count_tokens(request, setup.caller)
+                tokens, is_exact = await _within(counting, self._allowance.deadline), True
+            except UnsupportedParameter:
+                pass
+        is_shortened = setup.config.truncation == "auto"
+        check_window(tokens, window, request.model, is_exact=is_exact, is_shortened=is_shortened)
 
     def _conversation(self, plan: Plan) -> tuple[list[Message], int]:
         """Instructions, history and the turn so far; and where the turn begins among them."""
@@ -285,6 +305,9 @@ class Inferring:
         return step
 
 
+AnyT = TypeVar("AnyT")
+
+
 class _OutOfTime(Exception):
     pass
 
@@ -312,9 +335,13 @@ async def _first_within(stream: AsyncGenerator[ChatEvent, None], deadline: float
 
 async def _next_within(stream: AsyncGenerator[ChatEvent, None], deadline: float | None) -> ChatEvent | None:
     """The next event, None at the end. Entered and left between two events, so no time limit spans a yield."""
+    return await _within(anext(stream, None), deadline)
+
+
+async def _within(work: Awaitable[AnyT], deadline: float | None) -> AnyT:
     try:
         async with asyncio.timeout_at(deadline) as limit:
-            return await anext(stream, None)
+            return await work
     except TimeoutError as error:
         if limit.expired():
             raise _OutOfTime from error

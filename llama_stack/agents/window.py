@@ -5,7 +5,8 @@ first; then, of the turn under way, an answer that called tools together with it
 its result, and neither the instructions nor what the user says now is ever left out.
 
 Tokens are estimated from the text's size, because most providers count only while they answer. The estimate errs on the
-side of sending: a provider that then refuses says so with ContextOverflow, and less is sent.
+side of sending: a provider that then refuses says so with ContextOverflow, and less is sent. What is surely over the
+window is not sent at all: there are servers that cut a conversation short without a word.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,12 @@ from llama_stack.api.inference import Sampling
 from llama_stack.api.messages import AssistantMessage, Message, ToolMessage, UserMessage
 from llama_stack.api.token_estimate import estimated_tokens
 from llama_stack.api.tools import ToolDefinition
+from llama_stack.errors import ContextOverflow
 
+MISJUDGED = 1.5
+"""An estimate may be over the real number by this factor: only what is over the window even so is refused."""
+SURELY_SHORT = 1 / 3
+"""An estimate below this part of the window is believed without counting."""
 ANSWER_SHARE = 0.25
 """Part of the window kept free for the answer where no length was asked for."""
 
@@ -58,3 +64,24 @@ def fitted(
             break
         messages, now = shorter
     return messages, now
+
+
+def needs_count(estimate: int, context_length: int) -> bool:
+    return estimate > SURELY_SHORT * context_length
+
+
+def check_window(tokens: int, context_length: int, model: str, *, is_exact: bool, is_shortened: bool) -> None:
+    """Raises ContextOverflow where a conversation of so many tokens cannot be read by a model with this window.
+
+    is_exact: counted and not estimated. is_shortened: all that may be left out of the conversation was left out.
+    """
+    if tokens <= (context_length if is_exact else MISJUDGED * context_length):
+        return
+    if is_shortened:
+        remedy = "nothing more can be left out of it; say less at once, or use a model with a larger window"
+    else:
+        remedy = 'send less, or set truncation to "auto" to leave out its oldest exchanges'
+    raise ContextOverflow(
+        f"the conversation has {'' if is_exact else 'about '}{tokens} tokens, and the window of the model {model!r} "
+        f"has {context_length}: {remedy}"
+    )

@@ -8,7 +8,7 @@ from llama_stack.agents.loop import run_turn
 from llama_stack.agents.window import fitted, without_oldest
 from llama_stack.api.agents import InferenceStep
 from llama_stack.api.common import Caller
-from llama_stack.api.inference import ChatRequest
+from llama_stack.api.inference import Capabilities, ChatRequest
 from llama_stack.api.messages import (
     AssistantMessage,
     ImagePart,
@@ -109,6 +109,59 @@ async def test_with_truncation_disabled_the_overflow_is_the_callers_to_see() -> 
     history = [message for number in range(3) for message in exchange(number)]
     with pytest.raises(ContextOverflow, match="9 messages, 5 fit"):
         await everything(run_turn(setup_of(Narrow(says("fine")), truncation="disabled"), history, asks("now?")))
+
+
+@pytest.mark.parametrize("truncation", ["auto", "disabled"])
+async def test_one_message_over_a_known_window_is_refused_with_the_numbers(truncation: Any) -> None:
+    script = ScriptedInference(says("fine"))
+    setup = _with_window(setup_of(script, truncation=truncation), 300)
+    with pytest.raises(
+        ContextOverflow, match=r"has about 2863 tokens, and the window of the model 'm' has 300: "
+    ) as no:
+        await everything(run_turn(setup, [], asks("word " * 2000)))
+    assert ("truncation" in no.value.message) is (truncation == "disabled")
+    assert script.requests == []
+
+
+async def test_a_history_over_a_known_window_is_refused_where_nothing_may_be_left_out() -> None:
+    history = [message for number in range(30) for message in exchange(number)]
+    script = ScriptedInference(says("fine"))
+    with pytest.raises(ContextOverflow, match="the window of the model 'm' has 300"):
+        await everything(run_turn(_with_window(setup_of(script, truncation="disabled"), 300), history, asks("now?")))
+    assert script.requests == []
+
+
+async def test_an_estimate_that_is_over_the_window_by_less_than_half_is_not_believed() -> None:
+    script = ScriptedInference(says("fine"))
+    said = "word " * 250
+    assert 300 < estimated_tokens([UserMessage(content=said)]) < 450
+    _, turn = await everything(run_turn(_with_window(setup_of(script, truncation="disabled"), 300), [], asks(said)))
+    assert turn.end_reason == "completed"
+
+
+@pytest.mark.parametrize(("words", "fits"), [(300, True), (301, False)])
+async def test_where_tokens_can_be_counted_the_count_decides(words: int, fits: bool) -> None:
+    # The script counts a token for each word, however long it is.
+    script = ScriptedInference(says("fine"), capabilities=Capabilities(token_counts=True))
+    turn = run_turn(_with_window(setup_of(script, truncation="disabled"), 300), [], asks("conversation " * words))
+    if fits:
+        assert (await everything(turn))[1].end_reason == "completed"
+    else:
+        with pytest.raises(ContextOverflow, match="has 301 tokens, and the window of the model 'm' has 300"):
+            await everything(turn)
+
+
+async def test_a_count_over_the_window_leaves_out_the_oldest_exchange() -> None:
+    # Short words: the estimate is far below the count.
+    history = [
+        UserMessage(content="a " * 200),
+        AssistantMessage(content="b"),
+        *asks("c"),
+        AssistantMessage(content="d"),
+    ]
+    script = ScriptedInference(says("fine"), capabilities=Capabilities(token_counts=True))
+    await everything(run_turn(_with_window(setup_of(script), 180), history, asks("now?")))
+    assert [text_of(message.content) for message in chats(script)[-1].messages] == ["c", "d", "now?"]
 
 
 async def test_a_turn_whose_own_results_outgrow_the_window_leaves_out_its_oldest_call() -> None:

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from openai import InternalServerError
+from openai import BadRequestError, InternalServerError
 from openai.types.responses import ResponseCompactionItem
 from pydantic import BaseModel
 from pytest import MonkeyPatch
@@ -170,6 +170,17 @@ async def test_the_stream_helper_of_the_package_reads_a_form_as_it_comes(start: 
         final = await stream.get_final_response()
     assert deltas == ['{"city": "Rome",', ' "degrees": 30}']
     assert final.output_parsed == Weather(city="Rome", degrees=30)
+
+
+@pytest.mark.parametrize("truncation", ["auto", "disabled"])
+async def test_what_is_too_long_by_itself_is_400_with_the_numbers(start: Start, truncation: Any) -> None:
+    async with start(context_length=300) as running:
+        with pytest.raises(
+            BadRequestError, match="about 2863 tokens, and the window of the model 'scripted' has 300"
+        ) as no:
+            await running.openai.responses.create(model="scripted", input="word " * 2000, truncation=truncation)
+    assert no.value.code == "context_length_exceeded"
+    assert running.inference.requests == []
 
 
 async def test_a_conversation_over_the_window_is_shortened_only_where_that_was_asked_for(start: Start) -> None:
