@@ -167,7 +167,7 @@ class RoutedInference:
     def capabilities(self, model: str) -> Capabilities:
         seen = self._seen.get(model)
         resource, owner = self.find(model) if seen is None else (seen, self._routes.owner(seen.provider_id))
-        return owner.capabilities(resource.provider_resource_id)
+        return _capabilities(resource, owner)
 
     async def health(self) -> Health:
         return Health(status=HealthStatus.OK)
@@ -230,8 +230,15 @@ class RoutedInference:
             return [estimated_text_tokens(text) for text in texts]
 
 
-def _chat(model: Model, owner: Inference, request: ChatRequest, caller: Caller) -> AsyncGenerator[ChatEvent, None]:
+def _capabilities(model: Model, owner: Inference) -> Capabilities:
+    """What the owner says, but for sight: a provider of strangers' models cannot know which of them see."""
     able = owner.capabilities(model.provider_resource_id)
+    sees = model.metadata.get("vision")
+    return able.model_copy(update={"vision": sees}) if isinstance(sees, bool) else able
+
+
+def _chat(model: Model, owner: Inference, request: ChatRequest, caller: Caller) -> AsyncGenerator[ChatEvent, None]:
+    able = _capabilities(model, owner)
     if not able.vision and has_images(request.messages):
         request = request.model_copy(update={"messages": with_unseen_images(request.messages)})
     _check_chat(request, able)

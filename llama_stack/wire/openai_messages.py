@@ -197,8 +197,42 @@ _REFUSED_ASSISTANT_FIELDS = {
 # --- what goes out -------------------------------------------------------------------------------------------------
 
 
+SEEN_BELOW = "[See the message that follows.]"
+"""Stands for a tool's result that has no text."""
+
+
 def encode_messages(messages: list[Message]) -> list[JsonObject]:
-    return [_encode_message(message) for message in messages]
+    """As part of a request.
+
+    A message of a tool holds text alone there. What else a tool gave stands in a message of the user, behind the last
+    of the results that belong together and with a line that names the tool.
+    """
+    bodies: list[JsonObject] = []
+    called: dict[str, str] = {}
+    beside: list[ContentPart] = []
+    for message in messages:
+        if isinstance(message, ToolMessage):
+            message, more = _text_apart(message, message.name or called.get(message.tool_call_id, ""))
+            beside += more
+        elif beside:
+            bodies.append(_encode_message(UserMessage(content=beside)))
+            beside = []
+        if isinstance(message, AssistantMessage):
+            called = {call.id: call.name for call in message.tool_calls}
+        bodies.append(_encode_message(message))
+    return [*bodies, _encode_message(UserMessage(content=beside))] if beside else bodies
+
+
+def _text_apart(message: ToolMessage, tool: str) -> tuple[ToolMessage, list[ContentPart]]:
+    """The result as text, and what it has beside text, told as from its tool."""
+    if isinstance(message.content, str):
+        return message, []
+    text: list[ContentPart] = [part for part in message.content if isinstance(part, TextPart)]
+    others = [part for part in message.content if not isinstance(part, TextPart)]
+    if not others:
+        return message, []
+    source = TextPart(text=f"From the tool {tool or 'that was called'} (call {message.tool_call_id}):")
+    return message.model_copy(update={"content": text or SEEN_BELOW}), [source, *others]
 
 
 def _encode_message(message: Message) -> JsonObject:

@@ -256,6 +256,24 @@ async def test_a_model_that_cannot_see_is_told_of_an_image_that_a_tool_gave(
     assert seen.content == [TextPart(text="a plot"), TextPart(text="[An image, which this model cannot see.]")]
 
 
+@pytest.mark.parametrize("sees", [True, False])
+async def test_the_metadata_of_a_model_say_whether_it_sees(
+    catalog: Catalog, doors: Doors, caller: Caller, sees: bool
+) -> None:
+    models = [{"identifier": "m", "metadata": {"vision": sees}}]
+    image = ImagePart(url="data:image/png;base64,iVBORw0KGgo=")
+    call = AssistantMessage(tool_calls=[ToolCall(id="c", name="look", arguments="{}")])
+    given = HELLO.model_copy(update={"messages": [call, ToolMessage(tool_call_id="c", content=[image])]})
+    sent = HELLO.model_copy(update={"messages": [UserMessage(content=[image])]})
+    async with open_stack(distribution(models), catalog=catalog) as stack:
+        assert stack.inference.capabilities("m").vision is sees
+        await collect(stack.inference.stream_chat(given, caller))
+        assert (doors.echo.seen[0].messages[-1].content == [image]) is sees
+        if not sees:
+            with pytest.raises(UnsupportedParameter, match="read images"):
+                await collect(stack.inference.stream_chat(sent, caller))
+
+
 async def test_no_secret_is_shown_in_the_providers_listing(stack: LocalStack, caller: Caller) -> None:
     [state] = await stack.providers(caller)
     assert state.config == {"api_key": "**********", "url": "http://user:**********@host"}

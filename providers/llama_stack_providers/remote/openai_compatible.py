@@ -17,6 +17,9 @@ class Config(ProviderConfig):
         "openai_compatible_api_key", description="name under which a caller may send a key of its own with a request"
     )
     models: list[str] | None = Field(None, description="names of its models, for a server that cannot list them")
+    vision: bool = Field(
+        True, description="whether its models read images; `metadata: {vision: false}` of a model says so of that one"
+    )
     headers: dict[str, SecretStr] = Field({}, description="further headers for every request")
     timeout_s: float = Field(
         120.0, gt=0, description="longest wait for a stream to begin and between two of its pieces"
@@ -50,6 +53,7 @@ async def open_openai_compatible(config: Config, ground: Ground) -> AsyncIterato
             key=config.api_key.get_secret_value() if config.api_key else None,
             credential_name=config.credential_name,
             models=config.models,
+            vision=config.vision,
             answer_timeout_s=config.answer_timeout_s,
             secrets=[value for value in headers.values() if value],
         )

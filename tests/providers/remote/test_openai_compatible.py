@@ -20,8 +20,10 @@ from llama_stack.api.inference import (
     TextDelta,
     Usage,
 )
-from llama_stack.api.messages import AssistantMessage, UserMessage
+from llama_stack.api.messages import AssistantMessage, ImagePart, TextPart, ToolCall, ToolMessage, UserMessage
+from llama_stack.api.resources import Model
 from llama_stack.errors import (
+    ConfigError,
     InvalidRequest,
     ProviderFailed,
     ProviderTimeout,
@@ -62,6 +64,52 @@ async def test_the_base_url_may_end_in_a_slash(open_provider: Open, caller: Call
     async with running(GOOD) as upstream, open_provider(upstream.url + suffix) as inference:
         await collect(inference.stream_chat(CHAT, caller))
     assert upstream.received[0].path == "/v1/chat/completions"
+
+
+IMAGE = ImagePart(url="data:image/png;base64,iVBORw0KGgo=")
+
+
+async def test_images_that_tools_gave_follow_the_results_as_the_users(open_provider: Open, caller: Caller) -> None:
+    """OpenAI's API takes text alone from a tool ("Create chat completion", tool message, content)."""
+    calling = AssistantMessage(tool_calls=[ToolCall(id=name, name=f"see_{name}", arguments="{}") for name in "abc"])
+    messages = [
+        calling,
+        ToolMessage(tool_call_id="a", content=[TextPart(text="a plot"), IMAGE]),
+        ToolMessage(tool_call_id="b", content=[IMAGE]),
+        ToolMessage(tool_call_id="c", content="nothing"),
+        AssistantMessage(tool_calls=[ToolCall(id="a", name="again", arguments="{}")]),
+        ToolMessage(tool_call_id="a", content=[IMAGE]),
+    ]
+    async with running(GOOD) as upstream, open_provider(upstream.url) as inference:
+        await collect(inference.stream_chat(ChatRequest(model="m", messages=messages), caller))
+    sent = upstream.received[0].body["messages"]
+    shown = {"type": "image_url", "image_url": {"url": IMAGE.url}}
+    assert [message["role"] for message in sent] == ["assistant", *["tool"] * 3, "user", "assistant", "tool", "user"]
+    assert [message["content"] for message in sent if message["role"] == "tool"] == [
+        [{"type": "text", "text": "a plot"}],
+        "[See the message that follows.]",
+        "nothing",
+        "[See the message that follows.]",
+    ]
+    assert [message["content"] for message in sent if message["role"] == "user"] == [
+        [
+            {"type": "text", "text": "From the tool see_a (call a):"},
+            shown,
+            {"type": "text", "text": "From the tool see_b (call b):"},
+            shown,
+        ],
+        [{"type": "text", "text": "From the tool again (call a):"}, shown],
+    ]
+
+
+async def test_a_server_whose_models_do_not_see_can_be_told_of(open_provider: Open) -> None:
+    model = Model(identifier="m", provider_id="p", provider_resource_id="m", metadata={"vision": "no"})
+    async with open_provider("http://127.0.0.1:9/v1", vision=False) as inference:
+        assert inference.capabilities("m").vision is False
+        with pytest.raises(ConfigError, match=r"metadata\.vision of model 'm' is 'no'"):
+            await inference.add_model(model)
+    async with open_provider("http://127.0.0.1:9/v1") as inference:
+        assert inference.capabilities("m").vision is True
 
 
 async def test_a_completion(open_provider: Open, caller: Caller) -> None:

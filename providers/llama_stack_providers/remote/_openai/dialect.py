@@ -21,7 +21,8 @@ from llama_stack.api.inference import (
     RerankAnswer,
     RerankRequest,
 )
-from llama_stack.errors import InvalidRequest, ProviderFailed, StackError, UnsupportedParameter
+from llama_stack.api.resources import Model
+from llama_stack.errors import ConfigError, InvalidRequest, ProviderFailed, StackError, UnsupportedParameter
 from llama_stack.wire.openai_chat import ChatChunkDecoder, encode_chat_request
 from llama_stack.wire.openai_completions import CompletionChunkDecoder, encode_completion_request
 from llama_stack.wire.openai_embeddings import decode_embeddings, encode_embedding_request
@@ -56,6 +57,7 @@ class OpenAIDialect(PartialInference):
     key: sent as bearer token, unless the caller brings its own under the name `credential_name`.
     answer_timeout_s: longest wait for an answer in one piece; between the pieces of a stream it is `http`'s own.
     models: names to list instead of asking the server. secrets: texts besides the key that no error may repeat.
+    vision: whether its models read images; the metadata of a single model may say otherwise.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class OpenAIDialect(PartialInference):
         models: Sequence[str] | None = None,
         secrets: Sequence[str] = (),
         answer_timeout_s: float = 600.0,
+        vision: bool = True,
     ) -> None:
         self._http = http
         self._key = key
@@ -75,14 +78,25 @@ class OpenAIDialect(PartialInference):
         self._models = models
         self._secrets = tuple(secrets)
         self._answer_timeout_s = answer_timeout_s
+        self._vision = vision
         self._host = http.base_url.host
         self._who = f"the server at {http.base_url.copy_with(userinfo=b'', query=None)}".rstrip("/")
 
     # --- what can be asked -----------------------------------------------------------------------------------------
 
+    async def add_model(self, model: Model) -> Model:
+        """Raises ConfigError for a `vision` that is neither true nor false."""
+        sees = model.metadata.get("vision", self._vision)
+        if not isinstance(sees, bool):
+            raise ConfigError(
+                f"metadata.vision of model {model.identifier!r} is {sees!r}",
+                remedy="Write true or false, or leave it out.",
+            )
+        return model
+
     def capabilities(self, model: str) -> Capabilities:
         """What the dialect can say; the server refuses for itself what its model cannot do."""
-        return Capabilities(completion=True, embedding=True, rerank=True, vision=True, tokens_prompt=True)
+        return Capabilities(completion=True, embedding=True, rerank=True, vision=self._vision, tokens_prompt=True)
 
     async def list_models(self) -> list[ProviderModel]:
         if self._models is not None:
