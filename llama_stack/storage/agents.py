@@ -70,7 +70,7 @@ class AgentStore:
 
     async def delete_agent(self, agent_id: str, caller: Caller) -> None:
         """Delete an agent with its sessions and all that was said in them. Raises NotFound."""
-        async with self._database.write() as connection:
+        async with self._database.write(erases=True) as connection:
             if (await connection.execute(delete(agents).where(_own_agent(agent_id, caller)))).rowcount == 0:
                 raise _no_agent(agent_id)
 
@@ -123,7 +123,7 @@ class AgentStore:
     async def delete_session(self, agent_id: str, session_id: str, caller: Caller) -> None:
         """Delete a session with its turns; whoever works on one of them is told at its next write. Raises NotFound."""
         statement = delete(sessions).where(_own_session(session_id, caller), sessions.c.agent_id == agent_id)
-        async with self._database.write() as connection:
+        async with self._database.write(erases=True) as connection:
             if (await connection.execute(statement)).rowcount == 0:
                 raise _no_session(session_id)
 

@@ -128,7 +128,7 @@ class BankStore:
 
     async def forget(self, bank_id: str, caller: Caller) -> None:
         """The bank, its batches and what is known of its documents. An unknown bank is no error."""
-        async with self._database.write() as connection:
+        async with self._database.write(erases=True) as connection:
             for table in (documents, file_batches, banks):
                 await connection.execute(delete(table).where(table.c.owner == caller.owner, table.c.bank_id == bank_id))
 

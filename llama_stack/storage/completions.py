@@ -80,7 +80,7 @@ class CompletionStore:
         return await self.completion(completion_id, caller)
 
     async def delete(self, completion_id: str, caller: Caller) -> None:
-        async with self._database.write() as connection:
+        async with self._database.write(erases=True) as connection:
             if (await connection.execute(delete(chat_completions).where(_own(completion_id, caller)))).rowcount == 0:
                 raise _no_completion(completion_id)
 

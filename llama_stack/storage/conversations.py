@@ -58,7 +58,7 @@ class ConversationStore:
 
     async def delete(self, conversation_id: str, caller: Caller) -> None:
         """Its responses stay; they can be continued by their ids."""
-        async with self._database.write() as connection:
+        async with self._database.write(erases=True) as connection:
             row = await _row(connection, conversation_id, caller)
             await connection.execute(delete(conversations).where(_own(conversation_id, caller)))
             await delete_unused_session(connection, row.session_id)
@@ -127,7 +127,7 @@ class ConversationStore:
         statement = delete(conversation_items).where(
             _items_of(conversation_id, caller), conversation_items.c.item_id == item_id
         )
-        async with self._database.write() as connection:
+        async with self._database.write(erases=True) as connection:
             row = await _row(connection, conversation_id, caller)
             if (await connection.execute(statement)).rowcount == 0:
                 raise _no_item(conversation_id, item_id)

@@ -1,9 +1,10 @@
 """One open database: short transactions, and the driver's errors turned into ours."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, Table
@@ -14,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from llama_stack.errors import ConfigError, ProviderUnavailable, StackError
 from llama_stack.storage.engine import (
+    BUSY_TIMEOUT_S,
     READERS,
     Location,
     create_engine,
@@ -22,11 +24,14 @@ from llama_stack.storage.engine import (
     prepare_file,
     unavailable,
 )
+from llama_stack.storage.erasing import Erasing
 from llama_stack.storage.schema import SchemaStatus, migrate_schema, read_status, refuse_newer, refuse_older, status_of
 
 T = TypeVar("T")
 Work = Callable[[Connection], object]
 """A part of a transaction."""
+
+CHECKPOINT_WAIT_MS = 50
 
 
 class Database:
@@ -37,6 +42,7 @@ class Database:
         self._location = location
         self._threads = threads
         self._write_turn = asyncio.Lock()
+        self._erasing = None if threads is None else Erasing(self._truncate_log)
 
     @property
     def dialect(self) -> str:
@@ -55,8 +61,18 @@ class Database:
                 yield connection
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that writes; committed when the block ends well. Keep it short and do nothing else inside."""
+    async def write(self, *, erases: bool = False) -> AsyncIterator[AsyncConnection]:
+        """A transaction that writes; committed when the block ends well. Keep it short and do nothing else inside.
+
+        erases: it deletes what somebody wants gone, from the log of a SQLite file, too.
+        """
+        async with self._transaction() as connection:
+            yield connection
+        if erases and self._erasing is not None:
+            self._erasing.soon()
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
         with _database_errors(self._location):
             if self.dialect == "postgresql":
                 async with self._engine.begin() as connection:
@@ -91,6 +107,29 @@ class Database:
         async with self.write() as connection:
             return await connection.run_sync(work)
 
+    @asynccontextmanager
+    async def erasing(self) -> AsyncIterator[None]:
+        """What is deleted meanwhile leaves the log, too. On PostgreSQL and in memory there is nothing to do."""
+        if self._erasing is None:
+            yield
+            return
+        task = asyncio.create_task(self._erasing.run(), name="erasing of what was deleted")
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def erased(self) -> None:
+        """Returns when what was deleted before is nowhere in a SQLite file and its log."""
+        if self._erasing is not None:
+            await self._erasing.done()
+
+    async def _truncate_log(self) -> bool:
+        assert self._threads is not None
+        async with self._write_turn:
+            return await _finished(self._threads.truncate_log())
+
 
 class Threads:
     """Transactions of a SQLite file in worker threads, each whole in one of them."""
@@ -112,10 +151,32 @@ class Threads:
             return work(connection)
 
     def _write(self, work: Callable[[Connection], T]) -> T:
+        connection = self._writing_connection()
+        with connection.begin():
+            return work(connection)
+
+    def _writing_connection(self) -> Connection:
         if self._writing is None:
             self._writing = self._engine.connect().execution_options(stack_writes=True)
-        with self._writing.begin():
-            return work(self._writing)
+        return self._writing
+
+    def truncate_log(self) -> asyncio.Future[bool]:
+        """Write the log back and cut it off; False where a reader or another process stands in the way."""
+        return asyncio.get_running_loop().run_in_executor(self._writer, self._truncate_log)
+
+    def _truncate_log(self) -> bool:
+        try:
+            with closing(self._writing_connection().connection.cursor()) as cursor:
+                # While it waits for readers, nobody else could write.
+                cursor.execute(f"PRAGMA busy_timeout = {CHECKPOINT_WAIT_MS}")
+                try:
+                    cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                    ((busy, *_),) = cursor.fetchall()
+                finally:
+                    cursor.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
+        except sqlite3.OperationalError:
+            return False
+        return not busy
 
     def close(self) -> None:
         """Waits for what is being done."""
@@ -184,7 +245,9 @@ async def open_database(url: str, *, migrate: bool = True) -> AsyncIterator[Data
             return
         threads = Threads(create_thread_engine(location))
         try:
-            yield Database(engine, location, threads)
+            database = Database(engine, location, threads)
+            async with database.erasing():
+                yield database
         finally:
             await asyncio.to_thread(threads.close)
 

@@ -290,7 +290,7 @@ class DocumentStore:
     async def forget(self, bank_id: str, document_ids: Sequence[str], caller: Caller) -> int:
         """Tells how many there were."""
         gone = 0
-        async with self._database.write() as connection:
+        async with self._database.write(erases=True) as connection:
             for first in range(0, len(document_ids), ROWS_A_STATEMENT):
                 part = document_ids[first : first + ROWS_A_STATEMENT]
                 statement = delete(documents).where(_of_bank(bank_id, caller), documents.c.document_id.in_(part))

@@ -75,7 +75,7 @@ class FileStore:
 
     async def remove(self, file_id: str, caller: Caller) -> None:
         """Forget the file, if it is known."""
-        async with self._database.write() as connection:
+        async with self._database.write(erases=True) as connection:
             await connection.execute(delete(files).where(_own(file_id, caller)))
 
 

@@ -82,7 +82,7 @@ class ResourceStore:
             resources.c.kind == KINDS[kind],
             resources.c.identifier == identifier,
         )
-        async with self._database.write() as connection:
+        async with self._database.write(erases=True) as connection:
             if (await connection.execute(statement)).rowcount == 0:
                 raise _not_found(kind, identifier)
 

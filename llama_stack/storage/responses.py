@@ -215,7 +215,7 @@ class ResponseStore:
 
     async def delete(self, record: StoredResponse, caller: Caller) -> None:
         """Delete the response and its turn; whoever works on it is told at the next write."""
-        async with self._database.write() as connection:
+        async with self._database.write(erases=True) as connection:
             if (await connection.execute(delete(responses).where(_own(record.response_id, caller)))).rowcount == 0:
                 raise no_response(record.response_id)
             await connection.execute(
