@@ -26,7 +26,8 @@ def caller_of(request: HTTPConnection) -> Caller:
         credentials = None
     if not isinstance(credentials, dict):
         raise InvalidRequest(
-            f'the header {PROVIDER_DATA_HEADER} must hold a JSON object such as {{"together_api_key": "..."}}',
+            f'the header {PROVIDER_DATA_HEADER} must hold a JSON object such as {{"together_api_key": "..."}}; '
+            "correct it, or leave the header out",
             param=PROVIDER_DATA_HEADER,
             code="invalid_header",
         )

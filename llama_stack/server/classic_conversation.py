@@ -10,6 +10,7 @@ from llama_stack.api.agents import (
     Agents,
     ApprovalDecision,
     Session,
+    ToolOutcome,
     Turn,
     TurnAwaitingInput,
     TurnCompleted,
@@ -36,9 +37,11 @@ from llama_stack.wire.classic.turns import (
     ClassicTurnBody,
     as_observation,
     decode_approvals,
+    decode_outcomes,
     decode_tool_responses,
     decode_turn_messages,
 )
+from llama_stack.wire.validation import naming
 
 
 @dataclass(frozen=True)
@@ -104,13 +107,14 @@ class Conversation:
         Raises NotFound; Conflict for a turn that has ended, unless all it is brought are results of calls that the
         stack has never seen: the client found them in the model's text itself. Those are said in a further turn.
         """
-        results, decisions = decode_tool_responses(body), decode_approvals(body)
+        results, decisions, outcomes = decode_tool_responses(body), decode_approvals(body), decode_outcomes(body)
         session = await self._session()
         parts = self._parts(session, turn_id)
         if parts[-1].end_reason is None:
-            return self._going_on(parts, results, decisions)
+            return self._going_on(parts, results, decisions, outcomes)
         known = calls_of(parts)
-        is_unseen = bool(results) and not any(result.tool_call_id in known for result in results)
+        says_something = all(response.content is not None for response in body.tool_responses or ())
+        is_unseen = bool(results) and says_something and not any(one.tool_call_id in known for one in results)
         if not is_unseen or decisions or parts[-1] is not session.turns[-1]:
             raise Conflict(
                 f"turn {turn_id} has ended ({parts[-1].end_reason}) and waits for none of this; begin a new turn",
@@ -127,12 +131,24 @@ class Conversation:
             raise NotFound(f"session {self._session_id!r} has no turn {turn_id!r}", param="turn_id")
         return parts
 
-    def _going_on(self, parts: list[Turn], results: list[ToolMessage], decisions: list[ApprovalDecision]) -> Run:
+    def _going_on(
+        self,
+        parts: list[Turn],
+        results: list[ToolMessage],
+        decisions: list[ApprovalDecision],
+        outcomes: list[ToolOutcome] | None = None,
+    ) -> Run:
         last = parts[-1]
         events = self._agents.resume_turn(
-            self._agent_id, self._session_id, last.turn_id, self._caller, results=results, decisions=decisions
+            self._agent_id,
+            self._session_id,
+            last.turn_id,
+            self._caller,
+            results=results,
+            decisions=decisions,
+            outcomes=outcomes,
         )
-        return Run(events, ClassicTurnEncoder(earlier=parts[:-1], resumed=last), parts[:-1])
+        return Run(_in_classic_words(events), ClassicTurnEncoder(earlier=parts[:-1], resumed=last), parts[:-1])
 
     def _further(self, parts: list[Turn], results: list[ToolMessage]) -> Run:
         part_id = next_part_id(parts)
@@ -146,6 +162,13 @@ class Conversation:
         )
         brought = brought_step(part_id, results, datetime.now(UTC))
         return Run(events, ClassicTurnEncoder(earlier=parts, brought=brought), parts)
+
+
+async def _in_classic_words(events: AsyncGenerator[AgentEvent, None]) -> AsyncGenerator[AgentEvent, None]:
+    with naming(tool_call_id="call_id"):
+        async with aclosing(events):
+            async for event in events:
+                yield event
 
 
 def _waiting_for(results: list[ToolMessage], session: Session) -> list[Turn] | None:

@@ -9,6 +9,8 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import Scope
 
 from llama_stack.api.common import JsonObject
 from llama_stack.errors import InvalidRequest, NotFound, StackError
@@ -42,15 +44,22 @@ def add_error_handlers(app: FastAPI) -> None:
         if error.status_code == 404:
             return error_response(NotFound(_no_such_path(app, path), code="unknown_route"))
         if error.status_code == 405:
-            allowed = (error.headers or {}).get("Allow", "another method")
+            allowed = ", ".join(_methods_of(app, request.scope)) or "another method"
             refused = InvalidRequest(f"{path} does not take {request.method}; use {allowed}", code="method_not_allowed")
             response = error_response(refused, status=405)
-            response.headers.update(error.headers or {})
+            response.headers["Allow"] = allowed
             return response
         return error_response(InvalidRequest(str(error.detail)), status=error.status_code)
 
     app.add_exception_handler(StackError, stack_error)
     app.add_exception_handler(HTTPException, http_error)
+
+
+def _methods_of(app: FastAPI, scope: Scope) -> list[str]:
+    """What every route of the path takes: the router tells of the first one only."""
+    matching = [route for route in app.routes if isinstance(route, APIRoute) and route.matches(scope)[0] != Match.NONE]
+    methods = {method for route in matching for method in route.methods or ()}
+    return sorted(methods | {"HEAD"} if "GET" in methods else methods)
 
 
 def _no_such_path(app: FastAPI, path: str) -> str:

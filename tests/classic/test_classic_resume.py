@@ -113,8 +113,35 @@ async def test_results_may_come_one_by_one(start_agents: Start) -> None:
     ]
 
 
+async def test_what_a_callers_tool_tells_of_its_result_is_kept(start_agents: Start) -> None:
+    async with paused(start_agents, says("Done.")) as (server, ids, waiting):
+        where = {"agent_id": ids[0], "session_id": ids[1]}
+        first, second = given("call_0", "call_1")
+        responses: Any = [{**first, "metadata": {"a": 1, "of": ["x"]}}, second]
+        whole = await server.client.agents.turn.resume(waiting.turn_id, **where, tool_responses=responses)
+        read = await server.client.agents.turn.retrieve(waiting.turn_id, **where)
+    for seen in (whole, read):
+        step: Any = seen.steps[1]
+        assert [response.metadata for response in step.tool_responses] == [{"a": 1, "of": ["x"]}, {}]
+    assert [message.content for message in asked(server).messages[-2:]] == ["r call_0", "r call_1"]
+
+
+async def test_a_turn_that_has_ended_does_not_go_on_with_a_response_that_says_nothing(start_agents: Start) -> None:
+    async with start_agents(says("Done.")) as server:
+        ids = await begin(server)
+        ended = await turn(server, ids)
+        resume = path(ids, ended.turn_id, "resume")
+        refused = await server.http.post(resume, json={"tool_responses": [{"call_id": "x"}]})
+    assert (refused.status_code, len(server.inference.requests)) == (409, 1)
+    assert "has ended" in refused.json()["error"]["message"]
+
+
 async def test_results_for_calls_that_nobody_made_are_refused_while_the_turn_waits(start_agents: Start) -> None:
     async with paused(start_agents) as (server, ids, waiting):
+        with pytest.raises(BadRequestError, match="'param': 'call_id'"):
+            await server.client.agents.turn.resume(
+                waiting.turn_id, agent_id=ids[0], session_id=ids[1], tool_responses=given("nope")
+            )
         with pytest.raises(BadRequestError, match="no call 'nope' awaits a result"):
             await server.client.agents.turn.resume(
                 waiting.turn_id, agent_id=ids[0], session_id=ids[1], tool_responses=given("nope")

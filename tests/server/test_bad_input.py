@@ -98,6 +98,8 @@ async def test_malformed_provider_data_is_named_and_not_repeated(start: Start, v
         )
     error = response.json()["error"]
     assert (response.status_code, error["param"]) == (400, "X-LlamaStack-Provider-Data")
+    assert "X-LlamaStack-Provider-Data must hold a JSON object" in error["message"]
+    assert "or leave the header out" in error["message"]
     assert "sk-secret" not in response.text
 
 
@@ -142,6 +144,26 @@ async def test_wrong_paths_and_methods(start: Start, method: str, path: str, sta
     assert words in response.json()["error"]["message"]
     if status == 405:
         assert response.headers["allow"]
+
+
+async def test_a_method_that_is_not_taken_is_told_all_that_are(start: Start) -> None:
+    async with start() as server:
+        agents = await server.http.request("PATCH", "/v1/agents")
+        one = await server.http.request("PATCH", "/v1/agents/a")
+    assert (agents.status_code, agents.headers["allow"]) == (405, "GET, HEAD, POST")
+    assert "use GET, HEAD, POST" in agents.json()["error"]["message"]
+    assert one.headers["allow"] == "DELETE, GET, HEAD, PUT"
+
+
+@pytest.mark.parametrize("path", ["/v1/health", "/v1/models", "/v1/models/nothing-of-the-kind"])
+async def test_head_is_get_without_the_content(start: Start, path: str) -> None:
+    async with start() as server:
+        whole, head = await server.http.get(path), await server.http.head(path)
+        refused = await server.http.head("/v1/embeddings")
+    assert (head.status_code, head.content) == (whole.status_code, b"")
+    for name in ("content-type", "content-length"):
+        assert head.headers[name] == whole.headers[name]
+    assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
 
 
 async def test_every_answer_has_a_request_id(start: Start) -> None:

@@ -8,7 +8,8 @@ from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 from pydantic import Field
 
-from llama_stack.api.agents import ApprovalDecision
+from llama_stack.api.agents import ApprovalDecision, ToolOutcome
+from llama_stack.api.common import JsonObject
 from llama_stack.api.memory import Document
 from llama_stack.api.messages import ContentPart, ImagePart, TextPart, ToolMessage, UserMessage
 from llama_stack.errors import InvalidRequest, UnsupportedParameter
@@ -42,9 +43,12 @@ class ClassicTurnBody(ClassicBody):
 
 
 class ToolResponseBody(ClassicBody):
+    """metadata: what the tool tells the caller and not the model; kept with the turn."""
+
     call_id: str
     tool_name: str | None = None
     content: ContentBody | None = None
+    metadata: JsonObject | None = None
 
 
 class ApprovalBody(ClassicBody):
@@ -176,6 +180,15 @@ def decode_tool_responses(body: ClassicResumeBody) -> list[ToolMessage]:
             content="" if response.content is None else decode_content(response.content),
         )
         for response in body.tool_responses or ()
+    ]
+
+
+def decode_outcomes(body: ClassicResumeBody) -> list[ToolOutcome]:
+    """What is said of the calls beyond what the model reads."""
+    return [
+        ToolOutcome(tool_call_id=response.call_id, metadata=response.metadata)
+        for response in body.tool_responses or ()
+        if response.metadata
     ]
 
 
