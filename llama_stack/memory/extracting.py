@@ -27,6 +27,8 @@ EASY_WORDS = 12
 COST_A_WORD = 0.02
 """A long sentence has words of every question: it pays for those beyond `EASY_WORDS`."""
 FEW_WORDS, FEW_WORDS_COST = 3, 0.1
+WRITTEN_SHARE, CODE_COST = 0.8, 0.15
+"""A line with fewer letters, digits and blanks is code, which answers less often than a sentence does."""
 MAX_SENTENCES = 400
 """Looked at in one passage."""
 
@@ -80,7 +82,8 @@ def extracts(question: str, chunks: Sequence[Chunk], max_tokens: int, limit: int
         before = sum(weights[word] for word in (words & one.earlier) - one.words - one.headings)
         fit = (own + HEADING_WEIGHT * above + EARLIER_WEIGHT * before) / total if total else 0.0
         fit /= 1 + COST_A_WORD * max(0, len(one.words) - EASY_WORDS)
-        return fit - RANK_COST * one.rank - (FEW_WORDS_COST if len(one.words) < FEW_WORDS else 0.0)
+        cost = RANK_COST * one.rank + (FEW_WORDS_COST if len(one.words) < FEW_WORDS else 0.0)
+        return fit - cost - (CODE_COST if _is_code(chunks[one.rank].content[one.start : one.end]) else 0.0)
 
     best: dict[int, _Candidate] = {}
     for one in sorted(candidates, key=lambda one: (-fitness(one), one.rank, one.start)):
@@ -120,6 +123,11 @@ def _candidates(source: Source, rank: int) -> list[_Candidate]:
     if not told and spans:
         told = [_Candidate(rank, *spans[0], frozenset(), frozenset(above), earlier)]
     return told
+
+
+def _is_code(line: str) -> bool:
+    written = sum(character.isalnum() or character.isspace() for character in line)
+    return "|" not in line and written < WRITTEN_SHARE * len(line)
 
 
 def _sentences(text: str) -> list[tuple[int, int]]:

@@ -71,6 +71,12 @@ def test_a_sentence_goes_over_wrapped_lines_but_not_over_items_and_short_lines()
     assert chosen("Which phone?", "Name: Ann Horn\nPhone: 555 17\nTown: Bern") == ["Phone: 555 17"]
 
 
+def test_code_answers_only_where_no_sentence_does() -> None:
+    told = "Documents are deleted by name:\n\n```\nmemory.delete(documents=['a'], by='name')\n```"
+    assert chosen("How are documents deleted by name?", told) == ["Documents are deleted by name:"]
+    assert chosen("What does memory do?", told) == ["memory.delete(documents=['a'], by='name')"]
+
+
 def test_where_no_word_is_shared_the_best_passage_speaks() -> None:
     assert chosen("Quid novi?", TOASTER, KETTLE) == ["The toaster has six levels."]
     assert chosen("", TOASTER) == ["The toaster has six levels."]
