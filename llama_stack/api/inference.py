@@ -320,7 +320,8 @@ class RerankAnswer(Word):
 class Capabilities(Word):
     """What a provider can do for a model. Routing refuses, before any call, a request that needs more.
 
-    tools: calls tools at all; tool_choice: can be made to call one. vision: reads image parts.
+    tools: calls tools at all; tool_choice: can be made to call one. vision: reads image parts. files: reads PDF files
+    itself, given as file parts with their content; elsewhere the stack gives the model their text.
     json_schema, grammar: can constrain the answer's form. tokens_prompt: takes token ids as prompt.
     token_counts: counts the tokens of a request without answering it; elsewhere counts are estimates.
     """
@@ -332,6 +333,7 @@ class Capabilities(Word):
     tools: bool = True
     tool_choice: bool = True
     vision: bool = False
+    files: bool = False
     json_schema: bool = True
     grammar: bool = False
     logprobs: bool = True

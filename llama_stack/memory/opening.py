@@ -14,6 +14,7 @@ from llama_stack.documents.reading import open_reader
 from llama_stack.memory.arrivals import Arrivals
 from llama_stack.memory.banks import Banks, IndexProvider
 from llama_stack.memory.captions import Captions
+from llama_stack.memory.sent_files import DocumentFiles
 from llama_stack.memory.service import MemoryService, open_memory
 from llama_stack.storage.banks import BankStore
 from llama_stack.storage.database import Database
@@ -50,7 +51,8 @@ async def open_memory_of(
     opening = open_reader(settings.limits, processes=settings.processes, caption=caption)
     async with opening as reader, _open_door(settings) as door:
         banks = Banks(stack, registry, BankStore(database), settings.providers)
-        async with open_memory(banks, database, stack.inference, Arrivals(reader, door.fetch), files) as service:
+        arrivals, sent = Arrivals(reader, door.fetch), DocumentFiles(reader, door.fetch, files)
+        async with open_memory(banks, database, stack.inference, arrivals, files, sent) as service:
             yield service
 
 

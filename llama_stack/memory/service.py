@@ -25,6 +25,7 @@ from llama_stack.api.memory import (
     MemoryQuery,
 )
 from llama_stack.api.resources import MemoryBank
+from llama_stack.api.sent_files import SentFiles
 from llama_stack.errors import NotFound, ProviderFailed
 from llama_stack.memory.arrivals import Arrivals
 from llama_stack.memory.attaching import Attaching
@@ -55,7 +56,9 @@ class MemoryService:
         embedder: Embedder,
         arrivals: Arrivals,
         files: LocalFiles,
+        sent_files: SentFiles,
     ) -> None:
+        self.sent_files = sent_files
         self._banks = banks
         self._store = store
         self._documents = documents
@@ -274,12 +277,17 @@ class MemoryService:
 
 @asynccontextmanager
 async def open_memory(
-    banks: Banks, database: Database, inference: Inference, arrivals: Arrivals, files: LocalFiles
+    banks: Banks,
+    database: Database,
+    inference: Inference,
+    arrivals: Arrivals,
+    files: LocalFiles,
+    sent_files: SentFiles,
 ) -> AsyncIterator[MemoryService]:
     """The memory, which reads attached files while it is open."""
     async with Embedder(inference).running() as embedder:
         service = MemoryService(
-            banks, BankStore(database), DocumentStore(database), inference, embedder, arrivals, files
+            banks, BankStore(database), DocumentStore(database), inference, embedder, arrivals, files, sent_files
         )
         async with service.jobs.running():
             yield service

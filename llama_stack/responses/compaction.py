@@ -10,16 +10,17 @@ from llama_stack.api.responses import ResponseRequest
 from llama_stack.api.stack import ServedStack
 from llama_stack.responses.making import Stores, origin_of, with_items
 from llama_stack.responses.preparing import make_ready
+from llama_stack.responses.sent_files import told_with_files, with_files
 from llama_stack.responses.summary import summarised
 from llama_stack.wire.openai_responses.items import new_item_id, shown
 from llama_stack.wire.openai_responses.objects import encode_response_usage
 from llama_stack.wire.openai_responses.sealing import sealed
-from llama_stack.wire.openai_responses.telling import Told, tell
+from llama_stack.wire.openai_responses.telling import Told
 
 
 async def counted(stack: ServedStack, stores: Stores, request: ResponseRequest, caller: Caller) -> int:
     """Tokens the model would read first: instructions, conversation and tools."""
-    told = await _told(stores, request, caller)
+    told = await _told(stack, stores, request, caller)
     ready = await make_ready(
         stack, request, caller, response_id="resp_0", root_id="session_0", requests={}, told_labels=set()
     )
@@ -39,7 +40,7 @@ async def counted(stack: ServedStack, stores: Stores, request: ResponseRequest, 
 
 async def compacted(stack: ServedStack, stores: Stores, request: ResponseRequest, caller: Caller) -> JsonObject:
     """What the user said, as it is, and a compaction item that stands for everything else."""
-    told = await _told(stores, request, caller)
+    told = await _told(stack, stores, request, caller)
     summary, usage = await summarised(stack.inference, request.model, told.messages, caller, request.instructions)
     items = [shown(item) for item in await _items(stores, request, caller) if item.get("role") == "user"]
     compaction = {"id": new_item_id("compaction"), "type": "compaction", "encrypted_content": sealed(summary)}
@@ -52,9 +53,11 @@ async def compacted(stack: ServedStack, stores: Stores, request: ResponseRequest
     }
 
 
-async def _told(stores: Stores, request: ResponseRequest, caller: Caller) -> Told:
+async def _told(stack: ServedStack, stores: Stores, request: ResponseRequest, caller: Caller) -> Told:
     origin = await origin_of(stores, request, caller)
-    return tell(await with_items(stores, request.input, caller), origin.told, earlier=origin.earlier)
+    items = await with_files(stack, await with_items(stores, request.input, caller), request.model, caller)
+    read = request.model_copy(update={"input": items})
+    return await told_with_files(stack, read, origin.told, origin.earlier, caller)
 
 
 async def _items(stores: Stores, request: ResponseRequest, caller: Caller) -> list[JsonObject]:

@@ -31,6 +31,7 @@ from llama_stack.responses.compacting import CompactingInference, threshold_of
 from llama_stack.responses.history import Beginning, beginning, labels_listed, told_after, told_by
 from llama_stack.responses.moderating import Moderating
 from llama_stack.responses.preparing import Ready, make_ready
+from llama_stack.responses.sent_files import named_as_sent, told_with_files
 from llama_stack.storage import AgentStore, OpenTurn, Work
 from llama_stack.storage.conversations import ConversationStore
 from llama_stack.storage.responses import ResponseStore, StoredResponse
@@ -38,7 +39,7 @@ from llama_stack.wire.openai_responses.manner import Manner
 from llama_stack.wire.openai_responses.objects import Status, new_response
 from llama_stack.wire.openai_responses.sealing import sealed_window
 from llama_stack.wire.openai_responses.stream import ResponseEncoder, replayed
-from llama_stack.wire.openai_responses.telling import Told, tell
+from llama_stack.wire.openai_responses.telling import Told
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +101,8 @@ class Making:
         request = self.record.request
         origin = self._origin or await origin_of(self._stores, request, self._caller)
         self._origin = origin
-        self._beginning = beginning(tell(request.input, origin.told, earlier=origin.earlier))
+        told = await told_with_files(self._stack, request, origin.told, origin.earlier, self._caller)
+        self._beginning = beginning(told)
         if self._beginning.decisions and not request.generate:
             raise InvalidRequest("generate: must be true where calls are approved or denied", param="generate")
         self._ready = await make_ready(
@@ -185,6 +187,7 @@ class Making:
                         yield waiting.pop(0)
         except Exception as error:
             is_over = True
+            named_as_sent(error)
             if not is_begun:
                 await self._forget()
                 raise
@@ -303,6 +306,7 @@ class Making:
         if not isinstance(error, StackError):
             logger.exception("response %s failed", self.record.response_id)
             error = StackError("internal error; the server's log tells more under the response's id")
+        named_as_sent(error)
         return self.encoder.failed(error)
 
     def cancelled(self) -> list[JsonObject]:

@@ -14,6 +14,7 @@ from llama_stack.responses.compaction import compacted, counted
 from llama_stack.responses.making import Making, Stores, origin_of, with_items
 from llama_stack.responses.moderating import check_shield
 from llama_stack.responses.preparing import check_stores
+from llama_stack.responses.sent_files import with_files
 from llama_stack.responses.session import Remembered, Session
 from llama_stack.storage import AgentStore, Database
 from llama_stack.storage.columns import now
@@ -106,6 +107,7 @@ class ResponseService:
                 request.previous_response_id, caller, param="previous_response_id"
             )
             root_id = previous.root_id
+        items = await with_items(self._stores, request.input, caller)
         return StoredResponse(
             response_id=new_id("resp"),
             owner=caller.owner,
@@ -113,7 +115,7 @@ class ResponseService:
             turn_id=new_id("turn"),
             root_id=root_id,
             # What an item refers to may be deleted later, and responses that continue this one read it again.
-            request=request.model_copy(update={"input": await with_items(self._stores, request.input, caller)}),
+            request=request.model_copy(update={"input": await with_files(self._stack, items, request.model, caller)}),
             status=status,
             created_at=now(),
         )

@@ -229,18 +229,15 @@ async def test_models(serve: Serve) -> None:
         assert (await client.models.retrieve("scripted")).object == "model"
 
 
-FILE = {"filename": "a.txt", "file_data": "data:text/plain;base64,T3dscyBmbHk="}
-
-
 @pytest.mark.engine
 @pytest.mark.parametrize(
     "part",
     [
         {"type": "image_url", "image_url": {"url": PIXEL}},
         {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}},
-        {"type": "file", "file": FILE},
+        {"type": "file", "file": {"filename": "a.png", "file_data": PIXEL}},
     ],
-    ids=["image", "audio", "file"],
+    ids=["image", "audio", "picture file"],
 )
 async def test_what_the_embedded_model_cannot_read_is_refused(starter_url: str, part: Any) -> None:
     messages: Any = [{"role": "user", "content": [{"type": "text", "text": "What is this?"}, part]}]

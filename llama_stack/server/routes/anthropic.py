@@ -8,7 +8,8 @@ from fastapi import APIRouter, Request, Response
 from llama_stack.api.answers import collect
 from llama_stack.api.common import Caller
 from llama_stack.api.inference import ChatEvent, ChatRequest
-from llama_stack.api.stack import Stack
+from llama_stack.api.sent_files import has_files
+from llama_stack.api.stack import ServedStack, Stack
 from llama_stack.errors import ContextOverflow
 from llama_stack.server.answers import json_response, stops_with_its_client
 from llama_stack.server.anthropic import AnthropicRoute
@@ -22,6 +23,7 @@ from llama_stack.server.bodies import read_json
 from llama_stack.server.callers import caller_of
 from llama_stack.server.openapi import describe
 from llama_stack.server.options import ServerOptions
+from llama_stack.server.sent_files import anthropic_field, with_files
 from llama_stack.server.streaming import EventStream
 from llama_stack.wire.anthropic.answer import MessageHead, encode_answer, encode_count
 from llama_stack.wire.anthropic.errors import error_frame
@@ -29,7 +31,7 @@ from llama_stack.wire.anthropic.request import CountTokensBody, MessagesBody, de
 from llama_stack.wire.anthropic.stream import MessageStreamEncoder
 
 
-def routes(stack: Stack, options: ServerOptions) -> APIRouter:
+def routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
     router = APIRouter(tags=["anthropic"], route_class=AnthropicRoute)
 
     @router.post(
@@ -38,7 +40,11 @@ def routes(stack: Stack, options: ServerOptions) -> APIRouter:
         **describe(body=MessagesBody, answer=AnthropicMessage, chunk=AnthropicEvent, failure=AnthropicErrorAnswer),
     )
     async def create_message(request: Request) -> Response:
-        chat, wish = decode_messages_call(await read_json(request, options))
+        body = await read_json(request, options)
+        chat, wish = decode_messages_call(body)
+        if has_files(chat.messages):
+            async with stops_with_its_client(request):
+                chat = await with_files(stack, chat, caller_of(request), anthropic_field(body))
         head = MessageHead(chat.model, shows_thinking=wish.shows_thinking)
         events = _within_window(stack, chat, caller_of(request), head)
         if wish.stream:
@@ -53,8 +59,10 @@ def routes(stack: Stack, options: ServerOptions) -> APIRouter:
         **describe(body=CountTokensBody, answer=AnthropicTokenCount, failure=AnthropicErrorAnswer),
     )
     async def count_tokens(request: Request) -> Response:
-        chat = decode_count_call(await read_json(request, options))
+        body = await read_json(request, options)
+        chat = decode_count_call(body)
         async with stops_with_its_client(request):
+            chat = await with_files(stack, chat, caller_of(request), anthropic_field(body))
             counted = await stack.inference.count_tokens(chat, caller_of(request))
         exact = stack.inference.capabilities(chat.model).token_counts
         return json_response(encode_count(counted, estimated=not exact))

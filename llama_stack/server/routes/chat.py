@@ -4,6 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from llama_stack.api.answers import collect
 from llama_stack.api.inference import ChatEvent
+from llama_stack.api.sent_files import has_files
 from llama_stack.api.stack import ServedStack
 from llama_stack.server.answers import json_response, stops_with_its_client
 from llama_stack.server.bodies import read_json
@@ -13,6 +14,7 @@ from llama_stack.server.options import ServerOptions
 from llama_stack.server.plain import PlainRoute
 from llama_stack.server.routes.stored_completions import create_stored
 from llama_stack.server.schema import ChatCompletion, ChatCompletionChunk, ChatTokenCount
+from llama_stack.server.sent_files import chat_field, with_files
 from llama_stack.server.streaming import EventStream
 from llama_stack.wire.openai_chat import (
     AnswerHead,
@@ -37,7 +39,11 @@ def routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
         if isinstance(body, dict) and body.get("store") is True:
             return await create_stored(stack, request, body)
         chat, wish = decode_chat_call(body)
-        events = stack.inference.stream_chat(chat, caller_of(request))
+        caller = caller_of(request)
+        if has_files(chat.messages):
+            async with stops_with_its_client(request):
+                chat = await with_files(stack, chat, caller, chat_field)
+        events = stack.inference.stream_chat(chat, caller)
         head = AnswerHead.for_chat(chat.model)
         if wish.stream:
             encoder = ChatChunkEncoder(head, include_usage=wish.include_usage)
@@ -55,6 +61,7 @@ def routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
         """Exact where the model's provider counts, else an estimate from the size of the text."""
         chat, _ = decode_chat_call(await read_json(request, options))
         async with stops_with_its_client(request):
+            chat = await with_files(stack, chat, caller_of(request), chat_field)
             counted = await stack.inference.count_tokens(chat, caller_of(request))
         exact = stack.inference.capabilities(chat.model).token_counts
         return json_response(encode_token_count(counted, estimated=not exact))

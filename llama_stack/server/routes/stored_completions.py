@@ -21,6 +21,7 @@ from llama_stack.server.queries import asked_limit, asked_metadata, asked_order
 from llama_stack.server.responses_schema import Deleted, StoredCompletionList, StoredMessageList
 from llama_stack.server.routes.conversations import NewConversationBody
 from llama_stack.server.schema import ChatCompletion
+from llama_stack.server.sent_files import chat_field, with_files
 from llama_stack.server.streaming import EventStream
 from llama_stack.wire.openai_chat import AnswerHead, ChatChunkEncoder, decode_chat_call, encode_answer
 from llama_stack.wire.openai_responses.objects import encode_list
@@ -32,6 +33,8 @@ async def create_stored(stack: ServedStack, request: Request, body: JsonObject) 
     metadata = read_metadata(body.get("metadata"))
     chat, wish = decode_chat_call({name: value for name, value in body.items() if name not in ("store", "metadata")})
     head, caller = AnswerHead.for_chat(chat.model), caller_of(request)
+    async with stops_with_its_client(request):
+        chat = await with_files(stack, chat, caller, chat_field)
     keeping = _Keeping(stack, head, metadata, body, caller)
     events = stack.inference.stream_chat(chat, caller)
     if wish.stream:

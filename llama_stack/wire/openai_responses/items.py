@@ -1,7 +1,7 @@
 """Items of OpenAI's Responses API as they come in (API reference, "Responses", `input`), checked and in one shape.
 
-A checked item is a JSON object with an id. Keys that begin with an underscore are ours: they are stored, and `shown`
-leaves them out of what callers see.
+A checked item is a JSON object with an id. Keys that begin with an underscore, of the item or of its parts, are ours:
+they are stored, and `shown` leaves them out of what callers see.
 """
 
 from collections.abc import Collection
@@ -11,6 +11,7 @@ from uuid import uuid4
 from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError
 
 from llama_stack.api.common import JsonObject
+from llama_stack.api.messages import ImageUrl
 from llama_stack.errors import InvalidRequest, UnsupportedParameter
 from llama_stack.wire.validation import Body, OpenBody, invalid_request
 
@@ -24,7 +25,7 @@ class InputTextBody(Body):
 
 class InputImageBody(Body):
     type: Literal["input_image"]
-    image_url: str | None = None
+    image_url: ImageUrl | None = None
     file_id: str | None = None
     detail: Literal["auto", "low", "high"] | None = None
 
@@ -208,6 +209,9 @@ ItemBody = Annotated[
     Discriminator(_kind_of),
 ]
 
+FILE_FIELDS = ("file_id", "file_data", "file_url")
+"""Of an `input_file`: each says by itself which file it is."""
+
 _ITEM: TypeAdapter[Any] = TypeAdapter(ItemBody)
 
 _KINDS = frozenset(
@@ -354,19 +358,24 @@ def _check_parts(parts: str | Collection[Any], path: str) -> None:
         match part:
             case InputImageBody(image_url=None, file_id=None):
                 raise InvalidRequest(f"{place}.image_url: is required", param=f"{place}.image_url")
-            case InputImageBody(image_url=None):
-                raise UnsupportedParameter(
-                    f"{place}.file_id: images by file id are not supported; send image_url", param=f"{place}.file_id"
-                )
-            case InputFileBody(file_url=str()):
-                raise UnsupportedParameter(
-                    f"{place}.file_url: files are not fetched; send file_data", param=f"{place}.file_url"
-                )
-            case InputFileBody(file_data=None, file_id=None):
-                raise InvalidRequest(f"{place}.file_data: is required", param=f"{place}.file_data")
+            case InputFileBody():
+                given = [name for name in FILE_FIELDS if getattr(part, name) is not None]
+                if not given:
+                    raise InvalidRequest(
+                        f"{place}.file_data: is required, or file_id or file_url", param=f"{place}.file_data"
+                    )
+                if len(given) > 1:
+                    raise InvalidRequest(
+                        f"{place}.{given[1]}: there is {given[0]} already; send one of {', '.join(FILE_FIELDS)}",
+                        param=f"{place}.{given[1]}",
+                    )
 
 
 # --- what callers see ----------------------------------------------------------------------------------------------
+
+
+def _own(body: JsonObject) -> JsonObject:
+    return {name: value for name, value in body.items() if not name.startswith("_")}
 
 
 def shown(item: JsonObject, include: Collection[str] = ()) -> JsonObject:
@@ -374,7 +383,10 @@ def shown(item: JsonObject, include: Collection[str] = ()) -> JsonObject:
 
     include: as in OpenAI's `include` parameter.
     """
-    body = {name: value for name, value in item.items() if not name.startswith("_")}
+    body = _own(item)
+    for name in ("content", "output"):
+        if isinstance(body.get(name), list):
+            body[name] = [_own(part) for part in body[name]]
     match body.get("type"):
         case "code_interpreter_call" if "code_interpreter_call.outputs" not in include:
             body["outputs"] = None

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import orjson
+from pydantic import TypeAdapter
 
 from llama_stack.api.agents import ApprovalDecision
 from llama_stack.api.common import JsonObject
@@ -30,6 +31,10 @@ from llama_stack.wire.openai_responses.sealing import Window, opened_compaction,
 
 NOT_APPROVED = "This call was not approved and was not made."
 NO_RESULT = "Error: no result was given for this call."
+READ_AS = "_read_as"
+"""Of a part that brings a file: the content part that the model is given in its place."""
+
+_PART: TypeAdapter[ContentPart] = TypeAdapter(ContentPart)
 
 
 @dataclass
@@ -268,7 +273,11 @@ def content_of(parts: str | list[JsonObject]) -> Content:
 
 
 def _part_of(part: JsonObject) -> ContentPart:
+    if READ_AS in part:
+        return _PART.validate_python(part[READ_AS])
     match part["type"]:
+        case "input_image" if part.get("image_url") is None:
+            return FilePart(file_id=part["file_id"])
         case "input_image":
             return ImagePart(url=part["image_url"], detail=part.get("detail"))
         case "input_file":
