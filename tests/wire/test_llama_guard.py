@@ -69,7 +69,7 @@ def test_images_are_for_guards_that_read_them() -> None:
     assert seen.as_text() == expected("User", "User: this?", before="<|image|>")
     with pytest.raises(InvalidRequest) as refused:
         render_guard([SystemMessage(content="s"), message], TWO)
-    assert refused.value.param == "messages[1].content[1]"
+    assert refused.value.param == "messages.1.content.1"
     with pytest.raises(InvalidRequest, match="at least one message"):
         render_guard([SystemMessage(content="s")])
 

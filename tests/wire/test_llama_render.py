@@ -276,10 +276,10 @@ def test_a_users_image_token_is_no_image() -> None:
 def test_what_a_family_cannot_read_is_refused_by_its_place() -> None:
     with pytest.raises(InvalidRequest, match=r"llama3\.1 cannot read a part of type 'image'") as refused:
         rendered(SystemMessage(content="s"), ASKED)
-    assert refused.value.param == "messages[1].content[0]"
+    assert refused.value.param == "messages.1.content.0"
     with pytest.raises(InvalidRequest, match="'audio'") as refused:
         rendered(UserMessage(content=[AudioPart(base64_audio="", format="wav")]), family=LlamaFamily.LLAMA_4)
-    assert refused.value.param == "messages[0].content[0]"
+    assert refused.value.param == "messages.0.content.0"
     for message in (
         SystemMessage(content=[IMAGE]),
         AssistantMessage(content=[IMAGE]),
@@ -287,7 +287,7 @@ def test_what_a_family_cannot_read_is_refused_by_its_place() -> None:
     ):
         with pytest.raises(InvalidRequest, match="put the image into a user message") as refused:
             rendered(UserMessage(content="q"), message, family=LlamaFamily.LLAMA_4)
-        assert refused.value.param == "messages[1].content[0]"
+        assert refused.value.param == "messages.1.content.0"
 
 
 def test_llama_3_2_does_not_call_tools_beside_images() -> None:

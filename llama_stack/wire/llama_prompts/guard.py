@@ -173,7 +173,7 @@ def _images(message: Message, place: int, family: LlamaFamily) -> list[ImagePart
         elif not isinstance(part, TextPart):
             raise InvalidRequest(
                 f"this guard cannot judge a part of type {part.type!r}; send text, or use a guard that reads it",
-                param=f"messages[{place}].content[{number}]",
+                param=f"messages.{place}.content.{number}",
             )
     return found
 

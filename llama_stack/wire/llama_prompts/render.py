@@ -215,5 +215,5 @@ class _Renderer:
             f"{self.family.value} cannot read a part of type {part_type!r} in a message of role "
             f"{self.messages[position].role!r}; "
             "send text" + (" or put the image into a user message" if reads_images(self.family) else ""),
-            param=f"messages[{position}].content[{number}]",
+            param=f"messages.{position}.content.{number}",
         )
