@@ -1,6 +1,5 @@
 """What memory holds on a conversation: looked up before the model is asked, or by a tool that the model calls."""
 
-import asyncio
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -60,7 +59,7 @@ async def retrieve(setup: AgentSetup, history: Sequence[Message], turn: Turn) ->
     yield StepStarted(step_id=step_id, step_type=StepType.MEMORY_RETRIEVAL)
     question = question_of([*history, *turn.input])
     found = await setup.memory.query(banks, MemoryQuery(query=question, max_chunks=MAX_CHUNKS), setup.caller)
-    passages = await asyncio.to_thread(passages_for, question, found, context_tokens(setup.context_length))
+    passages = await passages_for(question, found, context_tokens(setup.context_length))
     step = MemoryRetrievalStep(
         step_id=step_id,
         memory_banks=banks,
@@ -133,7 +132,7 @@ def file_search(
     async def run(arguments: Mapping[str, Any]) -> ToolResult:
         question = str(arguments["query"]).strip()[:MAX_QUERY_CHARACTERS]
         found = await memory.query(bank_ids, search.model_copy(update={"query": question}), caller)
-        passages = await asyncio.to_thread(passages_for, question, found, max_tokens)
+        passages = await passages_for(question, found, max_tokens)
         nothing = "Nothing was found in the files. Try other words, or say that the files do not tell."
         if found:
             nothing = "Passages were found, but they are too long to be shown. Ask for something more particular."

@@ -5,6 +5,7 @@ and before the question: such models find little in what they read, and copy wel
 stand behind the question.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,10 +36,14 @@ class Passage:
     is_extract: bool = False
 
 
-def passages_for(question: str, chunks: Sequence[Chunk], max_tokens: int) -> list[Passage]:
+async def passages_for(question: str, chunks: Sequence[Chunk], max_tokens: int) -> list[Passage]:
     """What a model is shown of the chunks for a question: whole ones or, in a very small budget, the best sentence."""
     if max_tokens > EXTRACT_TOKENS:
         return passages_of(chunks, max_tokens)
+    return await asyncio.to_thread(_best_sentence, question, chunks, max_tokens)
+
+
+def _best_sentence(question: str, chunks: Sequence[Chunk], max_tokens: int) -> list[Passage]:
     # Its tables of words take a while to make, and larger models never need them.
     from llama_stack.memory.extracting import as_prose, extracts
 

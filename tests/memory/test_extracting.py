@@ -127,16 +127,16 @@ def test_a_small_model_reads_no_markup(text: str, prose: str) -> None:
 # --- in the prompt -------------------------------------------------------------------------------------------------
 
 
-def test_a_larger_budget_shows_whole_passages_as_ever() -> None:
+async def test_a_larger_budget_shows_whole_passages_as_ever() -> None:
     chunks = [chunk(KETTLE), chunk(TOASTER, "toaster")]
-    shown = passages_for("How long is the cord?", chunks, 2 * EXTRACT_TOKENS)
+    shown = await passages_for("How long is the cord?", chunks, 2 * EXTRACT_TOKENS)
     assert [(one.number, one.chunk, one.is_extract) for one in shown] == [(1, chunks[0], False), (2, chunks[1], False)]
     assert around_question(as_message_part(shown)) == ("", f"\n\n{as_context(shown)}")
 
 
-def test_a_small_budget_shows_one_sentence_with_its_place_in_the_document() -> None:
+async def test_a_small_budget_shows_one_sentence_with_its_place_in_the_document() -> None:
     whole = chunk(KETTLE, offset=1_000)
-    shown = passages_for("What does the red light mean?", [chunk(TOASTER, "toaster"), whole], EXTRACT_TOKENS)
+    shown = await passages_for("What does the red light mean?", [chunk(TOASTER, "toaster"), whole], EXTRACT_TOKENS)
     row = "| red | it is empty |"
     begin = 1_000 + KETTLE.index(row)
     assert shown == [
