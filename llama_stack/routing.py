@@ -33,12 +33,19 @@ from llama_stack.api.inference import (
     ToolCallDelta,
     ToolCallStart,
 )
-from llama_stack.api.messages import Message, has_images, with_unseen_images
+from llama_stack.api.messages import ImagePart, Message, has_images, is_image_url, with_unseen_images
 from llama_stack.api.resources import MemoryBank, Model, Shield
 from llama_stack.api.safety import Safety, ShieldVerdict
 from llama_stack.api.token_estimate import estimated_text_tokens, estimated_tokens
 from llama_stack.api.tools import NamedToolChoice, ToolDefinition, ToolGroup, ToolResult, Tools
-from llama_stack.errors import NotFound, ProviderFailed, ProviderUnavailable, StackError, UnsupportedParameter
+from llama_stack.errors import (
+    InvalidRequest,
+    NotFound,
+    ProviderFailed,
+    ProviderUnavailable,
+    StackError,
+    UnsupportedParameter,
+)
 
 ResourceT = TypeVar("ResourceT", Model, Shield, MemoryBank, ToolGroup)
 ImplementationT = TypeVar("ImplementationT")
@@ -239,8 +246,9 @@ def _capabilities(model: Model, owner: Inference) -> Capabilities:
 
 def _chat(model: Model, owner: Inference, request: ChatRequest, caller: Caller) -> AsyncGenerator[ChatEvent, None]:
     able = _capabilities(model, owner)
-    if not able.vision and has_images(request.messages):
-        request = request.model_copy(update={"messages": with_unseen_images(request.messages)})
+    if has_images(request.messages):
+        request = request.model_copy(update={"messages": with_unseen_images(request.messages, sees=able.vision)})
+        _check_images(request.messages)
     _check_chat(request, able)
     changes: dict[str, Any] = {"model": model.provider_resource_id}
     if request.tool_choice == "none" and request.tools:
@@ -304,6 +312,15 @@ def _check_chat(request: ChatRequest, able: Capabilities) -> None:
     _require(able.multiple_choices or request.n == 1, "give several choices", name, "n")
     if not able.vision:
         _require(not has_images(request.messages), "read images", name, "messages")
+
+
+def _check_images(messages: list[Message]) -> None:
+    """Refuse what would have the model's provider read a file of its own machine, or ask whatever an address asks."""
+    for position, message in enumerate(messages):
+        for number, part in enumerate(message.content if isinstance(message.content, list) else ()):
+            if isinstance(part, ImagePart) and not is_image_url(part.url):
+                param = f"messages.{position}.content.{number}.url"
+                raise InvalidRequest(f"{param}: must be an http, https or data URL", param=param)
 
 
 def _check_choice(request: ChatRequest) -> None:

@@ -5,7 +5,7 @@ A superset of the OpenAI chat vocabulary (API reference, "Chat", object `message
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from llama_stack.api.common import JsonObject, Word
 
@@ -13,6 +13,24 @@ from llama_stack.api.common import JsonObject, Word
 class TextPart(Word):
     type: Literal["text"] = "text"
     text: str
+
+
+IMAGE_SCHEMES = ("http://", "https://", "data:")
+
+
+def is_image_url(url: str) -> bool:
+    """Whether a model's provider may be asked to read this. Of a file or a network share it could read its own."""
+    return url[:8].lower().startswith(IMAGE_SCHEMES)
+
+
+def _checked_image_url(url: str) -> str:
+    if not is_image_url(url):
+        raise ValueError("must be an http, https or data URL")
+    return url
+
+
+ImageUrl = Annotated[str, AfterValidator(_checked_image_url)]
+"""Where an image is, in what comes from outside. Words that are stored already are not checked again."""
 
 
 class ImagePart(Word):
@@ -120,18 +138,25 @@ def has_images(messages: list[Message]) -> bool:
 
 
 UNSEEN_IMAGE = "[An image, which this model cannot see.]"
+MISPLACED_IMAGE = "[An image, whose address is no http, https or data URL.]"
 
 
-def with_unseen_images(messages: list[Message]) -> list[Message]:
-    """The messages with a line of text in place of every image in a tool's result, for a model that reads no images.
+def with_unseen_images(messages: list[Message], *, sees: bool = False) -> list[Message]:
+    """The messages with a line of text in place of every image in a tool's result that the model cannot read.
 
-    Nobody chose that image for this model: its tool did.
+    Nobody chose that image for this model: its tool did. sees: it reads images, but none from such an address.
     """
-    return [_with_unseen_images(message) if isinstance(message, ToolMessage) else message for message in messages]
+    return [_with_unseen_images(message, sees) if isinstance(message, ToolMessage) else message for message in messages]
 
 
-def _with_unseen_images(message: ToolMessage) -> ToolMessage:
+def _with_unseen_images(message: ToolMessage, sees: bool) -> ToolMessage:
     if not has_images([message]):
         return message
-    parts = [TextPart(text=UNSEEN_IMAGE) if isinstance(part, ImagePart) else part for part in message.content]
+    parts = [_seen(part, sees) if isinstance(part, ImagePart) else part for part in message.content]
     return message.model_copy(update={"content": parts})
+
+
+def _seen(part: ImagePart, sees: bool) -> ContentPart:
+    if not sees:
+        return TextPart(text=UNSEEN_IMAGE)
+    return part if is_image_url(part.url) else TextPart(text=MISPLACED_IMAGE)

@@ -218,6 +218,10 @@ class ChatChunkDecoder:
         return events
 
 
+NAMELESS = "unnamed_tool"
+"""For a call that never got a name. As an unknown tool it goes back to the model, in a conversation that all accept."""
+
+
 class _CallReader:
     """One tool call under way. It starts for the reader of events when its name is known.
 
@@ -348,7 +352,8 @@ class _ChoiceReader:
     def end(self, events: list[ChatEvent]) -> None:
         for index, call in enumerate(self._calls):
             if not call.started:
-                raise ProviderFailed("the upstream sent a tool call without a name")
+                call.name = NAMELESS
+                self._start(index, call, events)
             if call.held or not call.sent:
                 call.held = call.held or "{}"
                 self._send(index, call, events)

@@ -16,6 +16,7 @@ from llama_stack.api.messages import (
     ContentPart,
     FilePart,
     ImagePart,
+    ImageUrl,
     Message,
     SystemMessage,
     TextPart,
@@ -40,7 +41,7 @@ class RefusalPartBody(Body):
 
 
 class ImageUrlBody(Body):
-    url: str
+    url: ImageUrl
     detail: Literal["auto", "low", "high"] | None = None
 
 

@@ -11,7 +11,7 @@ from uuid import uuid4
 from pydantic import Field, ValidationError
 
 from llama_stack.api.common import JsonObject
-from llama_stack.api.messages import ContentPart, ImagePart, Message, TextPart, UserMessage, has_images
+from llama_stack.api.messages import ContentPart, ImagePart, ImageUrl, Message, TextPart, UserMessage, has_images
 from llama_stack.api.safety import ShieldVerdict, Violation, ViolationLevel
 from llama_stack.errors import InvalidRequest
 from llama_stack.wire.validation import Body, OpenBody, invalid_request
@@ -57,7 +57,7 @@ class ModerationTextBody(Body):
 
 
 class ModerationImageUrlBody(Body):
-    url: str
+    url: ImageUrl
 
 
 class ModerationImageBody(Body):

@@ -214,9 +214,11 @@ def test_a_partners_own_fields_of_a_call_are_kept() -> None:
     assert made == ToolCall(id="a", name="f", arguments="{}", extra={"extra_content": {"s": 1}})
 
 
-def test_a_call_that_never_gets_a_name_is_the_upstreams_failure() -> None:
-    with pytest.raises(ProviderFailed, match="without a name"):
-        decoded(call(index=0, id="a", arguments="{}"), STOP)
+def test_a_call_that_never_gets_a_name_is_one_of_an_unknown_tool() -> None:
+    nameless = call(index=1, id="b", name="", arguments='{"x": 1}')
+    [named, made] = decoded(call(index=0, id="a", name="f", arguments="{}"), nameless, STOP).message.tool_calls
+    assert named == ToolCall(id="a", name="f", arguments="{}")
+    assert made == ToolCall(id="b", name="unnamed_tool", arguments='{"x": 1}')
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from llama_stack.api.common import JsonObject
-from llama_stack.api.messages import Content, ContentPart, FilePart, ImagePart, TextPart, ToolCall
+from llama_stack.api.messages import Content, ContentPart, FilePart, ImagePart, TextPart, ToolCall, is_image_url
 from llama_stack.errors import InvalidRequest, UnsupportedParameter
 from llama_stack.wire.validation import Body
 
@@ -164,6 +164,10 @@ def _image_url(source: Base64Source | UrlSource | FileSource, path: str) -> str:
                 )
             return f"data:{media_type};base64,{data}"
         case UrlSource(url=url):
+            if not is_image_url(url):
+                raise InvalidRequest(
+                    f"{path}.source.url: must be an http, https or data URL", param=f"{path}.source.url"
+                )
             return url
         case FileSource():
             raise _no_files(path)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from llama_stack.api.common import JsonObject
-from llama_stack.api.messages import AudioPart, Content, ContentPart, FilePart, ImagePart, TextPart
+from llama_stack.api.messages import AudioPart, Content, ContentPart, FilePart, ImagePart, ImageUrl, TextPart
 from llama_stack.errors import InvalidRequest
 from llama_stack.wire.classic.body import ClassicBody
 
@@ -16,10 +16,14 @@ class UrlBody(ClassicBody):
     uri: str
 
 
+class ImageUrlBody(ClassicBody):
+    uri: ImageUrl
+
+
 class ImageBody(ClassicBody):
     """`url` is http(s) or a `data:` URL; `data` is the image itself in base64."""
 
-    url: UrlBody | None = None
+    url: ImageUrlBody | None = None
     data: str | None = None
 
 

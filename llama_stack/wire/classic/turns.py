@@ -11,7 +11,7 @@ from pydantic import Field
 from llama_stack.api.agents import ApprovalDecision, ToolOutcome
 from llama_stack.api.common import JsonObject
 from llama_stack.api.memory import Document
-from llama_stack.api.messages import ContentPart, ImagePart, TextPart, ToolMessage, UserMessage
+from llama_stack.api.messages import ContentPart, ImagePart, TextPart, ToolMessage, UserMessage, is_image_url
 from llama_stack.errors import InvalidRequest, UnsupportedParameter
 from llama_stack.wire.classic.agents import ToolGroupChoiceBody
 from llama_stack.wire.classic.body import ClassicBody
@@ -113,6 +113,8 @@ def _document_parts(document: DocumentBody, position: int) -> list[ContentPart |
     content = document.content
     url = content.uri if isinstance(content, UrlBody) else content if _is_url(content) else None
     if mime_type.startswith("image/") and isinstance(url, str):
+        if not is_image_url(url):
+            raise InvalidRequest(f"{where}.content: must be an http, https or data URL", param=f"{where}.content")
         return [ImagePart(url=url)]
     if isinstance(url, str):
         return [_at_url(url, mime_type, where, position)]

@@ -7,6 +7,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from llama_stack.agents.loop import run_turn
+from llama_stack.agents.setup import AgentSetup
+from llama_stack.agents.tools import Toolbox, tool_from_schema
+from llama_stack.api.agents import AgentConfig, TurnCompleted
 from llama_stack.api.answers import collect
 from llama_stack.api.common import Caller, HealthStatus
 from llama_stack.api.inference import (
@@ -22,6 +26,7 @@ from llama_stack.api.inference import (
 )
 from llama_stack.api.messages import AssistantMessage, ImagePart, TextPart, ToolCall, ToolMessage, UserMessage
 from llama_stack.api.resources import Model
+from llama_stack.api.tools import ToolDefinition
 from llama_stack.errors import (
     ConfigError,
     InvalidRequest,
@@ -100,6 +105,24 @@ async def test_images_that_tools_gave_follow_the_results_as_the_users(open_provi
         ],
         [{"type": "text", "text": "From the tool again (call a):"}, shown],
     ]
+
+
+async def test_a_call_without_a_name_goes_back_to_the_model(open_provider: Open, caller: Caller) -> None:
+    nameless = {"index": 0, "id": "a", "type": "function", "function": {"name": "", "arguments": "{}"}}
+    calling = stream_reply(
+        {"choices": [{"index": 0, "delta": {"tool_calls": [nameless]}}]},
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]},
+    )
+    toolbox = Toolbox([tool_from_schema(ToolDefinition(name="look"))])
+    async with running(calling, GOOD) as upstream, open_provider(upstream.url) as inference:
+        setup = AgentSetup(inference, AgentConfig(model="m"), caller, toolbox)
+        async for event in run_turn(setup, [], [UserMessage(content="look")]):
+            last = event
+    assert isinstance(last, TurnCompleted)
+    assert last.turn.output == AssistantMessage(content="Hello")
+    assert upstream.received[1].body["messages"][-1]["content"] == (
+        "Error: There is no tool named 'unnamed_tool'. Available tools: look."
+    )
 
 
 async def test_a_server_whose_models_do_not_see_can_be_told_of(open_provider: Open) -> None:
