@@ -4,8 +4,13 @@ Keywords are those of JSON Schema draft 2020-12 (json-schema.org). The check fin
 engine's message about its own grammar; what it does not know it lets through.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from hashlib import blake2b
 from typing import Any
+from urllib.parse import unquote
+
+import orjson
 
 from llama_stack.api.common import JsonObject
 from llama_stack.errors import InvalidRequest
@@ -18,18 +23,37 @@ _COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "m
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 _SAFE_INTEGER = 2**53 - 1
 _MOST_DEPTH = 64
+_MOST_REMEMBERED = 4096
+
+_good: OrderedDict[bytes, None] = OrderedDict()
+"""Digests of schemas that were found to be good, the longest unused first: programs send the same tools every time."""
 
 
 def checked_schema(schema: Any, param: str) -> JsonObject:
     """The schema, if it is one. Raises InvalidRequest that names `param` and the place in the schema."""
     if not isinstance(schema, dict):
-        raise InvalidRequest(f"a JSON schema is an object, not {type(schema).__name__}", param=param)
-    for place, part, depth in _parts(schema):
-        wrong = "is nested too deeply" if depth > _MOST_DEPTH else _wrong(part, schema)
-        if wrong:
-            raise InvalidRequest(f"not a usable JSON schema: {place or 'it'} {wrong}", param=param)
+        raise InvalidRequest(f"{param}: a JSON schema is an object, not {type(schema).__name__}", param=param)
     checked: JsonObject = schema
+    digest = _digest(checked)
+    if digest is not None and digest in _good:
+        _good.move_to_end(digest)
+        return checked
+    for place, part, depth in _parts(checked):
+        wrong = "is nested too deeply" if depth > _MOST_DEPTH else _wrong(part, checked)
+        if wrong:
+            raise InvalidRequest(f"{param}: not a usable JSON schema: {place or 'it'} {wrong}", param=param)
+    if digest is not None:
+        _good[digest] = None
+        if len(_good) > _MOST_REMEMBERED:
+            _good.popitem(last=False)
     return checked
+
+
+def _digest(schema: JsonObject) -> bytes | None:
+    try:
+        return blake2b(orjson.dumps(schema), digest_size=16).digest()
+    except TypeError:  # a number beyond 64 bits, say, which a program in this process may bring
+        return None
 
 
 def checked_parameters(schema: Any, param: str) -> JsonObject:
@@ -37,7 +61,9 @@ def checked_parameters(schema: Any, param: str) -> JsonObject:
     parameters = checked_schema(schema, param)
     named = parameters.get("type", "object")
     if "object" not in (named if isinstance(named, list) else [named]):
-        raise InvalidRequest(f"a tool's parameters are an object, so the schema's type is not {named!r}", param=param)
+        raise InvalidRequest(
+            f"{param}: a tool's parameters are an object, so the schema's type is not {named!r}", param=param
+        )
     return parameters
 
 
@@ -101,10 +127,13 @@ _FORMS: list[tuple[str, str, Callable[[Any], bool]]] = [
 def _resolves(reference: str, root: JsonObject) -> bool:
     at: Any = root
     for step in reference.removeprefix("#").split("/")[1:]:
-        name = step.replace("~1", "/").replace("~0", "~")
-        if not isinstance(at, dict) or name not in at:
+        name = unquote(step).replace("~1", "/").replace("~0", "~")
+        if isinstance(at, list) and name.isdecimal() and int(name) < len(at):
+            at = at[int(name)]
+        elif isinstance(at, dict) and name in at:
+            at = at[name]
+        else:
             return False
-        at = at[name]
     return True
 
 

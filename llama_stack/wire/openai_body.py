@@ -20,6 +20,7 @@ from llama_stack.api.inference import (
     TextFormat,
 )
 from llama_stack.errors import InvalidRequest, UnsupportedParameter
+from llama_stack.wire.json_schemas import checked_schema
 from llama_stack.wire.validation import Body, OpenBody, invalid_request
 
 
@@ -145,8 +146,9 @@ def decode_response_format(body: ResponseFormatBody | None) -> ResponseFormat:
         case JsonObjectFormatBody():
             return JsonObjectFormat()
         case JsonSchemaFormatBody(json_schema=wanted):
+            schema = checked_schema(wanted.schema_, "response_format.json_schema.schema")
             return JsonSchemaFormat(
-                name=wanted.name, json_schema=wanted.schema_, description=wanted.description, strict=wanted.strict
+                name=wanted.name, json_schema=schema, description=wanted.description, strict=wanted.strict
             )
         case GrammarFormatBody():
             return GrammarFormat(grammar=body.grammar, syntax=body.syntax)

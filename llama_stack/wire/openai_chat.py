@@ -15,6 +15,7 @@ from llama_stack.api.inference import ChatAnswer, ChatChoice, ChatRequest, Reaso
 from llama_stack.api.messages import text_of
 from llama_stack.api.tools import NamedToolChoice, ToolChoice, ToolDefinition
 from llama_stack.errors import InvalidRequest, ProviderFailed
+from llama_stack.wire.json_schemas import checked_parameters
 from llama_stack.wire.openai_answer import AnswerHead, encode_logprobs, encode_usage
 from llama_stack.wire.openai_body import (
     GenerationBody,
@@ -125,10 +126,12 @@ def decode_chat_call(body: object) -> tuple[ChatRequest, StreamWish]:
         ToolDefinition(
             name=tool.function.name,
             description=tool.function.description,
-            parameters=tool.function.parameters,
+            parameters=None
+            if tool.function.parameters is None
+            else checked_parameters(tool.function.parameters, f"tools.{position}.function.parameters"),
             strict=tool.function.strict,
         )
-        for tool in parsed.tools or ()
+        for position, tool in enumerate(parsed.tools or ())
     ]
     if parsed.top_logprobs is not None and not parsed.logprobs:
         raise InvalidRequest("top_logprobs: needs logprobs to be true", param="top_logprobs")

@@ -97,7 +97,7 @@ async def test_tool_calls_whole_and_streamed(start: Start) -> None:
             "parameters": {
                 "x": {"param_type": "int", "description": "one", "required": True},
                 "y": {"param_type": "list[float]", "default": [1]},
-                "z": {"param_type": "whatever", "required": False},
+                "z": {"param_type": "Whatever", "required": False},
             },
         },
         {"tool_name": "now", "parameters": None},

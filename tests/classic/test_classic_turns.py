@@ -366,3 +366,40 @@ async def test_what_there_is_not(start_agents: Start) -> None:
             await turn(server, ids, [{"role": "system", "content": "x"}])
         for query in ("start_index=-1", "limit=0", "limit=x"):
             assert (await server.http.get(f"/v1/agents?{query}")).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("tool", "param", "words"),
+    [
+        ({"name": ""}, "name", "1 to 64 letters, digits, _ and -"),
+        ({"name": "a b!"}, "name", "not 'a b!'"),
+        ({"name": "a", "parameters": [{"name": "x", "parameter_type": "frobnicate"}]}, "parameters.0.parameter_type",
+         "there is no type 'frobnicate'"),
+        ({"name": "a", "parameters": [{"name": "x", "parameter_type": "list[integr]"}]}, "parameters.0.parameter_type",
+         "there is no type 'integr'"),
+        ({"name": "a", "parameters": [{"name": "x", "parameter_type": "array", "items": {"type": "frob"}}]},
+         "parameters", "/properties/x/items has an unknown type 'frob'"),
+    ],
+)  # fmt: skip
+async def test_a_client_tool_that_no_model_can_be_offered_is_refused(
+    start_agents: Start, tool: Any, param: str, words: str
+) -> None:
+    async with start_agents() as server:
+        with pytest.raises(BadRequestError) as refused:
+            await server.client.agents.create(agent_config=config(client_tools=[tool]))
+        agents = (await server.http.get("/v1/agents")).json()["data"]
+    error: Any = refused.value.body
+    assert error["error"]["param"] == f"agent_config.client_tools.0.{param}"
+    assert words in error["error"]["message"]
+    assert agents == []
+
+
+async def test_parameters_of_a_class_take_any_value(start_agents: Start) -> None:
+    names = ("Colour", "Optional", "any", "datetime")
+    parameters = [{"name": name, "parameter_type": name, "description": ""} for name in names]
+    async with start_agents(says("Done.")) as server:
+        ids = await begin(server, client_tools=[{"name": "paint", "parameters": parameters}])
+        await turn(server, ids)
+    offered = asked(server).tools[0].parameters
+    assert offered is not None
+    assert offered["properties"] == {name: {"description": ""} for name in names}

@@ -111,6 +111,11 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         "a is given twice",
     ),
     (
+        {"input": "x", "text": {"format": {"type": "json_schema", "name": "a", "schema": {"type": "frob"}}}},
+        "text.format.schema",
+        "unknown type 'frob'",
+    ),
+    (
         {"input": "x", "tools": [{"type": "mcp", "server_label": "a", "connector_id": "connector_gmail"}]},
         "tools.0.connector_id",
         "send server_url",

@@ -85,7 +85,10 @@ def decode_agent_config(body: object) -> AgentConfig:
         instructions=instructions,
         name=wanted.name,
         tool_groups=[decode_tool_group_use(use) for use in wanted.toolgroups or ()],
-        client_tools=[decode_tool_def(tool) for tool in wanted.client_tools or ()],
+        client_tools=[
+            decode_tool_def(tool, f"agent_config.client_tools.{number}")
+            for number, tool in enumerate(wanted.client_tools or ())
+        ],
         tool_choice=choice or "auto",
         tool_prompt_format=prompt_format,
         input_shields=wanted.input_shields or [],

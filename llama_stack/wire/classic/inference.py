@@ -143,7 +143,7 @@ def decode_embeddings(body: object) -> EmbeddingRequest:
 
 
 def _chat_request(body: _ChatSettingsBody, messages: list[Message], *, whole: bool) -> ChatRequest:
-    tools = [decode_tool_definition(tool) for tool in body.tools or ()]
+    tools = [decode_tool_definition(tool, f"tools.{number}") for number, tool in enumerate(body.tools or ())]
     choice, prompt_format = decode_tool_choice(body.tool_config, body.tool_choice, body.tool_prompt_format)
     _check_choice(choice, tools)
     if body.tool_config is not None and body.tool_config.system_message_behavior == "replace":

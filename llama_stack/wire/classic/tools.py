@@ -5,7 +5,9 @@ The client's `client_tool` decorator names parameter types as Python does (`int`
 does (`integer`, `array`); both are understood.
 """
 
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import orjson
@@ -15,6 +17,7 @@ from llama_stack.api.inference import ToolPromptFormat
 from llama_stack.api.tools import NamedToolChoice, ToolChoice, ToolDefinition
 from llama_stack.errors import InvalidRequest
 from llama_stack.wire.classic.body import ClassicBody
+from llama_stack.wire.json_schemas import checked_parameters
 
 FUNCTION_DEFINITIONS = "{{function_definitions}}"
 """Stands in a system message for the definitions of the tools."""
@@ -67,29 +70,64 @@ class ToolConfigBody(ClassicBody):
     system_message_behavior: Literal["append", "replace"] | None = None
 
 
-def decode_tool_def(body: ToolDefBody) -> ToolDefinition:
-    parameters = {parameter.name: (parameter.parameter_type, parameter) for parameter in body.parameters or ()}
-    return ToolDefinition(name=body.name, description=body.description, parameters=_object_schema(parameters))
+_TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+"""What every chat format lets a tool be called (OpenAI API reference, "function.name")."""
 
 
-def decode_tool_definition(body: ToolDefinitionBody) -> ToolDefinition:
-    parameters = {name: (parameter.param_type, parameter) for name, parameter in (body.parameters or {}).items()}
-    return ToolDefinition(name=body.tool_name, description=body.description, parameters=_object_schema(parameters))
+def decode_tool_def(body: ToolDefBody, where: str) -> ToolDefinition:
+    """where: the path of the tool in the request. Raises InvalidRequest naming the wrong field."""
+    _check_name(body.name, f"{where}.name")
+    fields = {
+        parameter.name: _Parameter(parameter.parameter_type, parameter, f"{where}.parameters.{number}.parameter_type")
+        for number, parameter in enumerate(body.parameters or ())
+    }
+    parameters = _object_schema(fields, f"{where}.parameters")
+    return ToolDefinition(name=body.name, description=body.description, parameters=parameters)
 
 
-def _object_schema(parameters: Mapping[str, tuple[str, ParameterBody | ParamDefinitionBody]]) -> JsonObject | None:
+def decode_tool_definition(body: ToolDefinitionBody, where: str) -> ToolDefinition:
+    """As `decode_tool_def`."""
+    _check_name(body.tool_name, f"{where}.tool_name")
+    fields = {
+        name: _Parameter(parameter.param_type, parameter, f"{where}.parameters.{name}.param_type")
+        for name, parameter in (body.parameters or {}).items()
+    }
+    parameters = _object_schema(fields, f"{where}.parameters")
+    return ToolDefinition(name=body.tool_name, description=body.description, parameters=parameters)
+
+
+def _check_name(name: str, param: str) -> None:
+    if not _TOOL_NAME.fullmatch(name):
+        raise InvalidRequest(
+            f"{param}: a tool's name is 1 to 64 letters, digits, _ and -, not {name[:100]!r}", param=param
+        )
+
+
+@dataclass(frozen=True)
+class _Parameter:
+    """where: the path of its type in the request."""
+
+    kind: str
+    body: ParameterBody | ParamDefinitionBody
+    where: str
+
+
+def _object_schema(parameters: Mapping[str, _Parameter], where: str) -> JsonObject | None:
     if not parameters:
         return None
-    return {
+    schema: JsonObject = {
         "type": "object",
-        "properties": {name: _parameter_schema(kind, body) for name, (kind, body) in parameters.items()},
-        "required": [name for name, (_, body) in parameters.items() if body.required],
+        "properties": {name: _parameter_schema(parameter) for name, parameter in parameters.items()},
+        "required": [name for name, parameter in parameters.items() if parameter.body.required],
     }
+    return checked_parameters(schema, where)
 
 
-def _parameter_schema(kind: str, body: ParameterBody | ParamDefinitionBody) -> JsonObject:
+def _parameter_schema(parameter: _Parameter) -> JsonObject:
+    body = parameter.body
     told = {"description": body.description, "default": body.default, "items": body.items, "enum": body.enum}
-    return {**_schema_of_type(kind), **{name: value for name, value in told.items() if value is not None}}
+    schema = _schema_of_type(parameter.kind, parameter.where)
+    return {**schema, **{name: value for name, value in told.items() if value is not None}}
 
 
 _SCHEMA_TYPES = {
@@ -105,14 +143,27 @@ _SCHEMA_TYPES = {
 }
 
 
-def _schema_of_type(kind: str) -> JsonObject:
-    """`list[int]`, `List` and `Optional` are how Python writes types; a name that says nothing allows any value."""
+_ANY_TYPES = frozenset(
+    {"any", "none", "bytes", "bytearray", "complex", "frozenset", "date", "datetime", "time", "timedelta"}
+)
+"""Words of Python for values that JSON Schema has no type for."""
+
+
+def _schema_of_type(kind: str, where: str) -> JsonObject:
+    """`list[int]`, `List` and `Optional` are how Python writes types; the name of a class allows any value.
+
+    Raises InvalidRequest, naming `where`, for a word in small letters that is no type of either.
+    """
     name, _, inner = kind.strip().partition("[")
     schema_type = _SCHEMA_TYPES.get(name.lower())
     if schema_type is None:
+        if not name or (name.isalpha() and name.islower() and name not in _ANY_TYPES):
+            raise InvalidRequest(
+                f"{where}: there is no type {name[:100]!r}; types are {', '.join(_SCHEMA_TYPES)}", param=where
+            )
         return {}
     if schema_type == "array" and inner.endswith("]"):
-        items = _schema_of_type(inner[:-1])
+        items = _schema_of_type(inner[:-1], where)
         return {"type": "array", "items": items} if items else {"type": "array"}
     return {"type": schema_type}
 

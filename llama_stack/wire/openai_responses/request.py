@@ -14,6 +14,7 @@ from llama_stack.api.inference import (
 )
 from llama_stack.api.responses import LEAST_THRESHOLD_TOKENS, Compaction, Moderation, ResponseRequest
 from llama_stack.errors import InvalidRequest, UnsupportedParameter
+from llama_stack.wire.json_schemas import checked_schema
 from llama_stack.wire.openai_body import JsonObjectFormatBody, TextFormatBody, refuse_unsupported
 from llama_stack.wire.openai_responses.items import read_items
 from llama_stack.wire.openai_responses.tools import read_tool_choice, read_tools
@@ -309,8 +310,9 @@ def _decode_format(text: TextBody | None) -> ResponseFormat:
         case JsonObjectFormatBody():
             return JsonObjectFormat()
         case JsonSchemaFormatBody() as wanted:
+            schema = checked_schema(wanted.schema_, "text.format.schema")
             return JsonSchemaFormat(
-                name=wanted.name, json_schema=wanted.schema_, description=wanted.description, strict=wanted.strict
+                name=wanted.name, json_schema=schema, description=wanted.description, strict=wanted.strict
             )
         case _:
             return TextFormat()
