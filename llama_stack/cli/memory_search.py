@@ -22,7 +22,7 @@ BEGIN, END = "\ue000", "\ue001"
 
 
 @click.command()
-@click.argument("question", nargs=-1, required=True)
+@click.argument("question", nargs=-1)
 @click.option(
     "--bank",
     "banks",
@@ -53,15 +53,18 @@ def search(
     as_json: bool,
     where: Any,
 ) -> None:
-    """Find the passages that answer a question.
+    """Find the passages that answer a question, or all that a filter selects.
 
     \b
     Examples:
       llama memory search "When may I return a kettle?"
       llama memory search deadline --filter product=kettle --filter "year>=2024"
       llama memory search "who signs" --bank contracts --json
+      llama memory search --filter product=kettle --max 100
     """
     asked = " ".join(question)
+    if not asked.strip() and condition is None:
+        raise click.UsageError("say what to look for, or select with --filter")
     with opened(where) as stack:
         found = stack.memory.search(asked, bank=list(banks), mode=mode, max_chunks=max_chunks, filters=condition)
         is_empty = not found and not any(stack.memory.stats(bank).chunks for bank in banks)

@@ -5,7 +5,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from llama_stack.api.common import JsonObject
-from llama_stack.errors import InvalidRequest
+from llama_stack.api.memory import SearchMode
+from llama_stack.api.resources import GraphBank, KeyValueBank, MemoryBank
+from llama_stack.errors import InvalidRequest, UnsupportedParameter
 
 MAX_METADATA_KEYS = 64
 MAX_METADATA_CHARACTERS = 16_384
@@ -36,3 +38,16 @@ def check_ids(document_ids: Sequence[str]) -> None:
         raise InvalidRequest(
             f"documents: {twice!r} stands twice; every document has an id of its own", param="documents"
         )
+
+
+def check_mode(banks: Sequence[MemoryBank], mode: SearchMode | None) -> None:
+    """Raises UnsupportedParameter for a mode where a bank is asked by what it holds, not searched."""
+    for bank in banks if mode is not None else ():
+        match bank.bank:
+            case KeyValueBank():
+                asked = "a key-value bank, which is asked for `keys`"
+            case GraphBank():
+                asked = "a graph bank, which is asked for `entities`"
+            case _:
+                continue
+        raise UnsupportedParameter(f"{bank.identifier!r} is {asked}; leave out mode", param="mode")

@@ -30,12 +30,13 @@ from llama_stack.errors import NotFound, ProviderFailed
 from llama_stack.memory.arrivals import Arrivals
 from llama_stack.memory.attaching import Attaching
 from llama_stack.memory.banks import Banks
-from llama_stack.memory.checks import check_metadata
+from llama_stack.memory.checks import check_metadata, check_mode
 from llama_stack.memory.embedding import Embedder
 from llama_stack.memory.ingestion import Ingestion, Share
 from llama_stack.memory.inserting import Inserting
 from llama_stack.memory.jobs import FileJobs
 from llama_stack.memory.searching import check_filter, search
+from llama_stack.memory.selecting import is_filter_alone, selected
 from llama_stack.storage.banks import BankStore
 from llama_stack.storage.database import Database
 from llama_stack.storage.documents import DocumentStore
@@ -270,7 +271,11 @@ class MemoryService:
     async def query(self, bank_ids: Sequence[str], query: MemoryQuery, caller: Caller) -> list[Chunk]:
         shares = [await self._banks.share(bank_id, caller) for bank_id in dict.fromkeys(bank_ids)]
         live = await self._banks.require_live([share.bank.identifier for share in shares], caller)
-        found = await search(shares, query, caller, self._inference, self._embedder)
+        check_mode([share.bank for share in shares], query.mode)
+        if is_filter_alone(query):
+            found = await selected(shares, query)
+        else:
+            found = await search(shares, query, caller, self._inference, self._embedder)
         await self._banks.note_activity(live, caller)
         return found
 

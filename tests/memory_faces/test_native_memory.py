@@ -144,9 +144,11 @@ async def test_a_key_value_bank_from_end_to_end(http: httpx.AsyncClient) -> None
     await insert(http, "values", LLAMAS, FERRIES)
     by_keys = await query(http, "values", keys=["travel/ferries", "nothing", "animals"])
     by_question = await query(http, "values", "animals")
+    by_filter = await query(http, "values", filters={"type": "eq", "key": "year", "value": 2023})
     status, message = await refusal(http, "/v1/memory/query", {"bank_id": "values"})
     assert [chunk["content"] for chunk in by_keys] == [FERRIES["content"][0]["text"], LLAMAS["content"]]  # type: ignore[index]
     assert ids(by_question) == ["animals"]
+    assert [(chunk["document_id"], chunk["score"]) for chunk in by_filter] == [("travel/ferries", 1.0)]
     assert (status, message) == (400, "a key-value bank is asked for `keys`")
 
 
@@ -262,6 +264,7 @@ async def test_a_document_that_cannot_be_read_is_told_beside_the_others(http: ht
         ("memory/query", {"query": "x"}, 400, "bank_id: name the bank"),
         ("memory/query", {"bank_id": "notes"}, 400, "query: has no text"),
         ("memory/query", {"bank_id": "notes", "query": " "}, 400, "query: has no text"),
+        ("memory/query", {"bank_id": "notes", "params": {"mode": "keyword"}}, 400, "query: has no text"),
         ("memory/query", {"bank_id": "notes", "query": "x", "params": {"mode": "odd"}}, 400, "params.mode: should be"),
         ("memory/query", {"bank_id": "notes", "query": "x", "params": {"top": 1}}, 400, "params.top: is not a known"),
         ("memory/query", {"bank_id": "notes", "query": "x", "params": {"query": "y"}}, 400, "params.query: stands"),
