@@ -4,6 +4,7 @@ import base64
 import re
 import unicodedata
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llama_stack.api.inference import (
@@ -18,7 +19,14 @@ from llama_stack.errors import ContextOverflow, InvalidRequest, UnsupportedParam
 from llama_stack_providers.inline._llama_cpp.engine import Engine, utf8_length
 
 INPUTS_A_CALL = 16
-"""Inputs of one exchange with the worker: a long list must not hold every slot, nor one answer grow without end."""
+BYTES_A_CALL = 4096
+"""One exchange with the worker has no more inputs, and no more text unless one alone has: what comes next waits for
+it. On one core, 4,096 bytes are about half a second, and smaller parts make no more vectors a second.
+"""
+QUESTION, SHORT = -2, -1
+"""Before the parts of long requests: a query, and a request that is one part."""
+
+BYTES_A_TOKEN = 4
 
 ADDED_TOKENS = 2
 """Begin and end tokens a model may put around an input."""
@@ -33,6 +41,11 @@ class _Input:
     content: str | list[int]
     truncated: bool = False
 
+    @property
+    def size(self) -> int:
+        """Bytes, or what so many tokens are about."""
+        return len(self.content.encode()) if isinstance(self.content, str) else len(self.content) * BYTES_A_TOKEN
+
 
 async def embed(engine: Engine, request: EmbeddingRequest) -> EmbeddingAnswer:
     """Raises ContextOverflow, with the numbers, for an input over the window when `truncate` is "refuse"."""
@@ -44,21 +57,37 @@ async def embed(engine: Engine, request: EmbeddingRequest) -> EmbeddingAnswer:
             param="dimensions",
         )
     inputs = [await _prepared(engine, request, position) for position in range(len(request.inputs))]
-    parts = [inputs[first : first + INPUTS_A_CALL] for first in range(0, len(inputs), INPUTS_A_CALL)]
+    parts = _parts(inputs)
+    is_question = request.task == "query" and len(parts) == 1
     vectors: list[list[float]] = []
     usage = Usage()
-    for part in parts:
-        made, tokens = await _vectors(engine, part)
+    for number, part in enumerate(parts):
+        # Of long requests, the one that has had least goes on: none waits for the whole of another.
+        precedence = QUESTION if is_question else SHORT if len(parts) == 1 else number
+        async with engine.turn(precedence, is_bulk=not is_question):
+            made, tokens = await _vectors(engine, part)
         vectors.extend(made)
         usage.input_tokens += tokens
     truncated = [position for position, one in enumerate(inputs) if one.truncated]
     return EmbeddingAnswer(vectors=vectors, usage=usage, truncated=truncated)
 
 
+def _parts(inputs: Sequence[_Input]) -> list[list[_Input]]:
+    parts: list[list[_Input]] = []
+    room = 0
+    for one in inputs:
+        if not parts or room < one.size or len(parts[-1]) == INPUTS_A_CALL:
+            parts.append([])
+            room = BYTES_A_CALL
+        parts[-1].append(one)
+        room -= one.size
+    return parts
+
+
 async def _vectors(engine: Engine, inputs: list[_Input]) -> tuple[list[list[float]], int]:
+    """The caller holds a turn."""
     body = {"input": [one.content for one in inputs], "encoding_format": "base64"}
-    async with engine.turn():
-        answer = await engine.work("/v1/embeddings", body)
+    answer = await engine.work("/v1/embeddings", body)
     rows = sorted(answer["data"], key=lambda row: row["index"])
     vectors = [array("f", base64.b64decode(row["embedding"])).tolist() for row in rows]
     return vectors, int(answer["usage"]["prompt_tokens"])
@@ -119,7 +148,7 @@ async def rerank(engine: Engine, request: RerankRequest) -> RerankAnswer:
         raise UnsupportedParameter(f"reranking takes no {next(iter(request.extra))!r}", param=next(iter(request.extra)))
     if not request.documents:
         return RerankAnswer(results=[])
-    async with engine.turn():
+    async with engine.turn(QUESTION):
         answer = await engine.work("/v1/rerank", {"query": request.query, "documents": request.documents})
     ranked = [RankedDocument(index=row["index"], score=row["relevance_score"]) for row in answer["results"]]
     ranked.sort(key=lambda document: (-document.score, document.index))

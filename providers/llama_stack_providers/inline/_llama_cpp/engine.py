@@ -25,6 +25,7 @@ from llama_stack.wire.sse import SSEDecoder
 from llama_stack_providers.inline._llama_cpp.gguf_header import GgufHeader
 from llama_stack_providers.inline._llama_cpp.process import WorkerProcess
 from llama_stack_providers.inline._llama_cpp.settings import ModelSettings
+from llama_stack_providers.inline._llama_cpp.turns import Turns
 
 if TYPE_CHECKING:
     import aiohttp
@@ -64,8 +65,7 @@ class Engine:
         self.window = worker.orders.context_length
         self.proved_grammars: set[str] = set()
         self._max_queue = max_queue
-        self.waiting = 0
-        self._free = asyncio.Semaphore(self.slots)
+        self._turns = Turns(self.slots)
         self._control = asyncio.Semaphore(CONTROL_CONNECTIONS)
         self._session = _open_session(worker, stall_timeout_s)
         self._base = "http://engine" if worker.orders.socket else worker.address
@@ -78,23 +78,20 @@ class Engine:
         await self._session.close()
         await self.worker.stop()
 
+    @property
+    def waiting(self) -> int:
+        return self._turns.waiting
+
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Wait for a free slot. Raises RateLimited when too many wait already."""
-        if self._free.locked() and self.waiting >= self._max_queue:
+    async def turn(self, precedence: int = 0, *, is_bulk: bool = False) -> AsyncIterator[None]:
+        """Wait for a free slot, as `Turns.turn` says. Raises RateLimited when too many wait already."""
+        if not self._turns.is_free(is_bulk=is_bulk) and self.waiting >= self._max_queue:
             raise RateLimited(
                 f"model {self.model!r} is working on {self.slots} requests and {self.waiting} wait; try again later",
                 retry_after_s=1.0,
             )
-        self.waiting += 1
-        try:
-            await self._free.acquire()
-        finally:
-            self.waiting -= 1
-        try:
+        async with self._turns.turn(precedence, is_bulk=is_bulk):
             yield
-        finally:
-            self._free.release()
 
     async def call(self, path: str, body: Any = None) -> Any:
         """One whole exchange beside the slots; POST where there is a body."""
