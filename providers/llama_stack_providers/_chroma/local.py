@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from llama_stack.errors import Conflict, InvalidRequest, NotFound, ProviderFailed, ProviderUnavailable
 from llama_stack_providers._chroma.door import Collection, Operation
+from llama_stack_providers._chroma.erasing import Erasing
 from llama_stack_providers._vector_database.libraries import library
 
 if TYPE_CHECKING:
@@ -20,9 +21,10 @@ THREADS = 4
 
 
 class LocalDoor:
-    def __init__(self, client: "ClientAPI", threads: ThreadPoolExecutor) -> None:
+    def __init__(self, client: "ClientAPI", threads: ThreadPoolExecutor, erasing: Erasing) -> None:
         self._client = client
         self._threads = threads
+        self._erasing = erasing
         self.max_records = client.get_max_batch_size()
 
     async def create(self, name: str, metadata: dict[str, Any], configuration: dict[str, Any]) -> Collection:
@@ -35,17 +37,22 @@ class LocalDoor:
         return Collection(found, dict(found.metadata or {}))
 
     async def drop(self, name: str) -> None:
-        await self._run(lambda: self._client.delete_collection(name))
+        await self._run(lambda: self._client.delete_collection(name), deletes=True)
 
     async def ask(self, collection: Collection, operation: Operation, body: dict[str, Any]) -> Any:
-        return await self._run(lambda: getattr(collection.handle, operation)(**body))
+        return await self._run(lambda: getattr(collection.handle, operation)(**body), deletes=operation == "delete")
+
+    async def erased(self) -> None:
+        """Returns when what was deleted before has left the folder."""
+        await self._erasing.done()
 
     async def size_bytes(self, collection: Collection) -> int | None:
         """All banks lie in one database."""
         return None
 
-    async def _run(self, work: Callable[[], ResultT]) -> ResultT:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, _translated, work)
+    async def _run(self, work: Callable[[], ResultT], *, deletes: bool = False) -> ResultT:
+        async with self._erasing.request(deletes=deletes):
+            return await asyncio.get_running_loop().run_in_executor(self._threads, _translated, work)
 
 
 def _translated(work: Callable[[], ResultT]) -> ResultT:
@@ -74,10 +81,15 @@ async def open_local(folder: Path) -> AsyncIterator[LocalDoor]:
     loop = asyncio.get_running_loop()
     try:
         client = await loop.run_in_executor(threads, _open, chromadb, folder)
+        erasing = Erasing(folder)
+        task = asyncio.create_task(erasing.run(), name="erasing of what was deleted from Chroma")
         try:
-            yield await loop.run_in_executor(threads, LocalDoor, client, threads)
+            yield await loop.run_in_executor(threads, LocalDoor, client, threads, erasing)
         finally:
+            task.cancel()
+            await asyncio.wait([task])
             await loop.run_in_executor(threads, client.close)
+            await erasing.at_the_end()
     finally:
         threads.shutdown(wait=False)
 

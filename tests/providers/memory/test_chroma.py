@@ -19,6 +19,10 @@ from llama_stack.errors import ProviderFailed, ProviderUnavailable, RateLimited,
 from llama_stack.provider import Ground, InferenceFloor
 from llama_stack.testing.memory_contract import MemoryContract
 from llama_stack.testing.memory_contract_ground import DIMENSION, axis, chunk, of_document, one, random_rows
+from llama_stack_providers._chroma import erasing
+from llama_stack_providers._chroma.local import open_local
+from llama_stack_providers._chroma.store import ChromaStore
+from llama_stack_providers._vector_database.index import marked_index
 from llama_stack_providers.inline.chroma import Config as InlineConfig
 from llama_stack_providers.inline.chroma import open_chroma as open_inline
 from llama_stack_providers.remote.chroma import Config as RemoteConfig
@@ -238,3 +242,57 @@ class TestInlineFolder:
         with pytest.raises(ProviderUnavailable, match="Chroma cannot open its folder"):
             async with open_inline(InlineConfig(folder=blocked / "banks"), floor(tmp_path)):
                 pass
+
+
+SECRET = b"nightingale"
+
+
+def holding_secret(folder: Path) -> list[str]:
+    """Names of the files in whose bytes it stands. What the index of vectors has not filled yet is left out: the
+    engine writes memory there as it finds it."""
+    files = [file for file in folder.rglob("*") if file.is_file() and file.name != "data_level0.bin"]
+    return sorted(file.name for file in files if SECRET in file.read_bytes().lower())
+
+
+def folders_of_vectors(folder: Path) -> int:
+    return sum(entry.is_dir() for entry in folder.iterdir())
+
+
+class TestErasing:
+    @pytest.fixture(autouse=True)
+    def _at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(erasing, "PAUSE_S", 0.01)
+
+    async def _filled(self, index: ChunkIndex, bank: BankPlace) -> None:
+        await index.create_bank(bank)
+        for name, text in (("secret", "Project Nightingale begins in May. "), ("kept", "An owl hunts at night. ")):
+            some = [chunk(name, number, text * 5, metadata={"about": text}) for number in range(10)]
+            await index.write_chunks(bank, some, random_rows(10))
+
+    async def test_deleted_text_leaves_the_folder(self, tmp_path: Path) -> None:
+        bank, dropped = new_place(), new_place()
+        async with open_local(tmp_path) as door:
+            index = marked_index(ChromaStore(door, prefix="bank_"))
+            for place in (bank, dropped):
+                await self._filled(index, place)
+            assert holding_secret(tmp_path) == ["chroma.sqlite3"]
+            await index.delete_documents(bank, ["secret"])
+            await index.drop_bank(dropped)
+            await door.erased()
+            assert holding_secret(tmp_path) == []
+            assert folders_of_vectors(tmp_path) == 1
+            more = [chunk("more", number, "A lark sings at dawn.") for number in range(10)]
+            await index.write_chunks(bank, more, random_rows(10))
+        async with open_local(tmp_path) as door:
+            index = marked_index(ChromaStore(door, prefix="bank_"))
+            found = await index.search_vector(bank, one(axis(0)), 50)
+            assert sorted({hit.chunk.document_id for hit in found}) == ["kept", "more"]
+            assert len(found) == (await index.stats(bank)).chunks == 20
+
+    async def test_what_was_deleted_just_before_the_end_is_erased_with_it(self, tmp_path: Path) -> None:
+        bank = new_place()
+        async with open_local(tmp_path) as door:
+            index = marked_index(ChromaStore(door, prefix="bank_"))
+            await self._filled(index, bank)
+            await index.delete_documents(bank, ["secret"])
+        assert holding_secret(tmp_path) == []
