@@ -12,7 +12,7 @@ from llama_stack.api.messages import FilePart
 from llama_stack.api.responses import ResponseRequest
 from llama_stack.api.sent_files import SentFile, check_count, has_files
 from llama_stack.api.stack import ServedStack
-from llama_stack.errors import StackError, UnsupportedParameter
+from llama_stack.errors import ContextOverflow, StackError, UnsupportedParameter
 from llama_stack.wire.openai_responses.items import FILE_FIELDS
 from llama_stack.wire.openai_responses.telling import READ_AS, Told, tell
 
@@ -62,8 +62,11 @@ async def told_with_files(
 
 
 def named_as_sent(error: Exception) -> None:
-    """Let an error about a message name the field of a response's request: there are no messages in it."""
-    if isinstance(error, StackError) and (error.param or "").partition(".")[0] == "messages":
+    """Let an error about a message, or about all of them, name the field of a response's request: it has none."""
+    if not isinstance(error, StackError):
+        return
+    is_of_all = error.param is None and isinstance(error, ContextOverflow)
+    if is_of_all or (error.param or "").partition(".")[0] == "messages":
         error.param = "input"
 
 

@@ -1,6 +1,7 @@
 """The unmodified `openai` package: chat with its stream and parse helpers, embeddings, errors."""
 
 import json
+from base64 import b64encode
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -244,6 +245,31 @@ async def test_what_the_embedded_model_cannot_read_is_refused(starter_url: str, 
     async with client_of(starter_url) as client:
         with pytest.raises(openai.BadRequestError, match="cannot read"):
             await client.chat.completions.create(model="llama-micro", messages=messages)
+
+
+@pytest.mark.engine
+async def test_the_embedded_model_is_given_a_files_text_and_says_when_it_is_too_long(starter_url: str) -> None:
+    def asking(text: bytes) -> tuple[Any, Any]:
+        data = "data:text/plain;base64," + b64encode(text).decode()
+        file = {"filename": "owls.txt", "file_data": data}
+        said: Any = [
+            {"role": "user", "content": [{"type": "text", "text": "What is it?"}, {"type": "file", "file": file}]}
+        ]
+        parts: Any = [{"type": "input_text", "text": "What is it?"}, {"type": "input_file", **file}]
+        return said, [{"role": "user", "content": parts}]
+
+    short, long = asking(b"Owls fly."), asking(b"Owls fly by night. " * 20_000)
+    async with client_of(starter_url) as client:
+        answer = await client.chat.completions.create(model="llama-micro", messages=short[0], max_tokens=5)
+        response = await client.responses.create(model="llama-micro", input=short[1], max_output_tokens=5)
+        assert answer.usage is not None and response.usage is not None
+        assert answer.usage.prompt_tokens == response.usage.input_tokens > 15
+        with pytest.raises(openai.BadRequestError, match=r"\d+ tokens") as refused:
+            await client.chat.completions.create(model="llama-micro", messages=long[0])
+        assert (refused.value.code, refused.value.param) == ("context_length_exceeded", "messages")
+        with pytest.raises(openai.BadRequestError, match=r"\d+ tokens") as refused:
+            await client.responses.create(model="llama-micro", input=long[1])
+        assert (refused.value.code, refused.value.param) == ("context_length_exceeded", "input")
 
 
 @pytest.mark.engine
