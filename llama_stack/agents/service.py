@@ -7,7 +7,9 @@ Whatever a turn hands out is stored before the loop goes on, so a process that d
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 
-from llama_stack.agents.documents import bank_of, forget, searching, taken_in
+from llama_stack.agents.checking import check_config
+from llama_stack.agents.documents import bank_of, forget, searching, taken_in, with_files
+from llama_stack.agents.handoff import transfer_tool
 from llama_stack.agents.loop import begin_turn, new_turn, resume_turn
 from llama_stack.agents.opening import Member, Surroundings, open_setup, transfers_of
 from llama_stack.agents.setup import AgentSetup
@@ -31,7 +33,6 @@ from llama_stack.api.agents import (
 from llama_stack.api.common import Caller, Page
 from llama_stack.api.memory import Document
 from llama_stack.api.messages import ToolMessage, UserMessage
-from llama_stack.api.resources import MemoryBank, Shield
 from llama_stack.api.stack import ServedStack
 from llama_stack.errors import NotFound, StackError
 from llama_stack.storage import AgentStore, OpenTurn, Work
@@ -66,14 +67,10 @@ class AgentService:
 
     async def _check(self, config: AgentConfig, caller: Caller) -> None:
         """Refuse a config that names what there is not. What cannot be reached just now is found out by its turns."""
-        await self._stack.model(config.model, caller)
-        for shield in {*config.input_shields, *config.output_shields, *config.tool_shields}:
-            await self._stack.registry.resource(Shield, shield, caller)
-        for bank in config.memory_banks:
-            await self._stack.registry.resource(MemoryBank, bank, caller)
-        for use in config.tool_groups:
-            await self._stack.tools.group(use, caller)
-        await check_handoffs(self._store, config, caller)
+        members = await check_handoffs(self._store, config, caller)
+        transfers = [transfer_tool(name) for name in members]
+        further = [tool.definition.name for tool in [*self._own_tools, *transfers]]
+        await check_config(self._stack, config, caller, further=further)
 
     async def agent(self, agent_id: str, caller: Caller) -> AgentRecord:
         return await self._store.agent(agent_id, caller)
@@ -135,6 +132,7 @@ class AgentService:
     ) -> AsyncGenerator[AgentEvent, None]:
         record, session = await self._store.agent_and_session(agent_id, session_id, caller)
         earlier = [other.settings for other in session.turns]
+        messages = await with_files(self._stack, record.config.model, messages, caller)
         if documents:
             messages, is_remembered = await taken_in(self._stack, session_id, messages, documents, caller)
             earlier += [TurnSettings(memory_banks=[bank_of(session_id)])] if is_remembered else []

@@ -36,10 +36,13 @@ async def kept_team(
     return [_member(one.config, found, own_tools) for one in reached]
 
 
-async def check_handoffs(store: AgentStore, config: AgentConfig, caller: Caller) -> None:
-    """Raises NotFound for a hand-off to an agent that there is not, InvalidRequest where names are missing or alike."""
+async def check_handoffs(store: AgentStore, config: AgentConfig, caller: Caller) -> list[str]:
+    """The names of the agents that it hands over to.
+
+    Raises NotFound for a hand-off to an agent that there is not, InvalidRequest where names are missing or alike.
+    """
     if not config.handoffs:
-        return
+        return []
     check_names([config.name])
     names = []
     for agent_id in dict.fromkeys(config.handoffs):
@@ -48,6 +51,7 @@ async def check_handoffs(store: AgentStore, config: AgentConfig, caller: Caller)
             raise NotFound(f"handoffs: there is no agent {agent_id!r}; create it first", param="handoffs")
         names.append(other.config.name)
     check_names(names)
+    return [name or "" for name in names]
 
 
 def _member(config: AgentConfig, found: dict[str, AgentRecord], own_tools: Sequence[Tool]) -> Member:

@@ -12,6 +12,17 @@ from tests.agents_faces.doors import DOORS, Door, Handiwork, Refused, Start
 
 ALL_DOORS = (*DOORS, "classic-stream")
 NOWHERE = "nowhere"
+CLASSIC_FIELDS = {
+    "tool_group_id": "agent_config.toolgroups",
+    "tool_groups": "agent_config.toolgroups",
+    "client_tools": "agent_config.client_tools",
+    "tool_call_id": "call_id",
+}
+
+
+def field_of(door: str, param: str | None) -> str | None:
+    """The field as a caller at this door has written it."""
+    return CLASSIC_FIELDS.get(param or "", param) if door.startswith("classic") else param
 
 
 @dataclass(frozen=True)
@@ -45,8 +56,8 @@ WRONG_IDS = {
     ),
     "shield": Case(lambda door, a, s: door.begin(input_shields=[NOWHERE]), 404, "shield_not_found", "shield_id"),
     "two tools of one name": Case(
-        lambda door, a, s: _begin_and_ask(door, client_tools=["twice", "twice"]), 400, "invalid_request", "tools",
-        "twice",
+        lambda door, a, s: _begin_and_ask(door, client_tools=["twice", "twice"]), 400, "invalid_request",
+        "client_tools", "twice",
     ),
     "id of other letters": Case(
         lambda door, a, s: door.see_agent("ag\u00e9nt %2F"), 404, "not_found", "agent_id", "\u00e9"
@@ -70,7 +81,9 @@ async def test_a_wrong_name_is_refused_by_name_and_the_session_goes_on(name: str
             with pytest.raises(Refused) as caught:
                 await case.ask(door, agent_id, session_id)
             got[what] = (caught.value.status, caught.value.code, caught.value.param, case.names in caught.value.message)
-        assert got == {what: (case.status, case.code, case.param, True) for what, case in WRONG_IDS.items()}
+        assert got == {
+            what: (case.status, case.code, field_of(name, case.param), True) for what, case in WRONG_IDS.items()
+        }
         assert await door.ask(agent_id, session_id) == "fine"
         assert len(await door.see_session(agent_id, session_id)) == 1
 
@@ -113,7 +126,7 @@ async def test_results_and_decisions_for_calls_that_nobody_made(name: str, start
             with pytest.raises(Refused, match=r"no call 'call_.' awaits a (result|decision) in turn") as caught:
                 await ask
             assert (caught.value.status, caught.value.code) == (400, "invalid_request")
-            assert caught.value.param == "tool_call_id"
+            assert caught.value.param == field_of(name, "tool_call_id")
         assert await door.bring(*ids, turn_id, ("call_0", "5")) == "it is 5"
         # Ended; what it did ask for once, it does not ask for twice.
         with pytest.raises(Refused, match="has ended") as caught:
@@ -162,7 +175,7 @@ async def test_a_response_that_cannot_be_made_is_refused_before_it_begins(stream
         ({"input": [no_call]}, 400, "invalid_request", "input.0.call_id"),
         ({"input": [no_request]}, 400, "invalid_request", "input.0.approval_request_id"),
         ({"tools": [{"type": "telepathy"}]}, 400, "invalid_request", "tools.0.type"),
-        ({"tools": [MCP]}, 404, "tool_group_not_found", "tool_group_id"),
+        ({"tools": [MCP]}, 404, "tool_group_not_found", "tools.0.server_label"),
         ({"max_tool_calls": -1}, 400, "invalid_request", "max_tool_calls"),
         ({"unheard_of": 1}, 400, "invalid_request", "unheard_of"),
     ]

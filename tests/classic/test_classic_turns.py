@@ -14,10 +14,11 @@ from llama_stack_client import (
     NotFoundError,
 )
 
+from llama_stack.api.common import Caller
 from llama_stack.api.inference import ChatRequest, GrammarFormat, ReasoningDelta, Sampling
 from llama_stack.api.messages import AssistantMessage, ImagePart, SystemMessage, TextPart, UserMessage
-from llama_stack.api.tools import NamedToolChoice
-from llama_stack.errors import ProviderFailed
+from llama_stack.api.tools import NamedToolChoice, ToolDefinition, ToolGroup
+from llama_stack.errors import ProviderFailed, ProviderUnavailable
 from llama_stack.testing.scripted import calls, says
 from llama_stack.wire.classic.agents import decode_agent_config
 from tests.classic.asking import ADD, HELLO, asked, begin, config, path, turn
@@ -264,7 +265,7 @@ async def test_a_turns_tool_groups_replace_the_agents_and_keep_its_arguments(sta
     one, two = calls(("add", '{"x": 1}')), says("Done.")
     async with start_agents(one, two, tools={"builtin::math": tools, "builtin::more": Arithmetic()}) as server:
         ids = await begin(
-            server, toolgroups=[{"name": "builtin::math", "args": {"y": 10, "x": 5}}, "builtin::more/nothing"]
+            server, toolgroups=[{"name": "builtin::math/add", "args": {"y": 10, "x": 5}}, "builtin::more/divide"]
         )
         await turn(
             server,
@@ -403,3 +404,46 @@ async def test_parameters_of_a_class_take_any_value(start_agents: Start) -> None
     offered = asked(server).tools[0].parameters
     assert offered is not None
     assert offered["properties"] == {name: {"description": ""} for name in names}
+
+
+class Away(Arithmetic):
+    async def list_tools(self, tool_group: ToolGroup, caller: Caller) -> list[ToolDefinition]:
+        raise ProviderUnavailable("cannot reach it")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "param", "words"),
+    [
+        ({"client_tools": [ADD, ADD]}, "agent_config.client_tools", "two tools are named 'add'"),
+        ({"client_tools": [ADD], "toolgroups": ["builtin::math"]}, "agent_config.client_tools",
+         "'add' is a tool of the group 'builtin::math', too"),
+        ({"toolgroups": ["builtin::math/nope"]}, "agent_config.toolgroups",
+         "'builtin::math' has no tool 'nope'; it has: add, divide"),
+        ({"toolgroups": ["builtin::math", "builtin::more"]}, "agent_config.toolgroups",
+         "'builtin::math' and 'builtin::more' both offer a tool 'add'"),
+        ({"toolgroups": ["builtin::nope"]}, "agent_config.toolgroups", "there is no tool group 'builtin::nope'"),
+        ({"toolgroups": ["builtin::math"], "tool_config": {"tool_choice": "nope"}},
+         "agent_config.tool_config.tool_choice", "there is no tool 'nope'; the agent has: add, divide"),
+        ({"model": "embedder"}, "model", "'embedder' is of type embedding"),
+    ],
+)  # fmt: skip
+async def test_what_every_turn_would_refuse_is_refused_when_the_agent_is_created(
+    start_agents: Start, wanted: Any, param: str, words: str
+) -> None:
+    tools = {"builtin::math": Arithmetic(), "builtin::more": Arithmetic()}
+    async with start_agents(tools=tools, embedding_models={"embedder": 2}) as server:
+        answer = await server.http.post("/v1/agents", json={"agent_config": config(**wanted)})
+        agents = (await server.http.get("/v1/agents")).json()["data"]
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (404 if "there is no tool group" in words else 400, param)
+    assert words.lower() in error["message"].lower()
+    assert agents == []
+
+
+async def test_a_group_that_cannot_be_listed_now_does_not_keep_an_agent_from_being_created(
+    start_agents: Start,
+) -> None:
+    wanted = config(toolgroups=["builtin::away/nope"], tool_config={"tool_choice": "nope"}, client_tools=[ADD])
+    async with start_agents(tools={"builtin::away": Away()}) as server:
+        answer = await server.http.post("/v1/agents", json={"agent_config": wanted})
+    assert answer.status_code == 200

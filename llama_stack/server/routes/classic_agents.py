@@ -27,6 +27,14 @@ from llama_stack.wire.classic.body import parse_body
 from llama_stack.wire.classic.steps import encode_session, encode_session_head
 from llama_stack.wire.classic.tools import fills_definitions_in, with_function_definitions
 from llama_stack.wire.classic.turns import ClassicSessionBody
+from llama_stack.wire.validation import naming
+
+_CLASSIC_FIELDS = {
+    "tool_groups": "agent_config.toolgroups",
+    "tool_group_id": "agent_config.toolgroups",
+    "client_tools": "agent_config.client_tools",
+    "tool_choice": "agent_config.tool_config.tool_choice",
+}
 
 
 def routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
@@ -46,9 +54,10 @@ def _add_agents(router: APIRouter, stack: ServedStack, options: ServerOptions) -
         config = decode_agent_config(await read_json(request, options))
         caller = caller_of(request)
         agents = await stack.agents()
-        if fills_definitions_in(config.instructions):
-            config.instructions = await _filled(stack, config, caller)
-        record = await agents.create_agent(config, caller)
+        with naming(**_CLASSIC_FIELDS):
+            if fills_definitions_in(config.instructions):
+                config.instructions = await _filled(stack, config, caller)
+            record = await agents.create_agent(config, caller)
         return json_response({"agent_id": record.agent_id})
 
     @router.get("/v1/agents", summary="List the agents", **describe(answer=ClassicAgentList))
