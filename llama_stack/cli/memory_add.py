@@ -15,6 +15,7 @@ import click
 from llama_stack.api.memory import ChunkSizes, Document
 from llama_stack.cli.chat_screen import printable
 from llama_stack.cli.choosing import json_option
+from llama_stack.cli.memory_facts import add_facts, read_facts
 from llama_stack.cli.memory_options import bank_option, memory_options, opened, read_attributes
 from llama_stack.cli.memory_warnings import tell_warnings
 from llama_stack.cli.printing import colours_wanted, print_error, print_json, print_note
@@ -26,7 +27,7 @@ from llama_stack.sdk.stack import SyncLlamaStack
 
 
 @click.command()
-@click.argument("sources", metavar="PATH|URL...", nargs=-1, required=True)
+@click.argument("sources", metavar="PATH|URL...", nargs=-1)
 @bank_option
 @click.option(
     "--attribute",
@@ -38,6 +39,7 @@ from llama_stack.sdk.stack import SyncLlamaStack
 )
 @click.option("--chunk-size", metavar="TOKENS", type=click.IntRange(16, 8192), help="How long a passage may be.")
 @click.option("--name", help="What citations call the text that comes through a pipe.")
+@click.option("--facts", metavar="FILE", help="Entities and relations for a graph bank, as JSON; - for a pipe.")
 @json_option
 @memory_options
 def add(
@@ -46,6 +48,7 @@ def add(
     metadata: dict[str, Any],
     chunk_size: int | None,
     name: str | None,
+    facts: str | None,
     as_json: bool,
     where: Any,
 ) -> None:
@@ -60,7 +63,23 @@ def add(
       llama memory add handbook/ --bank support --attribute product=kettle
       llama memory add https://example.org/page.html --url http://localhost:8321
       pdftotext scan.pdf - | llama memory add - --name scan.pdf
+      llama memory add --facts family.json --bank family
+
+    \b
+    FILE of --facts is a list of what documents say:
+      [{"document_id": "tree",
+        "entities": [{"name": "Ada", "type": "person", "description": ""}],
+        "relations": [{"subject": "Ada", "relation": "is the mother of",
+                       "object": "Ben", "evidence": ""}],
+        "metadata": {}}]
     """
+    if facts is not None:
+        if sources or metadata or chunk_size is not None or name is not None:
+            raise click.UsageError("--facts: stands alone but for --bank; add documents by another command")
+        _add_facts(facts, bank, as_json, where)
+        return
+    if not sources:
+        raise click.UsageError("say what to remember: PATH, URL, - for a pipe, or --facts FILE")
     found, others = _wanted(sources, name)
     sizes = None if chunk_size is None else ChunkSizes(chunk_size_tokens=chunk_size)
     wanted: list[Source] = [*others, *found.files]
@@ -84,6 +103,18 @@ def add(
     if failed:
         _tell_failures(failed, len(results), bank)
         raise SystemExit(1)
+
+
+def _add_facts(file: str, bank: str, as_json: bool, where: Any) -> None:
+    facts = read_facts(file)
+    with opened(where) as stack:
+        if add_facts(stack, bank, facts):
+            print_note(f"Made the memory bank {bank!r}.")
+    if as_json:
+        print_json({"inserted": [one.document_id for one in facts]})
+        return
+    told = sum(len(one.entities) + len(one.relations) for one in facts)
+    click.echo(f"{bank}: {told} facts of {len(facts)} document{'' if len(facts) == 1 else 's'}.")
 
 
 def _wanted(sources: Sequence[str], name: str | None) -> tuple[FoundFiles, list[Source]]:

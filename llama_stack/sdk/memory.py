@@ -9,7 +9,7 @@ async with LlamaStack.open("starter") as stack:
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypedDict, Unpack
 
@@ -28,13 +28,14 @@ from llama_stack.api.memory import (
     DocumentState,
     DocumentStatus,
     Expiry,
+    Facts,
     Fusion,
     Memory,
     MemoryQuery,
     Rewriting,
     SearchMode,
 )
-from llama_stack.api.resources import BankKind, GraphBank, KeyValueBank, KeywordBank, MemoryBank, ModelType, VectorBank
+from llama_stack.api.resources import BankKind, MemoryBank, ModelType
 from llama_stack.api.tools import ToolDefinition, ToolResult
 from llama_stack.errors import (
     Conflict,
@@ -48,6 +49,7 @@ from llama_stack.errors import (
 )
 from llama_stack.memory.context import passages_of, told_passages
 from llama_stack.sdk.adding import PATH, Added, Adding, added, all_documents, forget
+from llama_stack.sdk.banks import KindName, kind_of, require_same_kind, require_same_notes
 from llama_stack.sdk.folders import find_files
 from llama_stack.sdk.requests import wrong_option
 
@@ -55,18 +57,11 @@ DEFAULT_BANK = "default"
 """The bank of those who name none; made when it is first used."""
 DOCUMENTS_A_REQUEST = 16
 
-KindName = Literal["vector", "keyword", "keyvalue", "graph"]
 Source = str | Path | Document
 """A file, a folder with all that is in it, an http(s) address, or a document as the protocol has it."""
 Filter = Comparison | Compound | Mapping[str, Any]
 """In the language of `api.filters`, or a plain mapping of metadata that must be equal; a list there is one of them."""
 
-_KINDS: dict[str, type[VectorBank | KeywordBank | KeyValueBank | GraphBank]] = {
-    "vector": VectorBank,
-    "keyword": KeywordBank,
-    "keyvalue": KeyValueBank,
-    "graph": GraphBank,
-}
 _FILTER: TypeAdapter[Comparison | Compound] = TypeAdapter(MetadataFilter)
 
 
@@ -122,19 +117,24 @@ class StackMemory:
         """A new bank; an empty id becomes one that the stack makes up.
 
         kind: its name, or the whole of it, such as `VectorBank(chunk_size_tokens=256)`. provider_id: default is the
-        first that serves. exist_ok: a bank of this id that is there already is given as it is.
-        Raises Conflict for an id that another bank has, InvalidRequest for a model or provider that cannot serve it.
+        first that serves. exist_ok: a bank of this id that is there already is given, if it is what is asked for;
+        what is left open may be anything.
+        Raises Conflict, naming what differs, for an id that another bank has, InvalidRequest for a model or provider
+        that cannot serve it.
         """
         memory = await self.service()
-        wanted: BankKind = _KINDS[kind]() if isinstance(kind, str) else kind
-        new = MemoryBank(identifier=bank, provider_id=provider_id, provider_resource_id="", bank=wanted)
+        new = MemoryBank(identifier=bank, provider_id=provider_id, provider_resource_id="", bank=kind_of(kind))
         expiry = None if expires_after_days is None else Expiry(days=expires_after_days)
         try:
-            return await memory.create_bank(new, self._stack.caller, name=name, metadata=metadata, expiry=expiry)
+            made = await memory.create_bank(new, self._stack.caller, name=name, metadata=metadata, expiry=expiry)
         except Conflict:
             if not exist_ok:
                 raise
-            return await memory.bank(bank, self._stack.caller)
+            made = await memory.bank(bank, self._stack.caller)
+            require_same_kind(new, made.bank)
+        if exist_ok:
+            require_same_notes(made, name, metadata, expiry)
+        return made
 
     async def banks(self, kind: KindName | None = None) -> list[BankRecord]:
         """All banks that were used, newest first."""
@@ -219,6 +219,13 @@ class StackMemory:
                 async for one in results:
                     yield one
 
+    async def add_facts(self, *facts: Facts, bank: str) -> None:
+        """Tell a graph bank entities and relations. Those of a document that is there replace what it told before.
+
+        Raises InvalidRequest for a bank of another kind, and for two of the same document.
+        """
+        await (await self._ready(bank)).insert_facts(bank, list(facts), self._stack.caller)
+
     # --- found -------------------------------------------------------------------------------------------------------
 
     async def search(
@@ -233,8 +240,9 @@ class StackMemory:
     ) -> list[Chunk]:
         """The passages that fit best, best first, each with its document, page, headings and score.
 
-        bank: one or several. mode: default is the best the bank can do. filters: what the metadata must fulfil.
-        options: see MemoryQuery. Raises InvalidRequest for a wrong one, NotFound for an unknown bank.
+        bank: one or several. mode: default is the best the bank can do. filters: what the metadata must fulfil; without
+        a question, all that do, in the order of the documents' ids. options: see MemoryQuery. Raises InvalidRequest for
+        a wrong one, NotFound for an unknown bank.
         """
         banks = [bank] if isinstance(bank, str) else list(bank)
         try:
@@ -316,7 +324,9 @@ class StackMemory:
             try:
                 await memory.bank(DEFAULT_BANK, self._stack.caller)
             except NotFound:
-                await self.create_bank(DEFAULT_BANK, await self._default_kind(), exist_ok=True)
+                kind = await self._default_kind()
+                with suppress(Conflict):  # somebody else was quicker
+                    await self.create_bank(DEFAULT_BANK, kind)
             self._has_default = True
         return memory
 
@@ -332,19 +342,31 @@ def as_filter(filters: Filter | None) -> Comparison | Compound | None:
     """A plain mapping as comparisons. Raises InvalidRequest naming what is wrong."""
     if filters is None or isinstance(filters, Comparison | Compound):
         return filters
+    if not isinstance(filters, Mapping):
+        raise InvalidRequest(
+            f"filters: must be a mapping such as {{'year': 2024}}, a Comparison or a Compound, not {filters!r}",
+            param="filters",
+        )
     if not filters:
         return None
-    try:
-        if "type" in filters and ("key" in filters or "filters" in filters):
+    if "type" in filters and ("key" in filters or "filters" in filters):
+        try:
             return _FILTER.validate_python(dict(filters))
-        parts: list[Comparison | Compound] = [
-            Comparison(type="in" if isinstance(value, list) else "eq", key=key, value=value)
-            for key, value in filters.items()
-        ]
-    except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        raise InvalidRequest(f"filters: {fault['msg']}", param="filters") from error
+        except ValidationError as error:
+            raise InvalidRequest(f"filters: {error.errors(include_url=False)[0]['msg']}", param="filters") from error
+    parts: list[Comparison | Compound] = [_equal(key, value) for key, value in filters.items()]
     return parts[0] if len(parts) == 1 else Compound(type="and", filters=parts)
+
+
+def _equal(key: Any, value: Any) -> Comparison:
+    try:
+        return Comparison(type="in" if isinstance(value, list) else "eq", key=key, value=value)
+    except ValidationError as error:
+        raise InvalidRequest(
+            f"filters: {key!r} can be compared with a text, a number, a boolean or a list of such, not with {value!r}; "
+            "keys are texts of 1 to 512 characters",
+            param="filters",
+        ) from error
 
 
 def is_address(source: str) -> bool:

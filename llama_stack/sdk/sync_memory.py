@@ -6,11 +6,21 @@ from typing import Any, Literal, Unpack
 
 from llama_stack.agents.tools import Tool
 from llama_stack.api.common import JsonObject
-from llama_stack.api.memory import BankRecord, BankStats, Chunk, ChunkSizes, DocumentState, DocumentStatus, SearchMode
+from llama_stack.api.memory import (
+    BankRecord,
+    BankStats,
+    Chunk,
+    ChunkSizes,
+    DocumentState,
+    DocumentStatus,
+    Facts,
+    SearchMode,
+)
 from llama_stack.api.resources import BankKind
 from llama_stack.sdk.adding import Added
+from llama_stack.sdk.banks import KindName
 from llama_stack.sdk.loop_thread import LoopThread
-from llama_stack.sdk.memory import DEFAULT_BANK, Filter, KindName, SearchOptions, Source, StackMemory
+from llama_stack.sdk.memory import DEFAULT_BANK, Filter, SearchOptions, Source, StackMemory
 
 
 class SyncStackMemory:
@@ -90,6 +100,10 @@ class SyncStackMemory:
     ) -> Iterator[Added]:
         """See StackMemory.add_each."""
         return self._stack.iterate(self.held.add_each(*sources, bank=bank, metadata=metadata, sizes=sizes))
+
+    def add_facts(self, *facts: Facts, bank: str) -> None:
+        """See StackMemory.add_facts."""
+        self._stack.wait(self.held.add_facts(*facts, bank=bank))
 
     def search(
         self,

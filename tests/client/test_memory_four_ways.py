@@ -9,7 +9,7 @@ from llama_stack import Document, errors
 from llama_stack.api.agents import MemoryRetrievalStep, ToolExecutionStep
 from llama_stack.api.filters import Comparison, Compound
 from llama_stack.api.inference import EmbeddingAnswer, EmbeddingRequest
-from llama_stack.api.memory import ChunkSizes, DocumentState
+from llama_stack.api.memory import ChunkSizes, DocumentState, Facts, Relation
 from llama_stack.api.resources import GraphBank, KeywordBank, VectorBank
 from llama_stack.testing.scripted import calls, says
 from tests.client.conftest import WAYS
@@ -159,8 +159,14 @@ async def test_filters_are_those_of_the_protocol_or_plain(memory: MemoryFace) ->
     ]:
         found = await memory.call("search", "note", filters=filters)
         assert sorted(chunk.document_id for chunk in found) == expected
+    alone = await memory.call("search", filters={"odd": 1})
+    assert [(chunk.document_id, chunk.score) for chunk in alone] == [("1", 1.0), ("3", 1.0)]
     with pytest.raises(errors.InvalidRequest, match="filters: "):
         await memory.call("search", "note", filters={"type": "like", "key": "n", "value": 2})
+    with pytest.raises(errors.InvalidRequest, match=r"filters: must be a mapping such as .*, not 5"):
+        await memory.call("search", "note", filters=5)
+    with pytest.raises(errors.InvalidRequest, match=r"filters: 'n' can be compared with a text, .*, not with None"):
+        await memory.call("search", "note", filters={"n": None})
 
 
 async def test_wrong_options_are_named(memory: MemoryFace) -> None:
@@ -196,10 +202,36 @@ async def test_banks_of_every_kind(memory: MemoryFace) -> None:
     assert words.expiry is not None and words.expiry.days == 3
     with pytest.raises(errors.Conflict):
         await memory.call("create_bank", "words", "vector")
-    again = await memory.call("create_bank", "words", "vector", exist_ok=True)
+    again = await memory.call("create_bank", "words", "keyword", exist_ok=True)
     assert isinstance(again.bank.bank, KeywordBank)
     await memory.call("drop_bank", "words")
     assert await memory.call("banks", "keyword") == []
+
+
+async def test_only_the_bank_that_is_asked_for_is_taken_for_it(memory: MemoryFace) -> None:
+    small = VectorBank(chunk_size_tokens=64)
+    made = await memory.call("create_bank", "small", small, name="Small", exist_ok=True)
+    for same in ("vector", VectorBank(), small):
+        assert (await memory.call("create_bank", "small", same, exist_ok=True)).bank == made.bank
+    for options, differing in [
+        ({"kind": "keyword"}, "kind is 'vector', not 'keyword'"),
+        ({"kind": VectorBank(chunk_size_tokens=128)}, "chunk_size_tokens is 64, not 128"),
+        ({"name": "Large"}, "name is 'Small', not 'Large'"),
+        ({"expires_after_days": 3}, "expires_after_days is None, not 3"),
+    ]:
+        with pytest.raises(errors.Conflict, match=f"'small' is there already, and another one: {differing}; "):
+            await memory.call("create_bank", "small", **options, exist_ok=True)
+
+
+async def test_facts_go_into_a_graph_bank(memory: MemoryFace) -> None:
+    await memory.call("create_bank", "family", "graph")
+    relation = Relation(subject="Ada", relation="is the mother of", object="Ben")
+    await memory.call("add_facts", Facts(document_id="tree", relations=[relation]), bank="family")
+    found = await memory.call("search", entities=["ben"], bank="family")
+    assert "Ada is the mother of Ben." in [chunk.content for chunk in found]
+    await memory.call("create_bank", "words", "keyword")
+    with pytest.raises(errors.InvalidRequest, match="'words' is no graph bank"):
+        await memory.call("add_facts", Facts(document_id="tree", relations=[relation]), bank="words")
 
 
 async def test_several_banks_are_searched_together(memory: MemoryFace) -> None:
