@@ -105,7 +105,7 @@ class Banks:
     async def _completed(self, kind: BankKind, caller: Caller) -> BankKind:
         """The bank's model and dimension, known and checked."""
         if isinstance(kind, GraphBank) and kind.extraction_model:
-            await self._stack.model(kind.extraction_model, caller)
+            await self._model(kind.extraction_model, caller, "extraction_model")
         if not isinstance(kind, VectorBank):
             return kind
         model = await self._embedding_model(kind.embedding_model, caller)
@@ -125,7 +125,7 @@ class Banks:
 
     async def _embedding_model(self, identifier: str, caller: Caller) -> Model:
         if identifier:
-            model = await self._stack.model(identifier, caller)
+            model = await self._model(identifier, caller, "embedding_model")
             if model.model_type is not ModelType.EMBEDDING:
                 raise InvalidRequest(
                     f"{identifier!r} is not a model that embeds: it is of type {model.model_type.value}",
@@ -140,6 +140,13 @@ class Banks:
             "keyword bank",
             param="embedding_model",
         )
+
+    async def _model(self, identifier: str, caller: Caller, param: str) -> Model:
+        """Raises InvalidRequest, naming the setting, for a model that is not there."""
+        try:
+            return await self._stack.model(identifier, caller)
+        except NotFound as error:
+            raise InvalidRequest(f"{param}: {error.message}", param=param, code=error.code) from None
 
     async def drop(self, bank_id: str, caller: Caller) -> None:
         share = await self.share(bank_id, caller)

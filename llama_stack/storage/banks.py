@@ -175,13 +175,17 @@ class BankStore:
         return StoredBatch(row.batch_id, row.bank_id, bool(row.is_cancelled), row.created_at)
 
     async def cancel_batch(self, batch_id: str, caller: Caller) -> None:
+        """What waits is cancelled; a batch that has ended is left as it is."""
         own = and_(file_batches.c.owner == caller.owner, file_batches.c.batch_id == batch_id)
-        waiting = and_(
-            documents.c.owner == caller.owner, documents.c.batch_id == batch_id, documents.c.state == "pending"
-        )
+        of_batch = and_(documents.c.owner == caller.owner, documents.c.batch_id == batch_id)
+        unfinished = select(documents.c.document_id).where(of_batch, documents.c.state.in_(["pending", "running"]))
         async with self._database.write() as connection:
+            if (await connection.execute(unfinished.limit(1))).first() is None:
+                return
             await connection.execute(update(file_batches).where(own).values(is_cancelled=True))
-            await connection.execute(update(documents).where(waiting).values(state="cancelled"))
+            await connection.execute(
+                update(documents).where(of_batch, documents.c.state == "pending").values(state="cancelled")
+            )
 
 
 def _bank_of(row: Any) -> StoredBank:

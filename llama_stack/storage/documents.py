@@ -5,12 +5,14 @@ found and done again. Each working has a revision of its own, so one that was ov
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, or_, select, text, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from llama_stack.api.common import Caller, JsonObject, Page
 from llama_stack.api.memory import ChunkSizes, DocumentError, DocumentState, DocumentStatus, ListedOrder
@@ -18,7 +20,7 @@ from llama_stack.errors import NotFound
 from llama_stack.storage.columns import new_id, now
 from llama_stack.storage.database import Database
 from llama_stack.storage.holders import is_dead, new_holder
-from llama_stack.storage.memory_tables import documents
+from llama_stack.storage.memory_tables import documents, file_batches
 from llama_stack.storage.pages import Between, rows_between
 
 LEASE = timedelta(seconds=60)
@@ -92,6 +94,7 @@ class DocumentStore:
             # A list shows them in the order in which they were named.
             rows.append(_row_of(one, working, moment + timedelta(microseconds=position), is_held=is_held))
         async with self._database.write() as connection:
+            await _leave_batches(connection, bank_id, new, caller)
             for first in range(0, len(rows), ROWS_A_STATEMENT):
                 statement = self._database.insert(documents).values(rows[first : first + ROWS_A_STATEMENT])
                 # A page is in the order of times, so a document that comes again comes last. What it came to before
@@ -264,7 +267,7 @@ class DocumentStore:
     async def counts(
         self, bank_ids: Sequence[str], caller: Caller, *, batch_id: str | None = None
     ) -> dict[str, "Counts"]:
-        """For each bank how many documents are in each state."""
+        """For each bank how many documents are in each state; of a batch, those too that were added again since."""
         query = select(documents.c.bank_id, documents.c.state, func.count(), func.sum(documents.c.size_bytes)).where(
             documents.c.owner == caller.owner, documents.c.bank_id.in_(bank_ids)
         )
@@ -273,14 +276,26 @@ class DocumentStore:
         grouped = query.group_by(documents.c.bank_id, documents.c.state)
         rows = await self._database.reading(lambda connection: connection.execute(grouped).all())
         counted = {bank_id: Counts({}, 0) for bank_id in bank_ids}
+        if batch_id is not None:
+            bank_of, moved = await self._moved(batch_id, caller)
+            if bank_of in counted:
+                counted[bank_of] = Counts(moved, 0)
         for bank_id, state, count, size in rows:
             before = counted[bank_id]
             is_there = state == "completed"
             counted[bank_id] = Counts(
-                {**before.documents, DocumentState(state): int(count)},
+                {**before.documents, DocumentState(state): before.documents.get(DocumentState(state), 0) + int(count)},
                 before.size_bytes + (int(size or 0) if is_there else 0),
             )
         return counted
+
+    async def _moved(self, batch_id: str, caller: Caller) -> tuple[str | None, dict[DocumentState, int]]:
+        """The batch's bank, and the states in which documents left it."""
+        query = select(file_batches.c.bank_id, file_batches.c.moved).where(_batch(batch_id, caller))
+        row = await self._database.reading(lambda connection: connection.execute(query).one_or_none())
+        if row is None or row.moved is None:
+            return None, {}
+        return str(row.bank_id), {DocumentState(state): count for state, count in json.loads(row.moved).items()}
 
     async def set_metadata(self, bank_id: str, document_id: str, metadata: JsonObject, caller: Caller) -> None:
         own = and_(_of_bank(bank_id, caller), documents.c.document_id == document_id)
@@ -340,6 +355,28 @@ class StoredDocument:
         )
 
 
+async def _leave_batches(connection: AsyncConnection, bank_id: str, new: Sequence[NewDocument], caller: Caller) -> None:
+    """Note with the batches of documents that are added again how far those had come; what had not ended, ends now."""
+    left: dict[str, Counter[str]] = {}
+    entered = {one.batch_id for one in new if one.batch_id is not None}
+    for first in range(0, len(new), ROWS_A_STATEMENT):
+        part = [one.document_id for one in new[first : first + ROWS_A_STATEMENT]]
+        query = select(documents.c.batch_id, documents.c.state, func.count()).where(
+            _of_bank(bank_id, caller),
+            documents.c.document_id.in_(part),
+            documents.c.batch_id.is_not(None),
+            documents.c.batch_id.not_in(entered),
+        )
+        for batch_id, state, count in await connection.execute(query.group_by(documents.c.batch_id, documents.c.state)):
+            ended = DocumentState.CANCELLED.value if state in ("pending", "running") else state
+            left.setdefault(batch_id, Counter())[ended] += count
+    for batch_id, counts in sorted(left.items()):
+        noted = select(file_batches.c.moved).where(_batch(batch_id, caller)).with_for_update()
+        before = (await connection.execute(noted)).scalar_one_or_none()
+        moved = counts + Counter(json.loads(before or "{}"))
+        await connection.execute(update(file_batches).where(_batch(batch_id, caller)).values(moved=json.dumps(moved)))
+
+
 def _row_of(new: NewDocument, working: Working, moment: datetime, *, is_held: bool) -> dict[str, Any]:
     return {
         "owner": working.owner,
@@ -371,6 +408,10 @@ def _is_abandoned(row: Any, moment: datetime) -> bool:
 
 def _of_bank(bank_id: str, caller: Caller) -> ColumnElement[bool]:
     return and_(documents.c.owner == caller.owner, documents.c.bank_id == bank_id)
+
+
+def _batch(batch_id: str, caller: Caller) -> ColumnElement[bool]:
+    return and_(file_batches.c.owner == caller.owner, file_batches.c.batch_id == batch_id)
 
 
 def _this(working: Working) -> ColumnElement[bool]:

@@ -275,7 +275,7 @@ async def test_a_bank_says_at_once_what_cannot_be(memory: MemoryService) -> None
     ):
         with pytest.raises(InvalidRequest, match=message):
             await memory.create_bank(bank("wrong", kind), ALICE)
-    with pytest.raises(NotFound, match="nobody"):
+    with pytest.raises(InvalidRequest, match=r"embedding_model: .*nobody"):
         await memory.create_bank(bank("wrong", VectorBank(embedding_model="nobody")), ALICE)
     with pytest.raises(InvalidRequest, match="no provider 'elsewhere'"):
         await memory.create_bank(bank("x").model_copy(update={"provider_id": "elsewhere"}), ALICE)

@@ -158,6 +158,25 @@ async def test_what_waits_behind_many_that_are_worked_on_is_claimed(own_database
     assert await store.claim(4) == []
 
 
+async def test_a_batch_keeps_its_counts_and_an_ended_one_its_end(own_database: Database, alice: Caller) -> None:
+    store, kept = DocumentStore(own_database), BankStore(own_database)
+    first, second = await kept.create_batch("bank", alice), await kept.create_batch("bank", alice)
+    new = [NewDocument(name, batch_id=first.batch_id) for name in "abc"]
+    await store.begin("bank", new, alice, is_held=False)
+    claimed = await store.claim(2)
+    await store.complete([(working, READY) for working, _ in claimed])
+    done, waiting = claimed[0][0].document_id, "c"
+    again = [NewDocument(name, batch_id=second.batch_id) for name in (done, waiting)]
+    for _ in range(2):  # a batch is not left for itself
+        await store.begin("bank", again, alice, is_held=False)
+    counts = (await store.counts(["bank", "other"], alice, batch_id=first.batch_id))["bank"]
+    assert counts.documents == {DocumentState.COMPLETED: 2, DocumentState.CANCELLED: 1}
+    await kept.cancel_batch(first.batch_id, alice)
+    assert not (await kept.batch("bank", first.batch_id, alice)).is_cancelled
+    await kept.cancel_batch(second.batch_id, alice)
+    assert (await kept.batch("bank", second.batch_id, alice)).is_cancelled
+
+
 async def test_a_batch_is_counted_and_what_waits_is_cancelled(
     own_database: Database, alice: Caller, bob: Caller
 ) -> None:

@@ -19,7 +19,7 @@ from llama_stack.server.queries import asked_limit, asked_order
 from llama_stack.server.responses_schema import Deleted
 from llama_stack.server.side_by_side import gather_results
 from llama_stack.server.vector_stores_schema import SearchResultPage, VectorStoreList, VectorStoreObject
-from llama_stack.wire.openai_vector_stores.search import SearchBody, decode_search, encode_results
+from llama_stack.wire.openai_vector_stores.search import SearchBody, decode_search, encode_results, unknown_ranker
 from llama_stack.wire.openai_vector_stores.stores import (
     CreateStoreBody,
     UpdateStoreBody,
@@ -98,7 +98,7 @@ def search_routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
             return json_response(await _searched(stack, vector_store_id, questions, query, caller))
         except NotFound as error:
             if error.code != "memory_bank_not_found":
-                raise
+                raise unknown_ranker(query, error) or error from None
             raise NotFound(error.message, param="vector_store_id", code="vector_store_not_found") from None
 
     return router

@@ -16,7 +16,7 @@ from llama_stack.api.memory import (
     SearchMode,
     WeightedFusion,
 )
-from llama_stack.errors import InvalidRequest
+from llama_stack.errors import InvalidRequest, NotFound
 from llama_stack.wire.validation import Body, invalid_request
 
 MAX_RESULTS = 50
@@ -35,7 +35,7 @@ class RankingOptions(Body):
     """
 
     ranker: str | None = None
-    score_threshold: float | None = None
+    score_threshold: float | None = Field(None, ge=0, le=1)
     hybrid_search: HybridSearch | None = None
     alpha: float | None = Field(None, ge=0, le=1)
     impact_factor: float | None = Field(None, gt=0)
@@ -122,6 +122,18 @@ def with_ranking(query: MemoryQuery, options: RankingOptions | None) -> MemoryQu
     if fusion is not None:
         changes |= {"fusion": fusion, "mode": SearchMode.HYBRID}
     return query.model_copy(update=changes)
+
+
+def unknown_ranker(query: MemoryQuery, error: NotFound) -> InvalidRequest | None:
+    """What a search says whose ranker is neither a way to rank nor a model; None where that is not what was missed."""
+    if query.rerank_model is None or error.code != "model_not_found":
+        return None
+    return InvalidRequest(
+        f"ranking_options.ranker: {query.rerank_model!r} is none of auto, none, rrf, weighted, vector and keyword, and "
+        f"no model either: {error.message}",
+        param="ranking_options.ranker",
+        code=error.code,
+    )
 
 
 def encode_results(questions: Sequence[str], chunks: Sequence[Chunk]) -> JsonObject:
