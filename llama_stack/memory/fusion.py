@@ -1,9 +1,12 @@
 """Several rankings become one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Sequence
+from typing import TypeVar
 
 from llama_stack.api.chunk_index import FoundChunk
 from llama_stack.api.memory import Fusion, ReciprocalRankFusion, WeightedFusion
+
+K = TypeVar("K", bound=Hashable)
 
 Ranking = Sequence[FoundChunk]
 """Best first."""
@@ -43,19 +46,21 @@ def _by_rank(vector: Ranking, keyword: Ranking, impact_factor: float) -> dict[st
 
 
 def _by_score(vector: Ranking, keyword: Ranking, alpha: float) -> dict[str, float]:
-    by_meaning, by_words = _scaled(vector), _scaled(keyword)
+    by_meaning, by_words = (
+        scaled([(one.chunk.chunk_id, one.score) for one in ranking]) for ranking in (vector, keyword)
+    )
     return {
         name: alpha * by_meaning.get(name, 0.0) + (1 - alpha) * by_words.get(name, 0.0)
         for name in by_meaning.keys() | by_words.keys()
     }
 
 
-def _scaled(ranking: Ranking) -> Mapping[str, float]:
-    """The best becomes 1 and the last nearly 0, which is what counts for a chunk that was not found at all."""
+def scaled(ranking: Sequence[tuple[K, float]]) -> dict[K, float]:
+    """Scores, best first, from 0 to 1; the last becomes nearly 0, which is what a chunk that was not found has."""
     if not ranking:
         return {}
-    best, worst = ranking[0].score, ranking[-1].score
+    best, worst = ranking[0][1], ranking[-1][1]
     if best <= worst:
-        return {one.chunk.chunk_id: 1.0 for one in ranking}
+        return dict.fromkeys((name for name, _ in ranking), 1.0)
     room = 1 - LEAST_SCALED
-    return {one.chunk.chunk_id: LEAST_SCALED + room * (one.score - worst) / (best - worst) for one in ranking}
+    return {name: LEAST_SCALED + room * (score - worst) / (best - worst) for name, score in ranking}

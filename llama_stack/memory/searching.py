@@ -1,6 +1,7 @@
 """What was asked is found: by vector, by words or by both, filtered, without duplicates, best first."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 
 from llama_stack.api.chunk_index import FoundChunk
 from llama_stack.api.common import Caller
@@ -16,6 +17,7 @@ from llama_stack.memory.embedding import Embedder
 from llama_stack.memory.fusion import fuse
 from llama_stack.memory.graph import neighbourhood
 from llama_stack.memory.ingestion import Share
+from llama_stack.memory.pooling import BankFindings, pooled
 from llama_stack.memory.reranking import MAX_RERANKED, reranked
 from llama_stack.memory.rewriting import rewritten
 
@@ -24,6 +26,9 @@ CANDIDATES_A_CHUNK = 4
 MOST_CANDIDATES = 500
 SPARE_CHUNKS = 3
 """Asked for beyond what is wanted where the ranking is the answer; with more duplicates all candidates are fetched."""
+
+Space = tuple[str, int]
+"""Of vectors that can be compared: embedding model and dimension."""
 
 
 async def search(
@@ -38,10 +43,11 @@ async def search(
         question = await rewritten(query.rewriting, question, inference, caller)
         query = query.model_copy(update={"query": question})
     vectors = await _embedded(shares, query, question, caller, embedder)
-    searched = await gathered(_found_in(share, query, question, vectors, len(shares) == 1) for share in shares)
-    found = [one for ranking in searched for one in ranking]
-    if len(shares) > 1:
-        found.sort(key=lambda one: (-one.score, one.chunk.chunk_id))
+    if len(shares) == 1:
+        found = await _found_in(shares[0], query, question, vectors)
+    else:
+        banks = await gathered(_findings(share, query, question, vectors) for share in shares)
+        found = await asyncio.to_thread(pooled, question, banks, query.fusion)
     is_ranked_again = query.rerank_model is not None or query.diversity > 0
     found = without_duplicates(found, None if is_ranked_again else query.max_chunks)
     if query.rerank_model is not None:
@@ -56,12 +62,12 @@ async def search(
 
 async def _embedded(
     shares: Sequence[Share], query: MemoryQuery, question: str, caller: Caller, embedder: Embedder
-) -> dict[tuple[str, int], bytes]:
-    """The question's vector of each model that the banks need, by model and dimension."""
+) -> dict[Space, bytes]:
+    """The question's vector in each space that the banks need."""
     kinds = {
-        (share.bank.bank.embedding_model, share.place.dimension)
+        space
         for share in shares
-        if isinstance(share.bank.bank, VectorBank) and mode_of(share, query) is not SearchMode.KEYWORD
+        if (space := _space(share)) is not None and mode_of(share, query) is not SearchMode.KEYWORD
     }
     if kinds:
         _require_question(question)
@@ -105,32 +111,56 @@ def _require_question(question: str) -> None:
 
 
 async def _found_in(
-    share: Share, query: MemoryQuery, question: str, vectors: dict[tuple[str, int], bytes], is_alone: bool
+    share: Share, query: MemoryQuery, question: str, vectors: Mapping[Space, bytes]
 ) -> list[FoundChunk]:
+    """What the only bank found."""
     match share.bank.bank:
         case KeyValueBank():
             return await _values(share, query, question)
         case GraphBank():
-            chunks = await neighbourhood(share.index, share.place, query)
-            return [FoundChunk(chunk=chunk, score=chunk.score) for chunk in chunks]
-        case VectorBank(embedding_model=model):
-            vector = vectors.get((model, share.place.dimension))
-        case _:
-            vector = None
-    limit = min(max(query.max_chunks * CANDIDATES_A_CHUNK, LEAST_CANDIDATES), MOST_CANDIDATES)
+            return await _facts(share, query)
     few = query.max_chunks + SPARE_CHUNKS
-    is_final = is_alone and mode_of(share, query) is not SearchMode.HYBRID
-    if is_final and few < limit and not query.diversity and query.rerank_model is None:
-        found = await _ranked(share, query, question, vector, few)
+    is_final = mode_of(share, query) is not SearchMode.HYBRID and not query.diversity and query.rerank_model is None
+    if is_final and few < _limit(query):
+        vector_ranking, keyword_ranking = await _rankings(share, query, question, vectors, few)
+        found = vector_ranking or keyword_ranking
         if len(found) < few or len(without_duplicates(found)) >= query.max_chunks:
             return found
-    return await _ranked(share, query, question, vector, limit)
+    vector_ranking, keyword_ranking = await _rankings(share, query, question, vectors, _limit(query))
+    if mode_of(share, query) is SearchMode.HYBRID:
+        return fuse(vector_ranking, keyword_ranking, query.fusion)
+    return vector_ranking or keyword_ranking
 
 
-async def _ranked(
-    share: Share, query: MemoryQuery, question: str, vector: bytes | None, limit: int
-) -> list[FoundChunk]:
-    mode = mode_of(share, query)
+async def _findings(share: Share, query: MemoryQuery, question: str, vectors: Mapping[Space, bytes]) -> BankFindings:
+    """What one bank of several found."""
+    match share.bank.bank:
+        case KeyValueBank():
+            return BankFindings(named=await _values(share, query, question))
+        case GraphBank():
+            facts = await _facts(share, query)
+            return BankFindings(named=facts) if query.entities else BankFindings(near=facts)
+    vector_ranking, keyword_ranking = await _rankings(share, query, question, vectors, _limit(query))
+    return BankFindings(
+        mode=mode_of(share, query), space=_space(share), by_meaning=vector_ranking, by_words=keyword_ranking
+    )
+
+
+def _limit(query: MemoryQuery) -> int:
+    return min(max(query.max_chunks * CANDIDATES_A_CHUNK, LEAST_CANDIDATES), MOST_CANDIDATES)
+
+
+def _space(share: Share) -> Space | None:
+    kind = share.bank.bank
+    return (kind.embedding_model, share.place.dimension) if isinstance(kind, VectorBank) else None
+
+
+async def _rankings(
+    share: Share, query: MemoryQuery, question: str, vectors: Mapping[Space, bytes], limit: int
+) -> list[list[FoundChunk]]:
+    """By meaning and by words; empty where the bank is not searched so."""
+    mode, space = mode_of(share, query), _space(share)
+    vector = None if space is None else vectors.get(space)
 
     async def by_meaning() -> list[FoundChunk]:
         if vector is None or mode is SearchMode.KEYWORD:
@@ -144,10 +174,12 @@ async def _ranked(
         _require_question(question)
         return await share.index.search_keyword(share.place, question, limit, query.filters)
 
-    vector_ranking, keyword_ranking = await gathered((by_meaning(), by_words()))
-    if mode is SearchMode.HYBRID:
-        return fuse(vector_ranking, keyword_ranking, query.fusion)
-    return vector_ranking or keyword_ranking
+    return await gathered((by_meaning(), by_words()))
+
+
+async def _facts(share: Share, query: MemoryQuery) -> list[FoundChunk]:
+    chunks = await neighbourhood(share.index, share.place, query)
+    return [FoundChunk(chunk=chunk, score=chunk.score) for chunk in chunks]
 
 
 async def _values(share: Share, query: MemoryQuery, question: str) -> list[FoundChunk]:
