@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 from llama_stack.api.agents import AgentConfig, TurnSettings
 from llama_stack.api.common import Caller
 from llama_stack.api.memory import Document, DocumentState
-from llama_stack.api.messages import TextPart, ToolMessage, UserMessage, text_of
+from llama_stack.api.messages import FilePart, TextPart, ToolMessage, UserMessage, text_of
 from llama_stack.api.resources import KeywordBank, MemoryBank, ModelType, VectorBank
+from llama_stack.api.sent_files import has_files
 from llama_stack.api.stack import ServedStack
 from llama_stack.api.token_estimate import estimated_text_tokens
 from llama_stack.errors import InvalidRequest, UnsupportedParameter
@@ -57,6 +58,23 @@ async def taken_in(
                 ) from None
             said, remembered = list(documents), []
     return _with_texts(messages, said), bool(remembered)
+
+
+async def with_files(stack: ServedStack, model: str, messages: Messages, caller: Caller) -> Messages:
+    """The messages with the files in them as the model can read them: that is what the session keeps.
+
+    Raises NotFound for an unknown model, and what `SentFiles` raises, naming such as `messages.0.content.1.file_id`.
+    """
+    if not has_files(messages):
+        return messages
+    await stack.model(model, caller)
+    able = stack.inference.capabilities(model)
+    read = await (await stack.memory()).sent_files.in_messages(messages, able, caller, _field)
+    return [message for message in read if isinstance(message, UserMessage | ToolMessage)]
+
+
+def _field(message: int, number: int, part: FilePart) -> str:
+    return f"messages.{message}.content.{number}.{'data_url' if part.file_id is None else 'file_id'}"
 
 
 def searching(

@@ -118,7 +118,7 @@ class DocumentFiles:
         if able.files and head.startswith(_PDF_SIGNATURE):
             return FilePart(data_url=await arrived.data_url(PDF), filename=name)
         document = await self._reader.read(arrived.source, filename=arrived.name, mime_type=arrived.mime_type)
-        notes = "".join(f"\n\n[Not read: {warning}]" for warning in document.warnings)
+        notes = "".join(f"\n\n[Note: {warning}]" for warning in document.warnings)
         return TextPart(text=f"File {name!r}:\n\n{document.text}{notes}\n\n")
 
 

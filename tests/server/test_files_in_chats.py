@@ -1,4 +1,4 @@
-"""Files in the messages of chat completions and of Anthropic's Messages, over a real server and a real stack."""
+"""Files in the messages of chats, of Anthropic's Messages and of agents' turns, over a real server and a real stack."""
 
 from base64 import b64encode
 from typing import Any
@@ -8,9 +8,14 @@ from anthropic import AsyncAnthropic
 from anthropic import BadRequestError as AnthropicBadRequest
 from openai import BadRequestError, NotFoundError
 
+from llama_stack.api.agents import AgentConfig
+from llama_stack.api.common import Caller
 from llama_stack.api.inference import Capabilities
-from llama_stack.api.messages import FilePart, ImagePart, TextPart
-from llama_stack.api.sent_files import MAX_SENT_FILES
+from llama_stack.api.messages import FilePart, ImagePart, TextPart, UserMessage
+from llama_stack.api.sent_files import MAX_SENT_FILES, SentFile
+from llama_stack.errors import NotFound
+from llama_stack.memory.sent_files import MAX_INLINE_BYTES
+from llama_stack.server.callers import LOCAL_OWNER
 from llama_stack.testing.scripted import ScriptedInference, says
 from tests.documents.files import pdf_file, png_file
 from tests.responses.conftest import Start, start, told
@@ -90,6 +95,25 @@ async def test_a_file_part_without_a_file_is_refused(start: Start) -> None:
     assert "name an uploaded file" in error["message"]
 
 
+async def test_a_picture_has_a_largest_size(start: Start) -> None:
+    content = png_file() + bytes(MAX_INLINE_BYTES)
+    async with start(says("Owls.")) as running:
+        kept = await running.openai.files.create(file=("white.png", content), purpose="vision")
+        with pytest.raises(BadRequestError, match=str(MAX_INLINE_BYTES)) as refused:
+            await running.openai.chat.completions.create(model="scripted", messages=asking({"file_id": kept.id}))
+    assert (refused.value.param, refused.value.code) == ("messages.0.content.1.file.file_id", "too_large")
+
+
+async def test_the_model_is_told_what_could_not_be_read(start: Start) -> None:
+    data = b64encode("Größe: 3 m".encode("cp1252")).decode()
+    async with start(says("Owls.")) as running:
+        await running.openai.chat.completions.create(
+            model="scripted", messages=asking({"filename": "a.txt", "file_data": f"data:text/plain;base64,{data}"})
+        )
+    text = told(running)[0].content[1].text
+    assert text.startswith("File 'a.txt':\n\nGröße: 3 m\n\n[Note: ")
+
+
 async def test_documents_of_anthropics_messages_are_read(start: Start) -> None:
     def document(media_type: str, content: bytes) -> Any:
         source = {"type": "base64", "media_type": media_type, "data": b64encode(content).decode()}
@@ -119,3 +143,31 @@ async def test_documents_of_anthropics_messages_are_read(start: Start) -> None:
         assert counted.input_tokens > 5
         with pytest.raises(AnthropicBadRequest, match=r"messages\.2\.content\.0\.content\.0\.source: .*password"):
             await client.messages.create(model="scripted", max_tokens=9, messages=after_a_call(locked))
+
+
+async def test_a_turn_of_an_agent_keeps_what_was_read_of_its_callers_files(start: Start) -> None:
+    me, other = Caller(owner=LOCAL_OWNER), Caller(owner="somebody")
+    async with start(says("Owls.")) as running:
+        agents = await running.stack.agents()
+        record = await agents.create_agent(AgentConfig(model="scripted"), me)
+        session = await agents.create_session(record.agent_id, "s", me)
+
+        async def turn(*parts: Any) -> None:
+            said = UserMessage(content=[TextPart(text="What is it about?"), *parts])
+            async for _ in agents.create_turn(record.agent_id, session.session_id, [said], me):
+                pass
+
+        kept = await running.openai.files.create(file=("owls.txt", b"Owls fly by night."), purpose="user_data")
+        await turn(FilePart(file_id=kept.id))
+        await running.openai.files.delete(kept.id)
+        await turn()
+        with pytest.raises(NotFound) as refused:
+            await turn(FilePart(file_id=kept.id))
+        files = (await running.stack.memory()).sent_files
+        mine = await running.openai.files.create(file=("owls.txt", b"Owls fly by night."), purpose="user_data")
+        with pytest.raises(NotFound, match=r"^input: there is no file"):
+            await files.read(SentFile(field="input", file_id=mine.id), Capabilities(), other)
+        left = await agents.session(record.agent_id, session.session_id, me)
+    assert told(running)[0].content[1:] == [OWLS]
+    assert refused.value.param == "messages.0.content.1.file_id"
+    assert [len(turn.input[0].content) for turn in left.turns] == [2, 1]
