@@ -1,5 +1,6 @@
 """The registry of a running stack: the distribution's own resources, and those its callers have registered."""
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
@@ -21,6 +22,10 @@ NAMES: Mapping[type[Resource], str] = {
     MemoryBank: "memory bank",
     ToolGroup: "tool group",
 }
+
+
+_OF_A_SESSION = re.compile(r"session_[0-9a-f]+-documents")
+"""Banks that a conversation keeps its documents in: nobody has named them, and nobody is told of them."""
 
 
 class ResourceRegistry:
@@ -130,7 +135,8 @@ class ResourceRegistry:
         return ResourceStore(database)
 
     async def _not_found(self, kind: type[ResourceT], identifier: str, caller: Caller) -> NotFound:
-        names = [resource.identifier for resource in await self.resources(kind, caller)]
+        there = await self.resources(kind, caller)
+        names = [one.identifier for one in there if not _OF_A_SESSION.fullmatch(one.identifier)]
         nearest = get_close_matches(identifier, names, n=1)
         hint = f"did you mean {nearest[0]!r}?" if nearest else f"there are: {', '.join(sorted(names)[:20]) or 'none'}"
         name = NAMES[kind]

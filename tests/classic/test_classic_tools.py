@@ -212,6 +212,15 @@ async def test_a_group_that_names_no_mcp_server_is_not_registered(start_agents: 
     assert _error_of(refused.value)["param"] == "mcp_endpoint.uri"
 
 
+async def test_a_group_whose_name_would_be_read_as_a_tool_of_another_is_not_registered(start_agents: Start) -> None:
+    async with start_agents(providers=MCP) as server:
+        with pytest.raises(BadRequestError, match="must have no '/'") as refused:
+            await server.client.toolgroups.register(
+                toolgroup_id="a/b", provider_id="mcp", mcp_endpoint={"uri": "http://127.0.0.1:1/mcp"}
+            )
+    assert _error_of(refused.value)["param"] == "toolgroup_id"
+
+
 async def test_a_server_that_is_away_is_registered(start_agents: Start) -> None:
     async with start_agents(providers=MCP) as server:
         await server.client.toolgroups.register(

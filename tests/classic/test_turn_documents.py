@@ -14,7 +14,7 @@ from llama_stack.api.memory import Document
 from llama_stack.api.messages import UserMessage, text_of
 from llama_stack.client.stack import connect
 from llama_stack.testing.scripted import says
-from tests.classic.asking import begin, turn
+from tests.classic.asking import begin, config, turn
 from tests.classic.conftest import Running
 from tests.documents.files import pdf_file
 from tests.memory_faces.stacks import serve_memory
@@ -41,6 +41,7 @@ async def test_a_long_document_of_a_turn_is_found_and_cited(tmp_path: Path) -> N
         given = read(server)
         again = await turn(server, ids, [{"role": "user", "content": "Is 7391 really the code of the door?"}])
         banks = (await server.http.get("/v1/vector_stores")).json()["data"]
+        absent = await server.http.post("/v1/agents", json={"agent_config": config(memory_banks=["nope"])})
         await server.client.agents.session.delete(ids[1], agent_id=ids[0])
         left = (await server.http.get("/v1/vector_stores")).json()["data"]
     assert given.startswith("Which code has the door?\n\nDocument (text/plain):\nAda asks.\n\nPassages that may help")
@@ -52,6 +53,8 @@ async def test_a_long_document_of_a_turn_is_found_and_cited(tmp_path: Path) -> N
         assert [step.step_type for step in made.steps] == ["memory_retrieval", "inference"]
     assert [bank["metadata"] for bank in banks] == [{"session_id": ids[1]}]
     assert left == []
+    assert absent.status_code == 404
+    assert ids[1] not in absent.text, "other conversations' banks are nobody's business"
 
 
 async def test_a_pdf_of_a_turn_is_read(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 Messages of one side that follow each other are one, as the reference has it.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -58,9 +59,12 @@ def decode_system(system: str | list[TextBlock] | None) -> list[Message]:
 
 
 def decode_messages(bodies: list[MessageBody]) -> list[Message]:
-    """Raises InvalidRequest for a result of no call, or for an answer that is to be continued."""
+    """Raises InvalidRequest for a result of no call or a call without its result, for an answer that is to be
+    continued, and where the user says nothing.
+    """
     messages: list[Message] = []
     names: dict[str, str] = {}
+    waiting: dict[str, str] = {}  # calls without a result, each with its place
     for position, body in enumerate(bodies):
         path = f"messages.{position}"
         match body:
@@ -68,17 +72,38 @@ def decode_messages(bodies: list[MessageBody]) -> list[Message]:
                 messages += decode_system(body.content)
             case AssistantMessageBody():
                 said = _decode_assistant(body)
+                if messages and not isinstance(messages[-1], AssistantMessage):
+                    _refuse_waiting(waiting)
+                waiting |= _places_of_calls(body, path)
                 names |= {call.id: call.name for call in said.tool_calls}
                 _add_assistant(messages, said)
             case UserMessageBody():
                 for message in _decode_user(body, names, path):
+                    if isinstance(message, ToolMessage):
+                        waiting.pop(message.tool_call_id, None)
                     _add_user(messages, message)
     if messages and isinstance(messages[-1], AssistantMessage):
         raise InvalidRequest(
             "messages: the last message must be the user's; an answer that has begun is not continued here",
             param="messages",
         )
+    if all(isinstance(message, SystemMessage) for message in messages):
+        raise InvalidRequest("messages: needs at least one message of the user", param="messages")
+    _refuse_waiting(waiting)
     return messages
+
+
+def _places_of_calls(body: AssistantMessageBody, path: str) -> dict[str, str]:
+    blocks = () if isinstance(body.content, str) else body.content
+    return {block.id: f"{path}.content.{n}" for n, block in enumerate(blocks) if isinstance(block, ToolUseBlock)}
+
+
+def _refuse_waiting(waiting: Mapping[str, str]) -> None:
+    for call_id, place in waiting.items():
+        raise InvalidRequest(
+            f"{place}: the tool_use {call_id!r} has no tool_result in the message after it; send one for each call",
+            param=place,
+        )
 
 
 def _decode_user(body: UserMessageBody, names: dict[str, str], path: str) -> list[UserMessage | ToolMessage]:

@@ -92,6 +92,11 @@ def _whole_number(metadata: JsonObject, name: str) -> int | None:
 def decode_tool_group(body: object) -> ToolGroup:
     """A tool group to register. Raises InvalidRequest naming the wrong field."""
     parsed = parse_body(RegisterToolGroupBody, body)
+    if "/" in parsed.toolgroup_id:
+        raise InvalidRequest(
+            "toolgroup_id: must have no '/': group/tool names one tool of a group wherever tools are chosen",
+            param="toolgroup_id",
+        )
     if parsed.mcp_endpoint is not None:
         checked_url(parsed.mcp_endpoint.uri, "mcp_endpoint.uri")
     return ToolGroup(
