@@ -6,10 +6,9 @@ import click
 
 from llama_stack.api.filters import Comparison, Compound
 from llama_stack.api.memory import DocumentState, DocumentStatus
-from llama_stack.cli.chat_screen import printable
 from llama_stack.cli.choosing import json_option
 from llama_stack.cli.confirming import confirm
-from llama_stack.cli.memory_options import bank_option, memory_options, opened, read_filters
+from llama_stack.cli.memory_options import bank_option, memory_options, one_line, opened, read_filters
 from llama_stack.cli.memory_warnings import tell_warnings
 from llama_stack.cli.printing import print_json, print_note, print_table, size_words
 from llama_stack.sdk.adding import PATH
@@ -43,7 +42,7 @@ def documents(bank: str, failed: bool, as_json: bool, where: Any) -> None:
 
 def _called(status: DocumentStatus) -> str:
     """What `llama memory delete` knows it by."""
-    return printable(str(status.metadata.get(PATH) or status.document_id))
+    return one_line(str(status.metadata.get(PATH) or status.document_id))
 
 
 def _row(status: DocumentStatus) -> tuple[str, ...]:
@@ -53,7 +52,7 @@ def _row(status: DocumentStatus) -> tuple[str, ...]:
 
 def _failed_row(status: DocumentStatus) -> tuple[str, ...]:
     code, reason = ("", "") if status.error is None else (status.error.code, status.error.message)
-    return (_called(status), code, printable(reason))
+    return (_called(status), code, one_line(reason))
 
 
 @click.command()

@@ -11,11 +11,13 @@ import click
 
 from llama_stack.api.filters import Comparison, Compound
 from llama_stack.cli.agent_chat import open_stack
+from llama_stack.cli.chat_screen import printable
 from llama_stack.cli.choosing import DEFAULT_DISTRIBUTION
 from llama_stack.sdk.memory import DEFAULT_BANK
 from llama_stack.sdk.stack import SyncLlamaStack
 
 _OPERATORS = {"=": "eq", "!=": "ne", ">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
+_BREAK = re.compile(r"\r\n|[\t\n\v\f\r\x85\u2028\u2029]")
 _CONDITION = re.compile(r"([^=!<>]+?)\s*(!=|>=|<=|=|>|<)\s*(.*)", re.DOTALL)
 
 
@@ -55,6 +57,11 @@ def opened(where: tuple[str, str | None, str | None]) -> Iterator[SyncLlamaStack
     """The stack that `memory_options` chose."""
     with open_stack(*where, None).start() as stack:
         yield stack
+
+
+def one_line(text: str) -> str:
+    """For a cell of a table: each break of a line, and each tab, is a space."""
+    return printable(_BREAK.sub(" ", text))
 
 
 def read_attributes(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, Any]:

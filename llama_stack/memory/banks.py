@@ -11,6 +11,7 @@ from llama_stack.api.memory import BankRecord, Expiry, ListedOrder
 from llama_stack.api.resources import BankKind, GraphBank, MemoryBank, Model, ModelType, VectorBank
 from llama_stack.api.stack import Registry, Stack
 from llama_stack.errors import InvalidRequest, NotFound, UnsupportedParameter
+from llama_stack.memory.checks import check_bank_id
 from llama_stack.memory.ingestion import Share
 from llama_stack.memory.places import place_of
 from llama_stack.recent import Recent
@@ -50,6 +51,7 @@ class Banks:
         self, bank: MemoryBank, caller: Caller, *, name: str, metadata: dict[str, str], expiry: Expiry | None
     ) -> BankRecord:
         identifier = bank.identifier or new_id("vs")
+        check_bank_id(identifier)
         completed = bank.model_copy(
             update={
                 "identifier": identifier,

@@ -9,8 +9,27 @@ from llama_stack.api.memory import SearchMode
 from llama_stack.api.resources import GraphBank, KeyValueBank, MemoryBank
 from llama_stack.errors import InvalidRequest, UnsupportedParameter
 
+MAX_BANK_ID_CHARACTERS = 512
 MAX_METADATA_KEYS = 64
 MAX_METADATA_CHARACTERS = 16_384
+_NOT_IN_BANK_IDS = frozenset("?#%\\")
+
+
+def check_bank_id(identifier: str) -> None:
+    """Raises InvalidRequest for an id that a client could not put into a path."""
+    is_fit = identifier.isprintable() and not _NOT_IN_BANK_IDS.intersection(identifier)
+    parts = identifier.split("/")
+    if (
+        not is_fit
+        or not 1 <= len(identifier) <= MAX_BANK_ID_CHARACTERS
+        or any(part in ("", ".", "..") for part in parts)
+    ):
+        raise InvalidRequest(
+            f"identifier: {identifier[:64]!r} cannot be the id of a memory bank: it has 1 to {MAX_BANK_ID_CHARACTERS} "
+            "letters, digits, spaces and marks such as - _ . : @, in parts between /; not ? # % \\ nor control "
+            "characters, and no part is empty, . or ..",
+            param="identifier",
+        )
 
 
 def check_metadata(metadata: JsonObject) -> None:

@@ -44,7 +44,8 @@ def find_files(named: Iterable[str | Path]) -> FoundFiles:
     """The files that are named, and those in the folders that are named, by name.
 
     A file that is named itself is always taken. In a folder, what is hidden, empty, a link, made by a tool, or of a
-    kind that holds no text is skipped. Raises InvalidRequest for what is not there, and beyond `MAX_FILES`.
+    kind that holds no text is skipped. Raises InvalidRequest for what is not there or no regular file, and beyond
+    `MAX_FILES`.
     """
     files: dict[Path, None] = {}
     skipped: list[Skipped] = []
@@ -60,6 +61,11 @@ def find_files(named: Iterable[str | Path]) -> FoundFiles:
                     raise InvalidRequest(f"{path} holds more than {MAX_FILES} files; name folders within it")
         elif path.is_file():
             files[Path(os.path.normpath(path))] = None
+        elif path.exists():
+            raise InvalidRequest(
+                f"{str(one)!r} is not a regular file but a device, a pipe or a socket; give its contents as a text, on "
+                "the command line by `-`"
+            )
         else:
             raise InvalidRequest(
                 f"there is no file or folder {str(one)!r}; to remember a text, give it as a text, not as a path"
@@ -99,7 +105,7 @@ def _file_is_left_out(file: Path) -> str | None:
         if file.is_symlink():
             return "links"
         if not file.is_file():
-            return "no files"
+            return "not regular files"
         return "empty" if file.stat().st_size == 0 else None
     except OSError:
         return "not readable"

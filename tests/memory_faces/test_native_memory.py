@@ -261,6 +261,13 @@ async def test_a_document_that_cannot_be_read_is_told_beside_the_others(http: ht
         ("memory/insert", {"bank_id": "notes", "documents": []}, 400, "documents: "),
         ("memory/insert", {"bank_id": "notes", "documents": [{"content": "x"}]}, 400, "documents.0.document_id: is"),
         ("memory/insert", {"bank_id": "notes", "documents": [LLAMAS], "ttl_seconds": 5}, 400, "ttl_seconds: documents"),
+        (
+            "memory/insert",
+            {"bank_id": "notes", "documents": [{"document_id": "d", "content": "file:///etc/passwd"}]},
+            400,
+            "documents.0.content: is a URL of the scheme 'file'",
+        ),
+        ("memory-banks", {"memory_bank_id": "a?b", "params": {"memory_bank_type": "keyword"}}, 400, "not ? # %"),
         ("memory/query", {"query": "x"}, 400, "bank_id: name the bank"),
         ("memory/query", {"bank_id": "notes"}, 400, "query: has no text"),
         ("memory/query", {"bank_id": "notes", "query": " "}, 400, "query: has no text"),

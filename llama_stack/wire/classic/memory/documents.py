@@ -24,6 +24,7 @@ from llama_stack.wire.classic.content import ContentBody, UrlBody, decode_conten
 MAX_DOCUMENTS = 1_000
 """In one request; each may be as large as the body may."""
 
+_OTHER_URL = re.compile(r"([a-z][a-z0-9+.-]*)://\S+|(file):\S+", re.IGNORECASE)
 _URL = re.compile(r"https?://\S+|data:[\w.+-]*(?:/[\w.+-]+)?[;,].*", re.DOTALL | re.IGNORECASE)
 
 
@@ -44,11 +45,12 @@ QueryBody = ContentBody | list[str]
 
 
 def decode_documents(documents: Sequence[RagDocumentBody]) -> list[Document]:
-    return [_decode_document(document) for document in documents]
+    """Raises InvalidRequest for a URL that nobody here would fetch, such as one of a file of the server."""
+    return [_decode_document(document, f"documents.{number}.content") for number, document in enumerate(documents)]
 
 
-def _decode_document(body: RagDocumentBody) -> Document:
-    url, content = _place_and_content(body.content)
+def _decode_document(body: RagDocumentBody, param: str) -> Document:
+    url, content = _place_and_content(body.content, param)
     return Document(
         document_id=body.document_id,
         content=content,
@@ -59,17 +61,33 @@ def _decode_document(body: RagDocumentBody) -> Document:
     )
 
 
-def _place_and_content(body: ContentBody | UrlBody) -> tuple[str | None, Content | None]:
+def _place_and_content(body: ContentBody | UrlBody, param: str) -> tuple[str | None, Content | None]:
     """Where the content lies, or the content itself."""
     if isinstance(body, UrlBody):
+        _refuse_other_url(body.uri, f"{param}.uri")
         return body.uri, None
     if isinstance(body, str):
         # Whoever begins a text with spaces does not mean an address.
-        return (body.strip(), None) if _URL.fullmatch(body.rstrip()) else (None, body)
+        if _URL.fullmatch(body.rstrip()):
+            return body.strip(), None
+        _refuse_other_url(body, param)
+        return None, body
     content = decode_content(body)
     if isinstance(content, list) and len(content) == 1 and isinstance(content[0], ImagePart):
         return content[0].url, None
     return None, content
+
+
+def _refuse_other_url(text: str, param: str) -> None:
+    found = _OTHER_URL.fullmatch(text.rstrip())
+    if found is None or text[:4].lower() == "http":
+        return
+    scheme = (found[1] or found[2]).lower()
+    raise InvalidRequest(
+        f"{param}: is a URL of the scheme {scheme!r}; http, https and data are fetched, and no file of the server is "
+        "ever read; send the document itself, or upload it to /v1/files",
+        param=param,
+    )
 
 
 def decode_query(body: QueryBody, separator: str = " ") -> str:
