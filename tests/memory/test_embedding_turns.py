@@ -3,15 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from llama_stack.api.common import Caller
+from llama_stack.api.files import NewFile
 from llama_stack.api.inference import EmbeddingAnswer, EmbeddingRequest
+from llama_stack.api.memory import Chunk, Embedded
+from llama_stack.api.resources import MemoryBank, VectorBank
 from llama_stack.errors import InvalidRequest, ProviderUnavailable, StackError
 from llama_stack.memory import embedding
 from llama_stack.memory.embedding import FEW_TEXTS, REQUESTS_AT_ONCE, SMALL_REQUEST, TEXTS_A_REQUEST, Embedder
-from tests.memory.hashed import ALICE, BOB, DIMENSION, EmbeddingInference, hashed
+from tests.memory.hashed import ALICE, BOB, DIMENSION, EmbeddingInference, hashed, open_memory_stack
 
 MODEL = "scripted-embedding"
 LARGE = [f"text {number} of a large document" for number in range(2_000)]
@@ -56,7 +60,7 @@ class Patient(EmbeddingInference):
 
     async def asked(self, count: int) -> list[Asked]:
         """Those that wait, once there are so many and whoever could ask has asked."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(self.waiting) < count:
                 self.news.clear()
                 await self.news.wait()
@@ -258,3 +262,40 @@ async def test_closing_lets_nobody_wait_for_ever(model: Patient) -> None:
         async with asyncio.timeout(10):
             with pytest.raises(asyncio.CancelledError):
                 await order
+
+
+async def test_a_file_in_the_background_is_behind_what_callers_bring(model: Patient, tmp_path: Path) -> None:
+    async with open_memory_stack(tmp_path, inference=model) as stack:
+        memory, files = await stack.memory(), await stack.files()
+        bank = MemoryBank(
+            identifier="notes", provider_id="", provider_resource_id="", bank=VectorBank(chunk_size_tokens=32)
+        )
+        await memory.create_bank(bank, ALICE)
+
+        async def content() -> AsyncIterator[bytes]:
+            for number in range(4_000):
+                yield f"A file says in its sentence {number} what nobody waits for.\n\n".encode()
+
+        about = NewFile(filename="large.txt", purpose="assistants", mime_type="text/plain")
+        file = await files.create(content(), about, ALICE)
+        await memory.attach_file("notes", file.file_id, ALICE)
+        before = await model.asked(REQUESTS_AT_ONCE)
+
+        async def insert(*texts: str) -> None:
+            chunks = [Chunk(chunk_id=text, document_id=text, content=text) for text in texts]
+            await memory.insert_chunks("notes", [Embedded(chunk=chunk) for chunk in chunks], ALICE)
+
+        sentence = asyncio.create_task(insert("one sentence"))
+        (own,) = [one for one in await model.asked(REQUESTS_AT_ONCE + 1) if one not in before]
+        assert own.texts == ["one sentence"]
+        await model.answer(own)
+        async with asyncio.timeout(10):
+            await sentence
+
+        chapters = asyncio.create_task(insert(*(f"chapter {number}" for number in range(100))))
+        await settled()
+        await model.answer(*before)
+        (mixed,) = await model.asked(1)
+        of_file = sum(text.startswith("A file says") for text in mixed.texts)
+        assert 0 < of_file < len(mixed.texts) - of_file
+        chapters.cancel()
