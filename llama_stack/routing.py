@@ -140,6 +140,11 @@ class RoutedInference:
         self._seen[identifier] = model
         return model, owner
 
+    def note(self, model: Model) -> None:
+        """Know a model that was found elsewhere, such as among what a caller has registered, for `capabilities`."""
+        if model.identifier not in self._routes.resources:
+            self._seen[model.identifier] = model
+
     async def models(self) -> list[Model]:
         """The distribution's models, then what the providers list beyond them, as `provider_id/name`.
 

@@ -247,6 +247,7 @@ class LocalStack:
             return own
         for model in await self.list_models(caller):
             if model.identifier == identifier:
+                self._inference.note(model)
                 return model
         return (await self._inference.look_up(identifier, caller))[0]
 

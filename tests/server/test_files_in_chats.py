@@ -12,6 +12,7 @@ from llama_stack.api.agents import AgentConfig
 from llama_stack.api.common import Caller
 from llama_stack.api.inference import Capabilities
 from llama_stack.api.messages import FilePart, ImagePart, TextPart, UserMessage
+from llama_stack.api.resources import Model
 from llama_stack.api.sent_files import MAX_SENT_FILES, SentFile
 from llama_stack.errors import NotFound
 from llama_stack.memory.sent_files import MAX_INLINE_BYTES
@@ -93,6 +94,14 @@ async def test_a_file_part_without_a_file_is_refused(start: Start) -> None:
     error = answer.json()["error"]
     assert (answer.status_code, error["param"]) == (400, "messages.0.content.0.file.file_data")
     assert "name an uploaded file" in error["message"]
+
+
+async def test_a_model_that_a_caller_has_registered_is_given_files_too(start: Start) -> None:
+    own = Model(identifier="mine", provider_id="scripted", provider_resource_id="scripted")
+    async with start(says("Owls.")) as running:
+        await running.stack.registry.register(own, Caller(owner=LOCAL_OWNER))
+        await running.openai.chat.completions.create(model="mine", messages=asking(INLINE))
+    assert told(running)[0].content[1:] == [OWLS]
 
 
 async def test_a_picture_has_a_largest_size(start: Start) -> None:
