@@ -75,9 +75,8 @@ def passage_text(chunk: Chunk, number: int) -> str:
 
 def part_of(chunk: Chunk, start: int, end: int) -> Chunk:
     """The chunk with its content from one character to another, and with the place of those in the document."""
-    is_literal = chunk.end - chunk.start == len(chunk.content)
-    place = {"start": chunk.start + start, "end": chunk.start + end} if is_literal else {}
-    return chunk.model_copy(update={"content": chunk.content[start:end], **place})
+    document_start, document_end = chunk.span_of(start, end)
+    return chunk.model_copy(update={"content": chunk.content[start:end], "start": document_start, "end": document_end})
 
 
 # --- as text -------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 
 from llama_stack.api.memory import Chunk, Citation
 from llama_stack.memory.citing import cite
-from llama_stack.memory.context import Passage, passages_of, passages_told, told_passages
+from llama_stack.memory.context import Passage, part_of, passages_of, passages_told, told_passages
 from llama_stack.memory.likeness import longest_run, sentence_spans
 from llama_stack.memory.markers import MAX_MARK_CHARACTERS, Mark, MarkFilter, natural_marks
 
@@ -345,6 +345,9 @@ def test_a_continued_table_is_cited_where_its_rows_stand() -> None:
     assert citation.quote in rows
     assert rows[citation.start - 700 : citation.end - 700] == citation.quote
     assert table.span_of(2, 6) == (700, 700 + len(rows))
+    row = table.content.index("| Lyra")
+    part = part_of(table, row, len(table.content))
+    assert (part.content, part.start, part.end) == (rows[20:], 720, 700 + len(rows))
 
 
 def test_odd_texts_are_cited_without_a_fault() -> None:

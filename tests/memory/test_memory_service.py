@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from llama_stack.api.common import Caller
+from llama_stack.api.files import FilePurpose, NewFile
 from llama_stack.api.filters import Comparison
 from llama_stack.api.inference import EmbeddingRequest
 from llama_stack.api.memory import (
@@ -132,6 +133,32 @@ async def test_deleted_is_deleted_by_id_by_filter_and_with_the_bank(memory: Memo
         await memory.query(["notes"], MemoryQuery(query="tent"), ALICE)
     await memory.create_bank(bank("notes"), ALICE)
     assert await texts(memory, "tent") == []
+
+
+def files_holding(folder: Path, words: bytes) -> list[str]:
+    return [file.name for file in folder.rglob("*") if file.is_file() and words in file.read_bytes().lower()]
+
+
+async def test_nothing_of_what_was_deleted_is_left_in_the_files(tmp_path: Path) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"Project Nightingale begins in May."
+
+    about = {"of": "nightingale"}
+    async with open_memory_stack(tmp_path) as stack:
+        memory, files = await stack.memory(), await stack.files()
+        for name in ("nightingale", "notes"):
+            await memory.create_bank(bank(name), ALICE, metadata=about if name == "nightingale" else {})
+            document = Document(document_id="d", name="nightingale.md", content="Nightingale begins.", metadata=about)
+            await memory.insert_documents(name, [document], ALICE)
+            file = await files.create(
+                pieces(), NewFile(filename="nightingale.md", purpose=FilePurpose.ASSISTANTS), ALICE
+            )
+            await memory.attach_file(name, file.file_id, ALICE, metadata=about)
+            await memory.delete_documents(name, ["d", file.file_id], ALICE)
+            await files.delete(file.file_id, ALICE)
+        await memory.drop_bank("nightingale", ALICE)
+    assert "stack.db" in files_holding(tmp_path, b"")
+    assert files_holding(tmp_path, b"nightingale") == []
 
 
 async def test_owners_do_not_meet_even_under_one_name(memory: MemoryService) -> None:
