@@ -37,7 +37,7 @@ LAW: dict[str, set[str]] = {
     },
     "build": {"compose", "catalog", "distribution", "errors"},
     "doctor": {"build", "compose", "distribution", "hub", "server", "storage", "weights", "api", "errors"},
-    "agents": {"gathering", "memory", "storage", "api", "errors"},
+    "agents": {"gathering", "memory", "storage", "text", "api", "errors"},
     "client": {"wire", "transport", "api", "errors"},
     "server": {"mcp_host", "wire", "api", "errors", "root"},
     "mcp_host": {"gathering", "agents", "api", "errors", "root"},
