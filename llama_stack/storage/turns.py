@@ -184,11 +184,7 @@ def _update_held(connection: Connection, turn_id: str, caller: Caller, holder: s
 @cache
 def _update_of(names: tuple[str, ...]) -> Prepared:
     """Changes these columns of a turn that is held."""
-    return Prepared(
-        update(turns)
-        .where(*_HELD)
-        .values({name: bindparam(f"new_{name}") for name in names})
-    )
+    return Prepared(update(turns).where(*_HELD).values({name: bindparam(f"new_{name}") for name in names}))
 
 
 @asynccontextmanager
