@@ -136,7 +136,7 @@ async def _searched(stack: LocalStack, model: str, question: str, passages: int)
     # What of the results was shown is not told over the wire; the stack's own function says it again.
     window = (await stack.model(model, CALLER)).context_length
     chunks = [Chunk(chunk_id=one["chunk_id"], document_id=one["file_id"], content=one["text"]) for one in found]
-    shown = passages_for(question, chunks, context_tokens(window))
+    shown = await passages_for(question, chunks, context_tokens(window))
     return Told(text, {one["file_id"] for one in found}, "\n".join(one.chunk.content for one in shown), cited)
 
 
