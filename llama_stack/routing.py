@@ -33,7 +33,7 @@ from llama_stack.api.inference import (
     ToolCallDelta,
     ToolCallStart,
 )
-from llama_stack.api.messages import ImagePart, Message, has_images, is_image_url, with_unseen_images
+from llama_stack.api.messages import Message, has_images, misplaced_image, with_unseen_images
 from llama_stack.api.resources import MemoryBank, Model, Shield
 from llama_stack.api.safety import Safety, ShieldVerdict
 from llama_stack.api.token_estimate import estimated_text_tokens, estimated_tokens
@@ -321,11 +321,8 @@ def _check_chat(request: ChatRequest, able: Capabilities) -> None:
 
 def _check_images(messages: list[Message]) -> None:
     """Refuse what would have the model's provider read a file of its own machine, or ask whatever an address asks."""
-    for position, message in enumerate(messages):
-        for number, part in enumerate(message.content if isinstance(message.content, list) else ()):
-            if isinstance(part, ImagePart) and not is_image_url(part.url):
-                param = f"messages.{position}.content.{number}.url"
-                raise InvalidRequest(f"{param}: must be an http, https or data URL", param=param)
+    if (field := misplaced_image(messages)) is not None:
+        raise InvalidRequest(f"{field}: must be an http, https or data URL", param=field)
 
 
 def _check_choice(request: ChatRequest) -> None:

@@ -55,7 +55,15 @@ from llama_stack.api.agents import (
     TurnSettings,
     TurnStarted,
 )
-from llama_stack.api.messages import AssistantMessage, Message, ToolCall, ToolMessage, UserMessage, text_of
+from llama_stack.api.messages import (
+    AssistantMessage,
+    Message,
+    ToolCall,
+    ToolMessage,
+    UserMessage,
+    misplaced_image,
+    text_of,
+)
 from llama_stack.errors import Conflict, InvalidRequest
 from llama_stack.gathering import owned
 
@@ -88,9 +96,11 @@ def new_turn(
     turn_id: str | None = None,
     settings: TurnSettings | None = None,
 ) -> Turn:
-    """A turn nothing has happened in yet. Raises InvalidRequest when nothing was said."""
+    """A turn nothing has happened in yet. Raises InvalidRequest when nothing was said, or an image cannot be read."""
     if not messages:
         raise InvalidRequest("a turn begins with at least one message", param="messages")
+    if (field := misplaced_image(messages)) is not None:
+        raise InvalidRequest(f"{field}: must be an http, https or data URL", param=field)
     return Turn(
         turn_id=turn_id or new_id("turn"),
         session_id=session_id,

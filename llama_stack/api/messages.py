@@ -3,6 +3,7 @@
 A superset of the OpenAI chat vocabulary (API reference, "Chat", object `messages`) in today's common words.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -135,6 +136,20 @@ def has_images(messages: list[Message]) -> bool:
         if isinstance(message.content, list)
         for part in message.content
     )
+
+
+def misplaced_image(messages: Sequence[Message]) -> str | None:
+    """The field of the first image that no provider may be asked to read, as in `messages.0.content.1.url`.
+
+    Those of tools are not looked at: see `with_unseen_images`.
+    """
+    for position, message in enumerate(messages):
+        if isinstance(message, ToolMessage) or not isinstance(message.content, list):
+            continue
+        for number, part in enumerate(message.content):
+            if isinstance(part, ImagePart) and not is_image_url(part.url):
+                return f"messages.{position}.content.{number}.url"
+    return None
 
 
 UNSEEN_IMAGE = "[An image, which this model cannot see.]"

@@ -83,6 +83,18 @@ async def test_a_program_is_told_the_same_in_its_own_words(start: Start, url: st
         assert running.inference.requests == []
 
 
+async def test_a_turn_in_the_stacks_own_words_is_400_before_it_begins(start: Start) -> None:
+    own = {"accept": "application/vnd.llama-stack+json"}
+    message = {"role": "user", "content": [{"type": "image", "url": "file:///etc/passwd"}]}
+    async with start() as running:
+        agent = (await running.http.post("/v1/agents", json={"model": MODEL}, headers=own)).json()["agent_id"]
+        sessions = f"/v1/agents/{agent}/session"
+        session = (await running.http.post(sessions, json={"name": "s"}, headers=own)).json()["session_id"]
+        answer = await running.http.post(f"{sessions}/{session}/turn", json={"messages": [message]}, headers=own)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "messages.0.content.0.url"), answer.text
+        assert (await running.rows())["turns"] == 0
+
+
 async def test_an_address_that_a_tool_gave_is_told_to_the_model_and_ends_no_turn(start: Start) -> None:
     def look() -> list[ImagePart]:
         """Look."""
