@@ -5,7 +5,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, aclosing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from llama_stack.agents.loop import resume_turn
@@ -27,6 +27,7 @@ from llama_stack.api.common import Caller, JsonObject
 from llama_stack.api.responses import ResponseRequest
 from llama_stack.api.stack import ServedStack
 from llama_stack.errors import InvalidRequest, NotFound, StackError
+from llama_stack.responses.approvals import UsedApprovals, approvals_of, once
 from llama_stack.responses.compacting import CompactingInference, threshold_of
 from llama_stack.responses.history import Beginning, beginning, labels_listed, told_after, told_by
 from llama_stack.responses.moderating import Moderating
@@ -49,6 +50,7 @@ class Stores:
     agents: AgentStore
     responses: ResponseStore
     conversations: ConversationStore
+    used: UsedApprovals = field(default_factory=UsedApprovals)
 
 
 @dataclass(frozen=True)
@@ -215,7 +217,10 @@ class Making:
                 events = self._run(new.model_copy(update={"steps": start.steps}), start.decisions)
             else:
                 # One in the background was stored when it was queued.
-                first = None if record.request.background else self._stores.responses.inserting(record, self._caller)
+                first = None
+                if not record.request.background:
+                    decided = approvals_of(start.decisions, start.requests)
+                    first = self._stores.responses.inserting(record, self._caller, approvals=decided)
                 held = await exits.enter_async_context(self._stores.agents.open_turn(new, self._caller, first=first))
                 events = await self._held_events(held)
             async with aclosing(events):
@@ -256,6 +261,9 @@ class Making:
         if not self.record.request.generate:
             return _only_kept(turn)
         events = resume_turn(ready.setup, start.history, turn, decisions=decisions)
+        if decisions:
+            approvals = approvals_of(decisions, start.requests)
+            events = once(events, approvals, self._stores.used, self._caller.owner, self.record.response_id)
         return events if self._moderating is None else self._moderated(events)
 
     async def _moderated(self, events: AsyncGenerator[AgentEvent, None]) -> AsyncGenerator[AgentEvent, None]:

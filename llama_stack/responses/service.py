@@ -8,9 +8,11 @@ from llama_stack.api.common import Caller, JsonObject, Page
 from llama_stack.api.responses import ListOrder, ResponseRequest
 from llama_stack.api.stack import ServedStack
 from llama_stack.errors import InvalidRequest
+from llama_stack.responses.approvals import approvals_of
 from llama_stack.responses.background import Background
 from llama_stack.responses.compacting import threshold_of
 from llama_stack.responses.compaction import compacted, counted
+from llama_stack.responses.history import beginning
 from llama_stack.responses.making import Making, Stores, origin_of, with_items
 from llama_stack.responses.moderating import check_shield
 from llama_stack.responses.preparing import check_stores
@@ -84,8 +86,9 @@ class ResponseService:
             threshold_of(request.compaction, model.context_length)
         await check_stores(self._stack, request, caller)
         origin = await origin_of(self._stores, request, caller)
-        tell(record.request.input, origin.told, earlier=origin.earlier)
-        await self._stores.responses.create(record, caller)
+        start = beginning(tell(record.request.input, origin.told, earlier=origin.earlier))
+        decided = approvals_of(start.decisions, start.requests)
+        await self._stores.responses.create(record, caller, approvals=decided)
         self._background.start(record, caller)
         return record
 

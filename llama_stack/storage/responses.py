@@ -6,7 +6,7 @@ has ended, the whole response object. The sessions hang under one agent of kind 
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -20,6 +20,7 @@ from llama_stack.api.common import Caller, JsonObject, Page
 from llama_stack.api.responses import ListOrder, ResponseRequest
 from llama_stack.errors import InvalidRequest, NotFound
 from llama_stack.storage.agents import read_turns
+from llama_stack.storage.approvals import UNFINISHED, refuse_used
 from llama_stack.storage.columns import as_json, now
 from llama_stack.storage.database import Database
 from llama_stack.storage.pages import rows_by_time
@@ -32,7 +33,6 @@ MAX_CHAIN = 1000
 """Responses that one may continue, all of which are read for the next."""
 PREVIOUS_NOT_FOUND = "previous_response_not_found"
 """OpenAI's code: clients that read it send the whole conversation instead."""
-UNFINISHED = ("queued", "in_progress")
 
 # Made once: putting a statement together costs more than running it.
 _AGENT_CONFIG = as_json(AgentConfig(model="as each response says"))
@@ -77,11 +77,17 @@ class ResponseStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def create(self, record: StoredResponse, caller: Caller) -> None:
-        await self._database.writing(self.inserting(record, caller))
+    async def create(self, record: StoredResponse, caller: Caller, *, approvals: Collection[str] = ()) -> None:
+        await self._database.writing(self.inserting(record, caller, approvals=approvals))
 
-    def inserting(self, record: StoredResponse, caller: Caller) -> Callable[[Connection], None]:
-        """Keeps a new response, with a session for it unless it belongs to a conversation's."""
+    def inserting(
+        self, record: StoredResponse, caller: Caller, *, approvals: Collection[str] = ()
+    ) -> Callable[[Connection], None]:
+        """Keeps a new response, with a session for it unless it belongs to a conversation's.
+
+        approvals: ids of the approval requests that it decides on. Raises Conflict where another response of the same
+        chain has carried one of them out, or may yet.
+        """
         request = record.request
         row = {
             "response_id": record.response_id,
@@ -99,6 +105,8 @@ class ResponseStore:
         }
 
         def work(connection: Connection) -> None:
+            if approvals:
+                refuse_used(connection, record.response_id, record.root_id, caller.owner, approvals)
             if request.conversation is None:
                 insert_session(self._database, connection, record.session_id, record.created_at, caller)
             _INSERT_RESPONSE.run(connection, row)

@@ -3,10 +3,12 @@
 from typing import Any
 
 import pytest
-from openai import BadRequestError
+from openai import BadRequestError, ConflictError, InternalServerError
 
+from llama_stack.api.common import Caller
 from llama_stack.api.messages import AssistantMessage, ToolMessage
-from llama_stack.api.tools import ToolResult
+from llama_stack.api.tools import ToolDefinition, ToolGroup, ToolResult
+from llama_stack.errors import ProviderUnavailable
 from llama_stack.testing.scripted import calls, says
 from tests.responses.conftest import FixedTools, Running, Start, streamed, told
 
@@ -181,3 +183,80 @@ async def test_a_function_of_the_callers_and_an_approval_together(start: Start) 
         )
     assert last.output_text == "Done."
     assert [message.content for message in told(running)[2:]] == ["42", "dropped a"]
+
+
+async def test_an_approval_that_is_sent_twice_is_carried_out_once(start: Start) -> None:
+    crm = FixedTools(drop=drop)
+    async with start(calls(("drop", '{"name": "a"}')), says("Done."), tools={"crm": crm}) as running:
+        first = await running.openai.responses.create(model="scripted", input="Drop a", tools=[ASKING])
+        request = first.output[-1]
+        again: Any = {"tools": [ASKING], "previous_response_id": first.id, "input": [decision(request.id or "", True)]}
+        second = await running.openai.responses.create(model="scripted", **again)
+    async with start(says("never said"), tools={"crm": crm}) as running:
+        ways: list[Any] = [{}, {"background": True}, {"stream": True}]
+        for more in ways:
+            with pytest.raises(ConflictError, match=f"answered by the response '{second.id}'") as refused:
+                await running.openai.responses.create(model="scripted", **again, **more)
+            assert refused.value.code == "approval_already_used"
+        denied = [decision(request.id or "", False)]
+        with pytest.raises(ConflictError):
+            await running.openai.responses.create(model="scripted", **{**again, "input": denied})
+        assert running.inference.requests == []
+        listed = (await running.http.get("/v1/responses")).json()["data"]
+    assert crm.calls == [("drop", {"name": "a"})]
+    assert {response["id"] for response in listed} == {first.id, second.id}
+
+
+async def test_an_approval_in_a_conversation_that_nobody_keeps_is_carried_out_once(start: Start) -> None:
+    crm = FixedTools(drop=drop)
+    async with start(calls(("drop", '{"name": "a"}')), says("Done."), tools={"crm": crm}) as running:
+        said: list[Any] = [{"role": "user", "content": "Drop a"}]
+        first = await running.openai.responses.create(model="scripted", input=said, tools=[ASKING], store=False)
+        said += [item.model_dump() for item in first.output]
+        said.append(decision(first.output[-1].id or "", True))
+        await running.openai.responses.create(model="scripted", input=said, tools=[ASKING], store=False)
+        with pytest.raises(ConflictError, match="what was approved is run once"):
+            await running.openai.responses.create(model="scripted", input=said, tools=[ASKING], store=False)
+    assert crm.calls == [("drop", {"name": "a"})]
+
+
+async def test_an_approval_whose_response_failed_before_the_call_may_be_sent_again(start: Start) -> None:
+    class AwayOnce(FixedTools):
+        is_away = False
+
+        async def list_tools(self, tool_group: ToolGroup, caller: Caller) -> list[ToolDefinition]:
+            if self.is_away:
+                raise ProviderUnavailable("cannot reach it")
+            return await super().list_tools(tool_group, caller)
+
+    crm = AwayOnce(drop=drop)
+    async with start(calls(("drop", '{"name": "a"}')), says("Done."), tools={"crm": crm}) as running:
+        first = await running.openai.responses.create(model="scripted", input="Drop a", tools=[ASKING])
+        again: Any = {
+            "tools": [ASKING],
+            "previous_response_id": first.id,
+            "input": [decision(first.output[-1].id or "", True)],
+        }
+        crm.is_away = True
+        with pytest.raises(InternalServerError, match="cannot reach it"):
+            await running.openai.responses.create(model="scripted", **again)
+        crm.is_away = False
+        second = await running.openai.responses.create(model="scripted", **again)
+    assert crm.calls == [("drop", {"name": "a"})]
+    assert second.output_text == "Done."
+
+
+async def test_what_was_denied_may_be_thought_over(start: Start) -> None:
+    crm = FixedTools(drop=drop)
+    async with start(
+        calls(("drop", '{"name": "a"}')), says("As you like."), says("Done."), tools={"crm": crm}
+    ) as running:
+        first = await running.openai.responses.create(model="scripted", input="Drop a", tools=[ASKING])
+        for approve in (False, True):
+            await running.openai.responses.create(
+                model="scripted",
+                tools=[ASKING],
+                previous_response_id=first.id,
+                input=[decision(first.output[-1].id or "", approve)],
+            )
+    assert crm.calls == [("drop", {"name": "a"})]
