@@ -91,6 +91,22 @@ def test_what_was_said_in_one_run_is_known_in_the_next() -> None:
     assert "recalled" not in output_of("session_memory.py", "What is my favourite colour?")
 
 
+@pytest.mark.parametrize(
+    ("note", "kept"),
+    [
+        ("mein Hund heiENatet Bello", "mein Hund heißt Bello"),
+        ("mein Hund heißt Bello", "mein Hund heißt Bello"),
+        ("mein Hund heißt Belo", "mein Hund heißt Bello"),
+        ("The user has a dog called Bello", "The user has a dog called Bello"),
+        ("", ""),
+    ],
+)
+def test_a_note_is_kept_in_the_users_own_words(note: str, kept: str) -> None:
+    from examples.session_memory import in_own_words
+
+    assert in_own_words(note, "Merke dir, mein Hund heißt Bello") == kept
+
+
 @pytest.mark.engine
 def test_code_is_cited_with_its_lines(tmp_path: Path) -> None:
     for name in ("handoff.py", "docstrings.py", "budget.py"):
