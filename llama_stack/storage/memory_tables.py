@@ -62,7 +62,7 @@ file_batches = Table(
     Column("batch_id", Name("batch_id"), nullable=False),
     Column("bank_id", Name("bank_id"), nullable=False),
     Column("is_cancelled", Boolean, nullable=False),
-    Column("moved", Document),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("moved", Document),
     PrimaryKeyConstraint("owner", "batch_id"),
 )
