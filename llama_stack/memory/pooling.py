@@ -19,6 +19,11 @@ from llama_stack.api.memory import Chunk, Fusion, ReciprocalRankFusion, SearchMo
 from llama_stack.memory.fusion import WEAK_RANKS, WEAK_WORDS, scaled
 from llama_stack.memory.weighing import Weighed, weighed
 
+FEW_WORDS = 0.2
+"""Part of the question's words, by weight, below which a chunk that has no vector is hardly about it. Questions are in
+words of their own: with half of them asked for, banks of words find a third fewer of the answers that they have.
+"""
+
 Key = tuple[int, str]
 """A candidate: the number of its bank and its chunk id, which is the same for one document in two banks."""
 
@@ -120,9 +125,9 @@ def _fused(
 
 
 def _word_parts(words: Weighed[Key], without_vectors: Set[Key], manner: Fusion) -> dict[Key, float]:
-    """A chunk that only its words can speak for is about the question where it has most of them."""
+    """A chunk that only its words can speak for is hardly about the question where it has few of them."""
     ranking = sorted(words.scores.items(), key=lambda entry: (-entry[1], entry[0]))
-    weak = {key for key in without_vectors if words.shares.get(key, 0.0) < WEAK_WORDS}
+    weak = {key for key in without_vectors if words.shares.get(key, 0.0) < FEW_WORDS}
     telling = [entry for entry in ranking if entry[0] not in weak]
     strong = sum(1 for _, score in telling if score >= WEAK_WORDS * telling[0][1])
     parts = _parts(telling + [entry for entry in ranking if entry[0] in weak], strong, manner)
