@@ -254,7 +254,7 @@ async def test_a_document_that_cannot_be_read_is_told_beside_the_others(http: ht
             "memory-banks",
             {"memory_bank_id": "b", "params": {"memory_bank_type": "graph", "extraction_model": "nope"}},
             400,
-            "extraction_model: there is no model 'nope'",
+            "here is no model 'nope'",
         ),
         ("memory-banks", {"memory_bank_id": "notes", "params": {"memory_bank_type": "keyword"}}, 409, "other values"),
         ("memory/insert", {"bank_id": "nope", "documents": [LLAMAS]}, 404, "there is no memory bank 'nope'"),
