@@ -92,15 +92,18 @@ class Ingestion:
         async with lock:
             yield
 
-    async def remember(self, share: Share, working: Working, described: Described, fetch: Fetch) -> None:
+    async def remember(
+        self, share: Share, working: Working, described: Described, fetch: Fetch, *, in_background: bool = False
+    ) -> None:
         """Work on a document, which is `held`, to its end; whatever goes wrong with it stands in its row afterwards.
 
+        in_background: nobody waits for it, so its texts are embedded behind those of people who wait.
         Raises what is wrong with this process or its database, not with the document.
         """
         try:
             arrived = await fetch()
             digest = _digest(arrived, described)
-            made = await self._made(share, described, arrived, digest)
+            made = await self._made(share, described, arrived, digest, in_background)
             ready = Ready(len(made.chunks), arrived.size_bytes, digest, made.mime_type, made.warnings)
             await self._keep(share, working, described.document_id, made, ready)
         except StackError as error:
@@ -126,7 +129,9 @@ class Ingestion:
             renewing.cancel()
             await asyncio.wait([renewing])
 
-    async def _made(self, share: Share, described: Described, arrived: Arrived, digest: str) -> Made:
+    async def _made(
+        self, share: Share, described: Described, arrived: Arrived, digest: str, in_background: bool
+    ) -> Made:
         if isinstance(share.bank.bank, GraphBank):
             document = await arrived.read()
             counter = counter_of(share.bank, self._inference, share.caller)
@@ -144,16 +149,18 @@ class Ingestion:
             share.bank, document, sizes, self._inference, share.caller,
             document_id=described.document_id, name=described.name, metadata=described.metadata,
         )  # fmt: skip
-        vectors = await self.vectors_of(share, chunks)
+        vectors = await self.vectors_of(share, chunks, in_background=in_background)
         return Made(chunks, vectors, document.mime_type, document.warnings)
 
-    async def vectors_of(self, share: Share, chunks: list[Chunk]) -> Vectors | None:
+    async def vectors_of(self, share: Share, chunks: list[Chunk], *, in_background: bool = False) -> Vectors | None:
         """The vectors of the chunks; None for a bank without any."""
         kind = share.bank.bank
         if not isinstance(kind, VectorBank):
             return None
         texts = [chunk.indexed_text for chunk in chunks]
-        return await self._embedder.embed_documents(kind.embedding_model, texts, share.place.dimension, share.caller)
+        return await self._embedder.embed_documents(
+            kind.embedding_model, texts, share.place.dimension, share.caller, in_background=in_background
+        )
 
     async def _copied(self, share: Share, described: Described, digest: str) -> Made | None:
         """The chunks of a document of this bank with the very same content, so that it is not embedded again."""

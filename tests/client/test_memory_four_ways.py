@@ -213,12 +213,13 @@ async def test_only_the_bank_that_is_asked_for_is_taken_for_it(memory: MemoryFac
     made = await memory.call("create_bank", "small", small, name="Small", exist_ok=True)
     for same in ("vector", VectorBank(), small):
         assert (await memory.call("create_bank", "small", same, exist_ok=True)).bank == made.bank
-    for options, differing in [
+    others: list[tuple[dict[str, Any], str]] = [
         ({"kind": "keyword"}, "kind is 'vector', not 'keyword'"),
         ({"kind": VectorBank(chunk_size_tokens=128)}, "chunk_size_tokens is 64, not 128"),
         ({"name": "Large"}, "name is 'Small', not 'Large'"),
         ({"expires_after_days": 3}, "expires_after_days is None, not 3"),
-    ]:
+    ]
+    for options, differing in others:
         with pytest.raises(errors.Conflict, match=f"'small' is there already, and another one: {differing}; "):
             await memory.call("create_bank", "small", **options, exist_ok=True)
 

@@ -46,8 +46,8 @@ def _without_nulls(params: Any) -> Any:
 
 
 class QueryMemoryBody(ClassicBody):
-    """Body of POST /v1/memory/query. bank_id or bank_ids. query: may be left out where `params` name keys or entities, or
-    have filters alone.
+    """Body of POST /v1/memory/query. bank_id or bank_ids. query: may be left out where `params` name keys or entities,
+    or have filters alone.
 
     params: everything else that a query can say.
     """
