@@ -175,7 +175,9 @@ async def test_files_attached_together_and_one_by_one(stack: LlamaStack, memory:
     alone = await memory.attach_file("b", third, LOCAL, metadata={"alone": True})
     assert alone.metadata == {"alone": True}
     assert sum((await memory.batch("b", batch.batch_id, LOCAL)).counts.values()) == 2
-    assert (await memory.cancel_batch("b", batch.batch_id, LOCAL)).is_cancelled
+    cancelled = await memory.cancel_batch("b", batch.batch_id, LOCAL)
+    # What is read already by then is not cancelled any more.
+    assert cancelled.is_cancelled or cancelled.counts == {DocumentState.COMPLETED: 2}
     listed = await memory.documents("b", LOCAL, batch_id=batch.batch_id)
     assert {one.document_id for one in listed.entries} == {first, second}
 

@@ -140,7 +140,7 @@ def test_a_page_gets_calls_results_and_words_as_they_come(stack_home: Path) -> N
     assert first[1] == ("result", "212 degrees Fahrenheit")
     assert "212" in "".join(text for kind, text in first if kind == "text")
     assert first[-1] == ("done", "")
-    assert second[-1][0] == "error" and "context" in second[-1][1]
+    assert second[-1][0] == "error" and "window of the model" in second[-1][1]
 
 
 def events_of(url: str, question: str) -> list[tuple[str, str]]:
