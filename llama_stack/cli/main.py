@@ -112,7 +112,10 @@ def agent() -> None:
 
 MEMORY = {
     "add": Lazy("llama_stack.cli.memory_add:add", "Remember files, folders and web pages."),
-    "search": Lazy("llama_stack.cli.memory_search:search", "Find the passages that answer a question, or all that a filter selects."),
+    "search": Lazy(
+        "llama_stack.cli.memory_search:search",
+        "Find the passages that answer a question, or all that a filter selects.",
+    ),
     "list": Lazy("llama_stack.cli.memory_banks:list_banks", "List the memory banks, newest first."),
     "create": Lazy("llama_stack.cli.memory_banks:create", "Make a memory bank."),
     "documents": Lazy(
