@@ -25,9 +25,23 @@ HTML = b"<html><h1>Hello</h1><p>world</html>"
 SLOW = ReadingLimits(time_limit_s=0.5)
 
 
-def worker_ids() -> set[int]:
+def all_worker_ids() -> set[int]:
     children = psutil.Process().children()
     return {child.pid for child in children if "llama_stack.documents.worker" in child.cmdline()}
+
+
+OF_OTHERS: set[int] = set()
+"""Workers of a stack that another file's fixture keeps open in this process."""
+
+
+@pytest.fixture(autouse=True)
+def know_the_workers_of_others() -> None:
+    OF_OTHERS.clear()
+    OF_OTHERS.update(all_worker_ids())
+
+
+def worker_ids() -> set[int]:
+    return all_worker_ids() - OF_OTHERS
 
 
 async def a_worker_reads() -> int:
