@@ -98,6 +98,10 @@ async def test_a_flood_on_stderr_neither_fills_us_nor_stops_the_tool(open_tools:
 
         await eventually(twenty_megabytes_more, within_s=20)
         assert psutil.Process().memory_info().rss - before < 10 << 20
+    # It forked, and what it forked leaves its group alone.
+    for left in psutil.process_iter(["cmdline"]):
+        if str(count) in (left.info["cmdline"] or ()):
+            left.kill()
 
 
 @pytest.mark.parametrize(
