@@ -6,6 +6,8 @@ Closing follows the MCP specification 2025-11-25, "Lifecycle", "Shutdown": close
 """
 
 import asyncio
+import os
+import signal
 import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -158,7 +160,11 @@ async def _end(process: ServerProcess, patience_s: float) -> None:
             await terminate_posix_process_tree(process, LEAVE_LIMIT_S)
         await _has_ended(process, LEAVE_LIMIT_S)
     close_process_job(process)
-    # A grandchild may still hold the other end.
+    if sys.platform != "win32":
+        # What it started and left behind; it leads a group of its own.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    # A grandchild that has left the group may still hold the other end.
     with suppress(OSError, *_GONE):
         await process.stdout.aclose()
     _let_go(process)
