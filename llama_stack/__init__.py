@@ -17,8 +17,20 @@ if TYPE_CHECKING:
     from llama_stack.agents.context import ToolContext
     from llama_stack.agents.functions import tool
     from llama_stack.api.agents import ApprovalDecision, Budget, ToolGroupUse
+    from llama_stack.api.filters import Comparison, Compound
     from llama_stack.api.inference import Sampling
-    from llama_stack.api.memory import Chunk, ChunkSizes, Document
+    from llama_stack.api.memory import (
+        Chunk,
+        ChunkSizes,
+        Citation,
+        Document,
+        Entity,
+        Facts,
+        ReciprocalRankFusion,
+        Relation,
+        Rewriting,
+        WeightedFusion,
+    )
     from llama_stack.api.messages import (
         AssistantMessage,
         ImagePart,
@@ -47,12 +59,20 @@ __all__ = [
     "Budget",
     "Chunk",
     "ChunkSizes",
+    "Citation",
+    "Comparison",
+    "Compound",
     "Document",
+    "Entity",
+    "Facts",
     "GraphBank",
     "ImagePart",
     "KeyValueBank",
     "KeywordBank",
     "LlamaStack",
+    "ReciprocalRankFusion",
+    "Relation",
+    "Rewriting",
     "Sampling",
     "StackError",
     "SyncAgent",
@@ -68,11 +88,17 @@ __all__ = [
     "ToolResult",
     "UserMessage",
     "VectorBank",
+    "WeightedFusion",
     "__version__",
     "tool",
 ]
 
 _MESSAGES = ("AssistantMessage", "ImagePart", "SystemMessage", "TextPart", "ToolCall", "ToolMessage", "UserMessage")
+_MEMORY = (
+    *("Chunk", "ChunkSizes", "Citation", "Document"),
+    *("Entity", "Facts", "Relation"),
+    *("ReciprocalRankFusion", "Rewriting", "WeightedFusion"),
+)
 _HOMES = {
     "Agent": "llama_stack.sdk.agent",
     **dict.fromkeys(("AgentResult", "AgentSession"), "llama_stack.sdk.session"),
@@ -84,7 +110,8 @@ _HOMES = {
     **dict.fromkeys(("ToolDefinition", "ToolResult"), "llama_stack.api.tools"),
     **dict.fromkeys(("ApprovalDecision", "Budget", "ToolGroupUse"), "llama_stack.api.agents"),
     "Sampling": "llama_stack.api.inference",
-    **dict.fromkeys(("Chunk", "ChunkSizes", "Document"), "llama_stack.api.memory"),
+    **dict.fromkeys(("Comparison", "Compound"), "llama_stack.api.filters"),
+    **dict.fromkeys(_MEMORY, "llama_stack.api.memory"),
     **dict.fromkeys(("GraphBank", "KeyValueBank", "KeywordBank", "VectorBank"), "llama_stack.api.resources"),
     "StackError": "llama_stack.errors",
 }

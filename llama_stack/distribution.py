@@ -38,8 +38,8 @@ class ModelEntry(Word):
     identifier: str
     provider_resource_id: str | None = None
     model_type: ModelType = ModelType.LLM
-    context_length: int | None = Field(None, ge=1)
-    embedding_dimension: int | None = Field(None, ge=1)
+    context_length: int | None = Field(default=None, ge=1)
+    embedding_dimension: int | None = Field(default=None, ge=1)
     metadata: JsonObject = {}
 
 
@@ -109,8 +109,8 @@ class ServerSettings(Word):
     """
 
     host: str = "127.0.0.1"
-    port: int = Field(8321, ge=1, le=65535)
-    max_body_bytes: int = Field(32 * 1024 * 1024, ge=1024)
+    port: int = Field(default=8321, ge=1, le=65535)
+    max_body_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
     cors_origins: list[str] = []
     allowed_hosts: list[str] = []
 
@@ -124,7 +124,7 @@ class StorageSettings(Word):
 
     url: str | None = None
     files: str | None = None
-    max_file_bytes: int = Field(512 * 1024 * 1024, ge=1)
+    max_file_bytes: int = Field(default=512 * 1024 * 1024, ge=1)
 
 
 class DocumentSettings(Word):
@@ -136,11 +136,11 @@ class DocumentSettings(Word):
     documents fetched from this machine and its network.
     """
 
-    processes: int = Field(1, ge=1, le=64)
-    max_file_bytes: int = Field(512 * 1024 * 1024, ge=1)
-    max_pages: int = Field(10_000, ge=1)
-    max_text_characters: int = Field(20_000_000, ge=1)
-    time_limit_s: float = Field(120.0, gt=0)
+    processes: int = Field(default=1, ge=1, le=64)
+    max_file_bytes: int = Field(default=512 * 1024 * 1024, ge=1)
+    max_pages: int = Field(default=10_000, ge=1)
+    max_text_characters: int = Field(default=20_000_000, ge=1)
+    time_limit_s: float = Field(default=120.0, gt=0)
     caption_model: str | None = None
     allow_private_addresses: bool = False
 

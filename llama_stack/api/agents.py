@@ -34,10 +34,10 @@ class Budget(Word):
     max_tokens: tokens the model makes, not those it reads. max_seconds: without the time the turn awaits its caller.
     """
 
-    max_infer_iters: int = Field(10, ge=1, le=1000)
-    max_tool_calls: int = Field(50, ge=0)
-    max_tokens: int | None = Field(None, ge=1)
-    max_seconds: float | None = Field(None, gt=0)
+    max_infer_iters: int = Field(default=10, ge=1, le=1000)
+    max_tool_calls: int = Field(default=50, ge=0)
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_seconds: float | None = Field(default=None, gt=0)
 
 
 class ToolGroupUse(Word):

@@ -54,8 +54,8 @@ class NewFile(Word):
 
     filename: str
     purpose: FilePurpose
-    mime_type: str = Field("", max_length=255, pattern=r"^([A-Za-z0-9_.+-]+/[A-Za-z0-9_.+-]+)?$")
-    expires_after_s: int | None = Field(None, ge=MIN_EXPIRY_S, le=MAX_EXPIRY_S)
+    mime_type: str = Field(default="", max_length=255, pattern=r"^([A-Za-z0-9_.+-]+/[A-Za-z0-9_.+-]+)?$")
+    expires_after_s: int | None = Field(default=None, ge=MIN_EXPIRY_S, le=MAX_EXPIRY_S)
 
     @field_validator("filename")
     @classmethod

@@ -31,17 +31,17 @@ class Sampling(Word):
     min_tokens: fewest tokens before the answer may end. logit_bias: added to the logit of a token id, -100 to 100.
     """
 
-    temperature: float | None = Field(None, ge=0)
-    top_p: float | None = Field(None, ge=0, le=1)
-    top_k: int | None = Field(None, ge=0)
-    min_p: float | None = Field(None, ge=0, le=1)
-    frequency_penalty: float | None = Field(None, ge=-2, le=2)
-    presence_penalty: float | None = Field(None, ge=-2, le=2)
-    repetition_penalty: float | None = Field(None, gt=0)
+    temperature: float | None = Field(default=None, ge=0)
+    top_p: float | None = Field(default=None, ge=0, le=1)
+    top_k: int | None = Field(default=None, ge=0)
+    min_p: float | None = Field(default=None, ge=0, le=1)
+    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
+    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
+    repetition_penalty: float | None = Field(default=None, gt=0)
     seed: int | None = None
     stop: list[str] = []
-    max_tokens: int | None = Field(None, ge=1)
-    min_tokens: int | None = Field(None, ge=0)
+    max_tokens: int | None = Field(default=None, ge=1)
+    min_tokens: int | None = Field(default=None, ge=0)
     logit_bias: dict[str, float] = {}
 
 
@@ -102,9 +102,9 @@ class ChatRequest(Word):
     tool_prompt_format: ToolPromptFormat | None = None
     response_format: ResponseFormat = TextFormat()
     sampling: Sampling = Sampling()
-    n: int = Field(1, ge=1, le=128)
+    n: int = Field(default=1, ge=1, le=128)
     logprobs: bool = False
-    top_logprobs: int | None = Field(None, ge=0, le=20)
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
     reasoning_effort: ReasoningEffort | None = None
     user: str | None = None
     whole: bool = False
@@ -125,8 +125,8 @@ class CompletionRequest(Word):
     echo: bool = False
     response_format: ResponseFormat = TextFormat()
     sampling: Sampling = Sampling()
-    n: int = Field(1, ge=1, le=128)
-    logprobs: int | None = Field(None, ge=0, le=20)
+    n: int = Field(default=1, ge=1, le=128)
+    logprobs: int | None = Field(default=None, ge=0, le=20)
     user: str | None = None
     whole: bool = False
     extra: JsonObject = {}
@@ -143,7 +143,7 @@ class EmbeddingRequest(Word):
 
     model: str
     inputs: list[str] | list[list[int]]
-    dimensions: int | None = Field(None, ge=1)
+    dimensions: int | None = Field(default=None, ge=1)
     truncate: Literal["refuse", "end", "start"] = "refuse"
     task: Literal["query", "document"] | None = None
     user: str | None = None
@@ -156,7 +156,7 @@ class RerankRequest(Word):
     model: str
     query: str
     documents: list[str]
-    top_n: int | None = Field(None, ge=1)
+    top_n: int | None = Field(default=None, ge=1)
     extra: JsonObject = {}
 
 

@@ -105,14 +105,14 @@ class ReciprocalRankFusion(Word):
     """
 
     type: Literal["rrf"] = "rrf"
-    impact_factor: float = Field(10.0, gt=0)
+    impact_factor: float = Field(default=10.0, gt=0)
 
 
 class WeightedFusion(Word):
     """alpha times the vector score and 1 - alpha times the keyword score, each scaled to 0..1 within its search."""
 
     type: Literal["weighted"] = "weighted"
-    alpha: float = Field(0.5, ge=0, le=1)
+    alpha: float = Field(default=0.5, ge=0, le=1)
 
 
 Fusion = Annotated[ReciprocalRankFusion | WeightedFusion, Field(discriminator="type")]
@@ -140,17 +140,17 @@ class MemoryQuery(Word):
     """
 
     query: Content | None = None
-    max_chunks: int = Field(5, ge=1, le=MAX_CHUNKS)
+    max_chunks: int = Field(default=5, ge=1, le=MAX_CHUNKS)
     score_threshold: float | None = None
     filters: MetadataFilter | None = None
     mode: SearchMode | None = None
     fusion: Fusion = ReciprocalRankFusion()
-    diversity: float = Field(0.0, ge=0, le=1)
+    diversity: float = Field(default=0.0, ge=0, le=1)
     rerank_model: str | None = None
     rewriting: Rewriting | None = None
     keys: list[str] = []
     entities: list[str] = []
-    depth: int = Field(1, ge=1, le=4)
+    depth: int = Field(default=1, ge=1, le=4)
 
 
 class DocumentState(StrEnum):
@@ -173,8 +173,8 @@ class DocumentError(Word):
 class ChunkSizes(Word):
     """How a document is cut; what is None is the bank's own."""
 
-    chunk_size_tokens: int | None = Field(None, ge=16, le=8192)
-    overlap_size_tokens: int | None = Field(None, ge=0, le=4096)
+    chunk_size_tokens: int | None = Field(default=None, ge=16, le=8192)
+    overlap_size_tokens: int | None = Field(default=None, ge=0, le=4096)
 
 
 class DocumentStatus(Word):

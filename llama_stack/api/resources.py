@@ -53,9 +53,9 @@ class VectorBank(Word):
 
     kind: Literal["vector"] = "vector"
     embedding_model: str = ""
-    embedding_dimension: int | None = Field(None, ge=1)
-    chunk_size_tokens: int | None = Field(None, ge=16, le=8192)
-    overlap_size_tokens: int | None = Field(None, ge=0, le=4096)
+    embedding_dimension: int | None = Field(default=None, ge=1)
+    chunk_size_tokens: int | None = Field(default=None, ge=16, le=8192)
+    overlap_size_tokens: int | None = Field(default=None, ge=0, le=4096)
     params: JsonObject = {}
 
 
@@ -63,8 +63,8 @@ class KeywordBank(Word):
     """Documents found by their words (BM25); sizes are estimates, as no model counts the tokens."""
 
     kind: Literal["keyword"] = "keyword"
-    chunk_size_tokens: int | None = Field(None, ge=16, le=8192)
-    overlap_size_tokens: int | None = Field(None, ge=0, le=4096)
+    chunk_size_tokens: int | None = Field(default=None, ge=16, le=8192)
+    overlap_size_tokens: int | None = Field(default=None, ge=0, le=4096)
     params: JsonObject = {}
 
 

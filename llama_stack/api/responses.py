@@ -101,7 +101,7 @@ class Compaction(Word):
     threshold_tokens: None means three quarters of the model's window.
     """
 
-    threshold_tokens: int | None = Field(None, ge=LEAST_THRESHOLD_TOKENS)
+    threshold_tokens: int | None = Field(default=None, ge=LEAST_THRESHOLD_TOKENS)
 
 
 class Moderation(Word):
@@ -140,12 +140,12 @@ class ResponseRequest(Word):
     verbosity: Literal["low", "medium", "high"] | None = None
     reasoning_effort: ReasoningEffort | None = None
     reasoning_summary: bool = False
-    temperature: float | None = Field(None, ge=0, le=2)
-    top_p: float | None = Field(None, ge=0, le=1)
-    top_logprobs: int | None = Field(None, ge=0, le=20)
-    max_output_tokens: int | None = Field(None, ge=1)
-    max_tool_calls: int | None = Field(None, ge=1)
-    max_infer_iters: int | None = Field(None, ge=1, le=1000)
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, ge=0, le=1)
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
+    max_output_tokens: int | None = Field(default=None, ge=1)
+    max_tool_calls: int | None = Field(default=None, ge=1)
+    max_infer_iters: int | None = Field(default=None, ge=1, le=1000)
     truncation: Literal["auto", "disabled"] = "disabled"
     compaction: Compaction | None = None
     moderation: Moderation | None = None
