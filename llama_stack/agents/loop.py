@@ -26,7 +26,7 @@ from llama_stack.agents.inferring import Inferring
 from llama_stack.agents.inner_turns import put_aside, shown, taken_in, waiting_step
 from llama_stack.agents.retrieval import retrieve
 from llama_stack.agents.setup import AgentSetup, new_id
-from llama_stack.agents.shielding import Verdict, forbidding, judge, refused
+from llama_stack.agents.shielding import Verdict, forbidding, judge, judge_all, refused
 from llama_stack.agents.transcript import (
     calls_made,
     decisions_made,
@@ -240,7 +240,7 @@ class _TurnUnderWay:
         step_ids = [new_id("step") for _ in shields]
         for step_id in step_ids:
             yield StepStarted(step_id=step_id, step_type=StepType.SHIELD_CALL)
-        verdicts = await judge(setup.safety, shields, list(self._turn.input), setup.caller)
+        verdicts = await judge_all(setup.safety, shields, list(self._turn.input), setup.caller)
         for step_id, verdict in zip(step_ids, verdicts, strict=True):
             step = ShieldCallStep(
                 step_id=step_id,

@@ -5,6 +5,7 @@ back until the next one, so that what a shield objects to does not get out in tw
 the whole answer was judged: a tool's side effect is an output like any other.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from llama_stack.api.agents import Turn
 from llama_stack.api.answers import AnswerBuilder
 from llama_stack.api.common import Caller
 from llama_stack.api.inference import ChatEvent, ReasoningDelta, RefusalDelta, TextDelta
-from llama_stack.api.messages import AssistantMessage, Message, UserMessage
+from llama_stack.api.messages import AssistantMessage, Message, UserMessage, text_of
 from llama_stack.api.safety import Violation, ViolationLevel
 from llama_stack.api.stack import ShieldRunner
 from llama_stack.errors import InvalidRequest
@@ -21,6 +22,9 @@ from llama_stack.gathering import gathered
 WINDOW_CHARS = 240
 """About 60 tokens: what a reader waits for at most before the first text is let out, and between two judgements."""
 HELD_BACK_CHARS = 80
+_LONGEST_WORD = 24
+"""What is longer may be a key, which is judged as far as it goes."""
+_WORD_BEGUN = re.compile(rf"(?<!\w)\w{{1,{_LONGEST_WORD}}}\Z")
 REFUSAL = "I cannot help with that."
 
 
@@ -59,8 +63,29 @@ async def judge(
     return [Verdict(shield, verdict.violation) for shield, verdict in zip(shields, said, strict=True)]
 
 
+async def judge_all(
+    safety: ShieldRunner | None, shields: Sequence[str], messages: list[Message], caller: Caller
+) -> list[Verdict]:
+    """Every shield's strongest word on any of the messages, each judged in the light of those before it.
+
+    What comes after a message that one of them forbids is not judged any more.
+    """
+    strongest = await judge(safety, shields, messages[:1], caller)
+    for count in range(2, len(messages) + 1):
+        if forbidding(strongest) is not None:
+            break
+        said = await judge(safety, shields, messages[:count], caller)
+        strongest = [max(pair, key=_weight) for pair in zip(strongest, said, strict=True)]
+    return strongest
+
+
 def forbidding(verdicts: Sequence[Verdict]) -> Verdict | None:
     return next((verdict for verdict in verdicts if verdict.forbids), None)
+
+
+def _weight(verdict: Verdict) -> int:
+    levels = [ViolationLevel.INFO, ViolationLevel.WARN, ViolationLevel.ERROR]
+    return -1 if verdict.violation is None else levels.index(verdict.violation.level)
 
 
 def refused(verdict: Verdict) -> AssistantMessage:
@@ -89,7 +114,7 @@ class OutputScreen:
         self._held_chars += _size(event)
         if self._held_chars - self._judged_chars < self._window_chars:
             return []
-        await self._judge()
+        await self._judge_so_far(event)
         return self._let_out()
 
     async def finish(self) -> tuple[list[ChatEvent], list[Verdict]]:
@@ -98,11 +123,22 @@ class OutputScreen:
         held, self._held = self._held, []
         return held, verdicts
 
+    async def _judge_so_far(self, latest: ChatEvent) -> None:
+        """Judge but for a word that is still being written: half of it may be another one, and it is held back."""
+        message = self._message()
+        text = _said(message)
+        begun = _WORD_BEGUN.search(text[-_LONGEST_WORD - 1 :]) if _is_written_on(message, latest) else None
+        await self._asked(AssistantMessage(content=text.removesuffix(begun[0]) if begun else text))
+
     async def _judge(self) -> list[Verdict]:
+        message = self._message()
+        return await self._asked(message.model_copy(update={"content": _said(message) or message.content}))
+
+    def _message(self) -> AssistantMessage:
         answer = self._builder.answer
-        message = answer.message if answer.choices else AssistantMessage()
-        if message.reasoning:
-            message = message.model_copy(update={"content": f"{message.reasoning}\n{message.content or ''}"})
+        return answer.message if answer.choices else AssistantMessage()
+
+    async def _asked(self, message: AssistantMessage) -> list[Verdict]:
         verdicts = await self._ask([*self._said, message])
         if forbidding(verdicts) is not None:
             raise Blocked(verdicts)
@@ -120,6 +156,25 @@ class OutputScreen:
         self._judged_chars = self._held_chars
         out, self._held = self._held[:count], self._held[count:]
         return out
+
+
+def _said(message: AssistantMessage) -> str:
+    """All that a reader sees of an answer; a shield may look at nothing but its content."""
+    parts = (message.reasoning, text_of(message.content), message.refusal)
+    return "\n".join(part for part in parts if part)
+
+
+def _is_written_on(message: AssistantMessage, latest: ChatEvent) -> bool:
+    """Whether the latest event continues the last part of what `_said` gives."""
+    match latest:
+        case RefusalDelta():
+            return True
+        case TextDelta():
+            return not message.refusal
+        case ReasoningDelta():
+            return not message.refusal and not message.content
+        case _:
+            return False
 
 
 def _size(event: ChatEvent) -> int:

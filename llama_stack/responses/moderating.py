@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from llama_stack.agents.setup import AgentSetup
+from llama_stack.agents.shielding import judge, judge_all
 from llama_stack.agents.transcript import last_inference
 from llama_stack.api.agents import ShieldCallStep, Turn
 from llama_stack.api.common import Caller, JsonObject
@@ -74,7 +75,8 @@ class Moderating:
             violation = judged[where]
         elif messages:
             try:
-                verdict = await self._safety.run_shield(self._wanted.shield, list(messages), self._caller)
+                judging = judge_all if where == "input" else judge
+                (verdict,) = await judging(self._safety, [self._wanted.shield], list(messages), self._caller)
             except StackError as error:
                 return {"type": "error", "code": error.code, "message": error.message}
             violation = verdict.violation

@@ -62,6 +62,14 @@ async def test_what_is_given_and_what_is_said_are_scored(start: Start) -> None:
     assert words.judged == ["What is it?", "A bomb.", "A bomb?", "Hi."]
 
 
+async def test_all_that_is_given_is_scored(start: Start) -> None:
+    said: Any = [{"role": "user", "content": "A bomb?"}, {"role": "user", "content": "Go on."}]
+    async with start(says("Hi."), shields={"words": Words()}) as running:
+        response = await running.openai.responses.create(model="scripted", input=said, moderation={"model": "words"})
+    given: Any = response.moderation and response.moderation.input
+    assert given.flagged
+
+
 async def test_what_is_given_can_be_kept_from_the_model(start: Start) -> None:
     words = Words()
     async with start(says("Hi."), shields={"words": words}) as running:

@@ -156,7 +156,7 @@ def guard_text(message: Message) -> str:
     """What a guard reads of a message: its text, and the calls it makes."""
     parts = [text_of(message.content).strip()]
     if isinstance(message, AssistantMessage):
-        parts[0] = parts[0] or (message.refusal or "")
+        parts += [message.refusal] if message.refusal and message.refusal not in parts[0] else []
         parts += [builtin_call(call) or calls_text([call], "json") for call in message.tool_calls]
     return "\n".join(part for part in parts if part)
 

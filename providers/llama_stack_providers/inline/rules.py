@@ -18,7 +18,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from llama_stack.api.common import Caller, JsonObject
-from llama_stack.api.messages import AssistantMessage, Message, TextPart
+from llama_stack.api.messages import AssistantMessage, Message, TextPart, text_of
 from llama_stack.api.resources import Shield
 from llama_stack.api.safety import Safety, ShieldVerdict, Violation
 from llama_stack.errors import InvalidRequest, ProviderTimeout
@@ -41,6 +41,8 @@ _INLINE_WORK = 20_000
 """Characters times rules that are searched at once; more goes to a thread, so that the event loop does not wait."""
 _MAX_MATCHES = 50
 _MAX_PREPARED = 100
+_JOINED = "content"
+"""The place of a message's text as a whole."""
 
 
 class Rule(BaseModel):
@@ -198,10 +200,12 @@ class Rules:
 def _texts(message: Message) -> Iterator[tuple[str, str]]:
     """Each text of the message with its place in it."""
     if isinstance(message.content, str):
-        yield "content", message.content
+        yield _JOINED, message.content
     for number, part in enumerate(message.content if isinstance(message.content, list) else ()):
         if isinstance(part, TextPart):
             yield f"content[{number}]", part.text
+    if isinstance(message.content, list) and len(message.content) > 1:
+        yield _JOINED, text_of(message.content)  # as a model reads it: what no part holds may stand across them
     if isinstance(message, AssistantMessage):
         yield "refusal", message.refusal or ""
         yield "reasoning", message.reasoning or ""
@@ -280,6 +284,8 @@ def _matches(
         for search in searches:
             if given_up.is_set() or time.monotonic() > deadline:
                 raise OutOfTime
+            if text.place == _JOINED and any(match.search is search for match in found):
+                continue
             span = search.find(text, deadline)
             if span is not None:
                 found.append(_Match(search, text.place, span))

@@ -124,6 +124,14 @@ async def test_a_server_with_its_own_template_gets_the_conversation() -> None:
     assert last == UserMessage(content="a page\n\nand?")
 
 
+async def test_a_refusal_is_read_beside_the_text_and_once() -> None:
+    inference = ScriptedInference(says("safe"), capabilities=TALKS_ONLY)
+    assert await asked(inference, AssistantMessage(content="Sure.", refusal="No: S1.")) is None
+    assert await asked(inference, AssistantMessage(content="No.", refusal="No.")) is None
+    said = [request.messages[-1].content for request in inference.requests if isinstance(request, ChatRequest)]
+    assert said == ["Sure.\nNo: S1.", "No."]
+
+
 async def test_a_model_that_is_no_guard_gets_the_task_as_a_message() -> None:
     inference = ScriptedInference(says("safe"))
     assert await asked(inference, prompt="chat", excluded_categories=["S2"]) is None

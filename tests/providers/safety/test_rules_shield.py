@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from llama_stack.api.common import Caller, JsonObject
-from llama_stack.api.messages import AssistantMessage, Message, ToolCall, UserMessage
+from llama_stack.api.messages import AssistantMessage, Message, TextPart, ToolCall, UserMessage
 from llama_stack.api.resources import Shield
 from llama_stack.api.safety import Violation, ViolationLevel
 from llama_stack.errors import InvalidRequest, ProviderTimeout
@@ -62,6 +62,13 @@ async def test_rules_are_named_by_what_they_found() -> None:
             ],
         },
     )
+
+
+async def test_a_word_that_stands_across_two_parts_is_found_once() -> None:
+    violation = await judged(UserMessage(content=[TextPart(text="about blue"), TextPart(text="bird: TCK-1234")]))
+    assert violation is not None
+    places = [(match["rule"], match["place"], match["start"]) for match in violation.metadata["matches"]]
+    assert places == [("ticket", "content[1]", 6), ("project", "content", 6)]
 
 
 class TestRulesContract(SafetyContract):

@@ -1,6 +1,7 @@
 """The two shields in the turns of an agent: what they object to gets neither in nor out."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from llama_stack.api.agents import AgentConfig, ShieldCallStep, StepProgress, TurnCompleted
 from llama_stack.api.common import Caller
-from llama_stack.api.inference import CompletionRequest, TextDelta
+from llama_stack.api.inference import CompletionRequest, ReasoningDelta, TextDelta
 from llama_stack.api.messages import UserMessage
 from llama_stack.api.tools import ToolDefinition, ToolGroup, ToolResult
 from llama_stack.compose import open_stack
@@ -24,7 +25,14 @@ SAFETY: list[dict[str, Any]] = [
         "provider_type": "inline::llama-guard",
         "shields": [{"identifier": "guard", "provider_resource_id": "scripted"}],
     },
-    {"provider_id": "rules", "provider_type": "inline::rules", "shields": [{"identifier": "rules"}]},
+    {
+        "provider_id": "rules",
+        "provider_type": "inline::rules",
+        "shields": [
+            {"identifier": "rules"},
+            {"identifier": "words", "params": {"rules": [{"name": "bird", "keywords": ["blue"]}]}},
+        ],
+    },
 ]
 
 
@@ -45,7 +53,7 @@ class Mailer:
 
 
 async def run(
-    home: Path, *scripts: Script, question: str = "hello", **config: Any
+    home: Path, *scripts: Script, question: str = "hello", before: Sequence[str] = (), **config: Any
 ) -> tuple[TurnCompleted, str, Mailer, ScriptedInference]:
     """The end of one turn, the text that came out of it, and who was asked to do what."""
     mailer, inference = Mailer(), ScriptedInference(*scripts)
@@ -57,9 +65,8 @@ async def run(
         session = await agents.create_session(agent.agent_id, "s", CALLER)
         out: list[str] = []
         end: TurnCompleted | None = None
-        async for event in agents.create_turn(
-            agent.agent_id, session.session_id, [UserMessage(content=question)], CALLER
-        ):
+        said = [UserMessage(content=text) for text in (*before, question)]
+        async for event in agents.create_turn(agent.agent_id, session.session_id, list(said), CALLER):
             if isinstance(event, StepProgress) and isinstance(event.event, TextDelta):
                 out.append(event.event.text)
             elif isinstance(event, TurnCompleted):
@@ -76,6 +83,35 @@ async def test_a_secret_of_the_user_never_reaches_the_model(tmp_path: Path) -> N
     assert isinstance(step, ShieldCallStep)
     assert step.violation is not None
     assert step.violation.metadata["rule"] == "card-number"
+
+
+async def test_each_message_of_the_user_is_judged_not_the_last_alone(tmp_path: Path) -> None:
+    end, _, _, inference = await run(tmp_path, says("ok"), before=[f"pay with {CARD}", "hm"], input_shields=["rules"])
+    assert end.turn.end_reason == "blocked"
+    assert inference.requests == []
+    assert len(end.turn.steps) == 1
+
+
+@pytest.mark.parametrize(
+    ("pieces", "reason"),
+    [
+        (["word " * 48 + "blue", "berries", " are ripe"], "completed"),
+        (["word " * 48 + "blue", " birds", " sing"], "blocked"),
+        (["word " * 48, "blue"], "blocked"),
+    ],
+    ids=["begins like a forbidden word", "is one", "ends with one"],
+)
+async def test_a_word_is_judged_once_it_is_written(tmp_path: Path, pieces: list[str], reason: str) -> None:
+    end, out, _, _ = await run(tmp_path, says(*pieces, "." * 300), output_shields=["words"])
+    assert end.turn.end_reason == reason
+    assert ("blue" in out) == (reason == "completed")
+
+
+async def test_an_unfinished_word_that_other_text_follows_is_judged_before_it_comes_out(tmp_path: Path) -> None:
+    script = [TextDelta(text="word blue"), *(ReasoningDelta(text="hm " * 40) for _ in range(9)), *says("!")]
+    end, out, _, _ = await run(tmp_path, script, output_shields=["words"])
+    assert end.turn.end_reason == "blocked"
+    assert "blue" not in out
 
 
 @pytest.mark.parametrize("before", [0, 1, 60, 300])
