@@ -18,6 +18,8 @@ from llama_stack.memory.ingestion import Described, Ingestion, Share
 from llama_stack.storage.documents import DocumentStore, NewDocument, Ready
 from llama_stack.text.languages import language_of
 
+_LEAST_LENGTH, _GREATEST_LENGTH = 1e-12, 1e12
+"""Of vectors that are kept as they came."""
 DOCUMENTS_AT_ONCE = 16
 
 
@@ -74,17 +76,18 @@ class Inserting:
         dimension = share.place.dimension
         if not dimension:
             return None
-        for position, one in enumerate(chunks):
-            if one.vector is not None:
-                _check_vector(one.vector, dimension, f"chunks.{position}.embedding")
+        brought = [
+            None if one.vector is None else _usable_vector(one.vector, dimension, f"chunks.{position}.embedding")
+            for position, one in enumerate(chunks)
+        ]
         missing = [one.chunk for one in chunks if one.vector is None]
         made = await self._ingestion.vectors_of(share, missing) if missing else None
         if made is not None and len(missing) == len(chunks):
             return made
         rows, position = [], 0
-        for one in chunks:
-            if one.vector is not None:
-                rows.append(one.vector)
+        for vector in brought:
+            if vector is not None:
+                rows.append(vector)
             elif made is not None:
                 rows.append(made.row(position))
                 position += 1
@@ -129,8 +132,13 @@ def _with_language(chunk: Chunk) -> Chunk:
     return chunk if chunk.language else chunk.model_copy(update={"language": language_of(chunk.content)})
 
 
-def _check_vector(vector: list[float], dimension: int, param: str) -> None:
+def _usable_vector(vector: list[float], dimension: int, param: str) -> list[float]:
+    """The vector, or one of the same direction whose squared length does not leave what float32 can hold."""
     if len(vector) != dimension:
         raise InvalidRequest(f"{param} has {len(vector)} numbers; vectors of this bank have {dimension}", param=param)
-    if not math.isfinite(sum(vector)) or not any(vector):
+    length = math.hypot(*vector)
+    if not math.isfinite(length) or length == 0:
         raise InvalidRequest(f"{param} is all zeros, or holds what is no number", param=param)
+    if _LEAST_LENGTH <= length <= _GREATEST_LENGTH:
+        return vector
+    return [number / length for number in vector]

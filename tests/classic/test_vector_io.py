@@ -95,6 +95,19 @@ async def test_vectors_that_are_brought_are_used(tmp_path: Path) -> None:
     assert down.value.status_code == 503
 
 
+async def test_only_the_direction_of_a_vector_counts(tmp_path: Path) -> None:
+    """Also where its square is more, or less, than a float32 can hold."""
+    async with serve_notes(tmp_path) as server:
+        chunks: Any = [
+            {"content": f"length {length}", "metadata": {"document_id": str(length)}, "embedding": [length] * DIMENSION}
+            for length in (1.0, 1e-42, 1e38)
+        ]
+        await server.client.vector_io.insert(vector_db_id="team/notes", chunks=chunks)
+        scores = [score for _, score in await found(server, "wool", mode="vector")]
+    assert len(scores) == 3
+    assert scores == pytest.approx([scores[0]] * 3, abs=1e-5)
+
+
 async def test_modes_rankers_and_thresholds(tmp_path: Path) -> None:
     async with serve_notes(tmp_path) as server:
         await server.client.vector_io.insert(vector_db_id="team/notes", chunks=[LLAMAS, FERRIES])

@@ -71,6 +71,17 @@ class TestWithoutPreparedStatements(TestExact):
         return opened_at(self.url, home, prepared_statements=False, schema_name="memory_of_ours")
 
 
+async def test_large_numbers_come_back_as_they_went_in(index: ChunkIndex) -> None:
+    bank = BankPlace(key="numbers", dimension=0)
+    await index.create_bank(bank)
+    numbers: JsonObject = {"float": 1e22, "largest": 1.5e308, "id": 2**63 - 1, "exact": 2**70 + 1, "endless": 10**400}
+    await index.write_chunks(bank, [chunk("a", metadata=numbers)], None)
+    [found] = await index.list_chunks(bank)
+    assert {key: repr(value) for key, value in found.chunk.metadata.items()} == {
+        key: repr(value) for key, value in numbers.items()
+    }
+
+
 async def test_values_are_found_by_their_keys(index: ChunkIndex) -> None:
     await check_key_value_bank(index)
 

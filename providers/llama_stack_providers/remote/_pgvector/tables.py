@@ -5,6 +5,8 @@ lies matters more than anything else for speed: vectors and words stay in the ro
 """
 
 import json
+import sys
+from decimal import Decimal
 from typing import Any
 
 from llama_stack.api.chunk_index import BankPlace, FoundChunk
@@ -118,6 +120,14 @@ def found_chunk(row: Any, *, with_vectors: bool) -> FoundChunk:
         headings=row["headings"],
         token_count=row["token_count"],
         language=row["language"],
-        metadata=json.loads(row["metadata"]),
+        metadata=json.loads(row["metadata"], parse_int=_number),
     )
     return FoundChunk(chunk=chunk, score=score, vector=row["embedding"] if with_vectors else None)
+
+
+def _number(digits: str) -> int | float:
+    """jsonb writes out all digits of a large number, so that 1e22 looks like an integer of more than 64 bits."""
+    number = int(digits)
+    if number.bit_length() < 64 or abs(number) > sys.float_info.max:
+        return number
+    return float(number) if Decimal(repr(float(number))) == number else number
