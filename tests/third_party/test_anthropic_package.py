@@ -43,6 +43,28 @@ async def test_a_conversation_with_tools(serve: Serve) -> None:
     assert [text for _, text in results(served.chats[1])] == ["snow", "sunny"]
 
 
+async def test_the_package_runs_the_tools_itself(serve: Serve) -> None:
+    """Its runner asks for a conversation that the server holds, and sends all of it where the server holds none."""
+
+    @anthropic.beta_async_tool
+    async def get_weather_of(city: str) -> str:
+        """Get the current weather in a city."""
+        return get_weather(city)
+
+    question: Any = {"role": "user", "content": "Weather in Oslo?"}
+    async with (
+        serve(calls(("get_weather_of", '{"city": "Oslo"}')), says("It snows.")) as served,
+        AsyncAnthropic(base_url=served.url, api_key="none", max_retries=0) as client,
+    ):
+        runner = client.beta.messages.tool_runner(
+            model="scripted", max_tokens=100, messages=[question], tools=[get_weather_of]
+        )
+        final = await runner.until_done()
+    (block,) = final.content
+    assert block.type == "text" and block.text == "It snows."
+    assert results(served.chats[1]) == [("call_0", "snow")]
+
+
 @pytest.mark.engine
 async def test_the_embedded_model_calls_a_tool_and_answers_from_it(starter_url: str) -> None:
     messages: list[Any] = [{"role": "user", "content": "What is the weather in Oslo?"}]

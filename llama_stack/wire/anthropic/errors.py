@@ -3,7 +3,7 @@
 import orjson
 
 from llama_stack.api.common import JsonObject
-from llama_stack.errors import StackError
+from llama_stack.errors import StackError, UnsupportedParameter
 
 _BY_STATUS = {
     400: "invalid_request_error",
@@ -27,6 +27,9 @@ def encode_error(error: StackError, request_id: str | None = None) -> JsonObject
     """`param` and `code` are ours, beside what Anthropic has."""
     told: JsonObject = {"type": error_type(error.http_status), "message": error.message}
     told |= {"param": error.param, "code": error.code}
+    if isinstance(error, UnsupportedParameter) and error.param == "thread":
+        # By this Anthropic's clients know to go on without a thread, sending the whole conversation.
+        told["details"] = {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
     return {"type": "error", "error": told, "request_id": request_id}
 
 

@@ -109,15 +109,21 @@ class MessagesBody(CountTokensBody):
 
 
 _UNSUPPORTED: Mapping[str, tuple[tuple[object, ...], str]] = {
+    "billing_policy": (({"type": "billing_policy", "bill_to": "self"},), "nothing is billed here; leave it out"),
+    "compaction": ((), "send a message that asks for a summary"),
     "container": ((), "there are no containers here"),
     "context_management": (({},), "send the messages that the model is to read"),
     "diagnostics": ((), "leave it out"),
+    "fallback_credit_token": ((), "nothing is billed here; leave it out"),
+    "fallbacks": (([],), "name the model that is to answer in model"),
     "inference_geo": ((), "there is one place; leave it out"),
     "mcp_servers": (([],), "run the server's tools yourself, or use POST /v1/responses"),
     "output_format": ((), "send output_config.format instead"),
     "service_tier": (("auto", "standard_only"), "there is one tier; leave it out"),
     "speed": (("standard",), "there is one speed; leave it out"),
+    "thread": ((), "no conversation is held here; send the whole conversation in messages"),
     "user_profile_id": ((), "send metadata.user_id instead"),
+    "workspace_id": ((), "there are no workspaces; leave it out"),
 }
 
 
