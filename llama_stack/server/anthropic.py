@@ -2,8 +2,6 @@
 
 import logging
 import math
-from collections.abc import Callable
-from typing import Any
 
 import orjson
 from starlette.responses import Response
@@ -21,35 +19,29 @@ logger = logging.getLogger(__name__)
 class AnthropicRoute(PlainRoute):
     """Errors have Anthropic's body, bugs of ours too, and answers tell their id where Anthropic's client looks."""
 
-    def __init__(self, path: str, endpoint: Callable[..., Any], **settings: Any) -> None:
-        super().__init__(path, endpoint, **settings)
-        plain = self.app
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = request_id_of(scope)
+        has_begun = False
 
-        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-            request_id = request_id_of(scope)
-            has_begun = False
+        async def send_with_id(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"request-id", request_id.encode("ascii"))]
+            await send(message)
 
-            async def send_with_id(message: Message) -> None:
-                nonlocal has_begun
-                has_begun = True
-                if message["type"] == "http.response.start":
-                    message["headers"] = [*message["headers"], (b"request-id", request_id.encode("ascii"))]
-                await send(message)
-
-            try:
-                await plain(scope, receive, send_with_id)
-            except ClientGone:
+        try:
+            await super().answer(scope, receive, send_with_id)
+        except ClientGone:
+            raise
+        except StackError as error:
+            await _error_response(error, request_id)(scope, receive, send_with_id)
+        except Exception:
+            # A bug of ours, as at the edge; told here because the edge does not know the dialect.
+            if has_begun:
                 raise
-            except StackError as error:
-                await _error_response(error, request_id)(scope, receive, send_with_id)
-            except Exception:
-                # A bug of ours, as at the edge; told here because the edge does not know the dialect.
-                if has_begun:
-                    raise
-                logger.exception("request %s failed", request_id)
-                await _error_response(internal_error(request_id), request_id)(scope, receive, send_with_id)
-
-        self.app = answer
+            logger.exception("request %s failed", request_id)
+            await _error_response(internal_error(request_id), request_id)(scope, receive, send_with_id)
 
 
 def _error_response(error: StackError, request_id: str) -> Response:

@@ -1,6 +1,6 @@
 """create_app(): the application over a running Stack."""
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from llama_stack import __version__
@@ -8,9 +8,9 @@ from llama_stack.api.stack import ServedStack
 from llama_stack.server.classic import OlderOpenAIPrefix
 from llama_stack.server.edge import Edge
 from llama_stack.server.errors import add_error_handlers
-from llama_stack.server.openapi import openapi_document
+from llama_stack.server.openapi import openapi_document, openapi_route
 from llama_stack.server.options import ServerOptions
-from llama_stack.server.plain import PlainApp
+from llama_stack.server.plain import PlainApp, PlainRouter
 from llama_stack.server.routes import (
     agents,
     alpha_memory,
@@ -50,7 +50,7 @@ def create_app(stack: ServedStack, options: ServerOptions | None = None) -> Fast
         title="Llama Stack",
         version=__version__,
         description=_DESCRIPTION,
-        openapi_url="/openapi.json",
+        openapi_url=None,
         # These pages load their scripts from somebody else's servers.
         docs_url=None,
         redoc_url=None,
@@ -69,6 +69,7 @@ def create_app(stack: ServedStack, options: ServerOptions | None = None) -> Fast
     app.add_middleware(OlderOpenAIPrefix)
     app.add_middleware(Edge, allowed_hosts=options.allowed_hosts)
     add_error_handlers(app)
+    app.router.routes.append(openapi_route(app))
     app.router.routes.append(responses_websocket.route(stack, options))
     # Before the others of memory: same paths, told apart by what the client accepts.
     app.router.routes.extend(memory_words.routes(stack, options))
@@ -80,7 +81,7 @@ def create_app(stack: ServedStack, options: ServerOptions | None = None) -> Fast
     return app
 
 
-def _families(app: FastAPI, stack: ServedStack, options: ServerOptions) -> tuple[APIRouter, ...]:
+def _families(app: FastAPI, stack: ServedStack, options: ServerOptions) -> tuple[PlainRouter, ...]:
     """The routes of every API; of two with the same path the first that wants a request has it."""
     return (
         chat.routes(stack, options),

@@ -1,7 +1,7 @@
 """What the classic Llama Stack routes do otherwise than the others: their errors, and the older OpenAI prefix."""
 
 import logging
-from collections.abc import Callable, MutableMapping
+from collections.abc import MutableMapping
 from typing import Any, ClassVar
 
 from starlette.requests import Request
@@ -22,19 +22,13 @@ class ClassicRoute(PlainRoute):
 
     error_headers: ClassVar[dict[str, str]] = {}
 
-    def __init__(self, path: str, endpoint: Callable[..., Any], **settings: Any) -> None:
-        super().__init__(path, endpoint, **settings)
-        plain = self.app
-
-        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-            try:
-                await plain(scope, receive, send)
-            except StackError as error:
-                response = error_response(error, more={"detail": error.message})
-                response.headers.update(self.error_headers)
-                await response(scope, receive, send)
-
-        self.app = answer
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().answer(scope, receive, send)
+        except StackError as error:
+            response = error_response(error, more={"detail": error.message})
+            response.headers.update(self.error_headers)
+            await response(scope, receive, send)
 
 
 class OnceRoute(ClassicRoute):
@@ -46,33 +40,27 @@ class OnceRoute(ClassicRoute):
 
     error_headers: ClassVar[dict[str, str]] = {"x-should-retry": "false"}
 
-    def __init__(self, path: str, endpoint: Callable[..., Any], **settings: Any) -> None:
-        super().__init__(path, endpoint, **settings)
-        classic = self.app
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        has_begun = False
 
-        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-            has_begun = False
+        async def send_and_note(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
 
-            async def send_and_note(message: Message) -> None:
-                nonlocal has_begun
-                has_begun = True
-                await send(message)
-
-            try:
-                await classic(scope, receive, send_and_note)
-            except ClientGone:
+        try:
+            await super().answer(scope, receive, send_and_note)
+        except ClientGone:
+            raise
+        except Exception:
+            # A bug of ours, as at the edge; told here because the edge does not know of the header.
+            if has_begun:
                 raise
-            except Exception:
-                # A bug of ours, as at the edge; told here because the edge does not know of the header.
-                if has_begun:
-                    raise
-                request_id = request_id_of(scope)
-                logger.exception("request %s failed", request_id)
-                response = error_response(internal_error(request_id))
-                response.headers.update(self.error_headers)
-                await response(scope, receive, send)
-
-        self.app = answer
+            request_id = request_id_of(scope)
+            logger.exception("request %s failed", request_id)
+            response = error_response(internal_error(request_id))
+            response.headers.update(self.error_headers)
+            await response(scope, receive, send)
 
 
 def is_classic_client(request: Request) -> bool:

@@ -5,7 +5,6 @@ from difflib import get_close_matches
 
 import orjson
 from fastapi import FastAPI
-from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,6 +13,7 @@ from starlette.types import Scope
 
 from llama_stack.api.common import JsonObject
 from llama_stack.errors import InvalidRequest, NotFound, StackError
+from llama_stack.server.plain import PlainRoute
 from llama_stack.wire.openai_errors import encode_error
 
 
@@ -57,13 +57,15 @@ def add_error_handlers(app: FastAPI) -> None:
 
 def _methods_of(app: FastAPI, scope: Scope) -> list[str]:
     """What every route of the path takes: the router tells of the first one only."""
-    matching = [route for route in app.routes if isinstance(route, APIRoute) and route.matches(scope)[0] != Match.NONE]
-    methods = {method for route in matching for method in route.methods or ()}
+    matching = [
+        route for route in app.routes if isinstance(route, PlainRoute) and route.matches(scope)[0] != Match.NONE
+    ]
+    methods = {method for route in matching for method in route.methods}
     return sorted(methods | {"HEAD"} if "GET" in methods else methods)
 
 
 def _no_such_path(app: FastAPI, path: str) -> str:
-    paths = [route.path for route in app.routes if isinstance(route, APIRoute)]
+    paths = [route.path for route in app.routes if isinstance(route, PlainRoute)]
     prefixed = f"/v1{path}"
     nearest = [prefixed] if prefixed in paths else get_close_matches(path, paths, n=1)
     hint = f"did you mean {nearest[0]}?" if nearest else "GET /v1/inspect/routes lists what there is"

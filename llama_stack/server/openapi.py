@@ -4,14 +4,20 @@ Routes read their bodies themselves, so each says with `describe` what goes in a
 puts the schemas of the bodies beside those FastAPI collects for the answers.
 """
 
+import asyncio
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from llama_stack.api.common import JsonObject
+from llama_stack.server.answers import json_response
+from llama_stack.server.plain import PlainRoute
 from llama_stack.server.schema import ErrorAnswer
 
 _REF = "#/components/schemas/{model}"
@@ -51,8 +57,24 @@ def _reference(model: type[BaseModel]) -> JsonObject:
 def openapi_document(app: FastAPI) -> JsonObject:
     """The document, made once and kept by the application."""
     if app.openapi_schema is None:
-        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        routes = [
+            route.documented() for route in app.routes if isinstance(route, PlainRoute) and route.include_in_schema
+        ]
+        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=routes)
         _, definitions = models_json_schema([(model, "validation") for model in _described.values()], ref_template=_REF)
         document.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])
         app.openapi_schema = document
     return app.openapi_schema
+
+
+def openapi_route(app: FastAPI) -> Route:
+    """Answers with the document. Making it takes half a second, which other requests do not wait for."""
+    making = asyncio.Lock()
+
+    async def get_document(request: Request) -> Response:
+        async with making:
+            document = await asyncio.to_thread(openapi_document, app)
+        prefix = request.scope.get("root_path", "").rstrip("/")
+        return json_response({**document, "servers": [{"url": prefix}]} if prefix else document)
+
+    return Route("/openapi.json", get_document, include_in_schema=False)

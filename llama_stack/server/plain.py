@@ -4,29 +4,72 @@ Its handler collects dependencies, validates, and makes a spare response for eac
 dependencies, forms and telemetry. None of it is used here, and it costs as much as all the rest of the routing.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
-from starlette.routing import BaseRoute
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+Endpoint = Callable[..., Awaitable[Response]]
+EndpointT = TypeVar("EndpointT", bound=Endpoint)
 
-class PlainRoute(APIRoute):
-    """Calls its endpoint with the request and the path's parameters, and nothing else."""
 
-    def __init__(self, path: str, endpoint: Callable[..., Any], **settings: Any) -> None:
-        super().__init__(path, endpoint, **settings)
+class PlainRoute(Route):
+    """Calls its endpoint with the request and the path's parameters, and nothing else.
 
-        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-            request = Request(scope, receive, send)
-            response = await endpoint(request, **request.path_params)
-            await response(scope, receive, send)
+    What it says of itself waits until the OpenAPI document is asked for: FastAPI makes validators of all of it, which
+    takes longer than the rest of a server's start.
+    """
 
-        self.app = answer
+    def __init__(self, path: str, endpoint: Endpoint, *, method: str, tag: str, **settings: Any) -> None:
+        """settings: as FastAPI's APIRoute takes them."""
+        super().__init__(path, endpoint, include_in_schema=settings.get("include_in_schema", True))
+        self.methods: set[str] = {method}
+        self.tag = tag
+        self._settings = settings
+        self.app = self.answer
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send)
+        response = await self.endpoint(request, **request.path_params)
+        await response(scope, receive, send)
+
+    def documented(self) -> APIRoute:
+        """The route as FastAPI describes it."""
+        return APIRoute(self.path, self.endpoint, methods=self.methods, tags=[self.tag], **self._settings)
+
+
+class PlainRouter:
+    """Collects the routes of one family. They share a tag, and the class that carries them."""
+
+    def __init__(self, tag: str, route_class: type[PlainRoute] = PlainRoute) -> None:
+        self.routes: list[PlainRoute] = []
+        self._tag = tag
+        self._route_class = route_class
+
+    def get(self, path: str, **settings: Any) -> Callable[[EndpointT], EndpointT]:
+        return self._adding("GET", path, settings)
+
+    def post(self, path: str, **settings: Any) -> Callable[[EndpointT], EndpointT]:
+        return self._adding("POST", path, settings)
+
+    def put(self, path: str, **settings: Any) -> Callable[[EndpointT], EndpointT]:
+        return self._adding("PUT", path, settings)
+
+    def delete(self, path: str, **settings: Any) -> Callable[[EndpointT], EndpointT]:
+        return self._adding("DELETE", path, settings)
+
+    def _adding(self, method: str, path: str, settings: dict[str, Any]) -> Callable[[EndpointT], EndpointT]:
+        def add(endpoint: EndpointT) -> EndpointT:
+            self.routes.append(self._route_class(path, endpoint, method=method, tag=self._tag, **settings))
+            return endpoint
+
+        return add
 
 
 class PlainApp(FastAPI):
@@ -70,11 +113,11 @@ class RoutesByPrefix:
     The routes are those that there are at the first request, and are tried in the same order as by the whole router.
     """
 
-    def __init__(self, router: APIRouter) -> None:
+    def __init__(self, router: Router) -> None:
         self._whole = router
         fixed = {_fixed_prefix(route) for route in router.routes} - {None}
         self._routers = {
-            prefix: APIRouter(
+            prefix: Router(
                 routes=[route for route in router.routes if _fixed_prefix(route) in (prefix, None)],
                 redirect_slashes=router.redirect_slashes,
             )

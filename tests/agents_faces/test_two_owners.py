@@ -15,13 +15,13 @@ from typing import Any, cast
 import httpx
 import pytest
 from fastapi import FastAPI
-from fastapi.routing import APIRoute
 from starlette.requests import Request
 
 from llama_stack.api.common import Caller
 from llama_stack.api.stack import ServedStack
 from llama_stack.server import callers
 from llama_stack.server.app import create_app
+from llama_stack.server.plain import PlainRoute
 from llama_stack.server.routes.agents import WordsRoute
 from llama_stack.testing.scripted import ScriptedInference, calls, says
 from llama_stack.testing.scripted_stack import MODEL, open_scripted_stack
@@ -54,8 +54,8 @@ def all_routes(app: FastAPI) -> list[Route]:
     return [
         Route(method, route.path, isinstance(route, WordsRoute))
         for route in app.routes
-        if isinstance(route, APIRoute)
-        for method in sorted((route.methods or set()) - {"HEAD"})
+        if isinstance(route, PlainRoute)
+        for method in sorted(route.methods)
     ]
 
 

@@ -3,23 +3,22 @@
 from collections.abc import Iterator
 
 import pytest
-from fastapi.routing import APIRoute
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from llama_stack.server.app import create_app
-from llama_stack.server.plain import RoutesByPrefix
+from llama_stack.server.plain import PlainRoute, RoutesByPrefix
 from llama_stack.testing.scripted import ScriptedStack
 
 
 def scopes() -> Iterator[Scope]:
     """A request for each route of the application, its parameters filled in; and some that belong to none."""
     for route in create_app(ScriptedStack()).routes:
-        if isinstance(route, APIRoute):
+        if isinstance(route, PlainRoute):
             path = route.path_format
             for name in route.param_convertors:
                 path = path.replace(f"{{{name}}}", "one")
-            for method in sorted(route.methods or ()):
+            for method in sorted(route.methods):
                 yield {"type": "http", "method": method, "path": path, "root_path": "", "headers": []}
     for path in ("/", "/v1", "/v1/", "/v1/nothing", "/v1/files/", "//v1/files", "/v1/models/a/b/c"):
         yield {"type": "http", "method": "GET", "path": path, "root_path": "", "headers": []}
@@ -31,10 +30,10 @@ class Tried(Exception):
 
 @pytest.fixture
 def by_prefix(monkeypatch: pytest.MonkeyPatch) -> RoutesByPrefix:
-    async def handle(route: APIRoute, scope: Scope, receive: Receive, send: Send) -> None:
+    async def handle(route: PlainRoute, scope: Scope, receive: Receive, send: Send) -> None:
         raise Tried(route.path, route.methods)
 
-    monkeypatch.setattr(APIRoute, "handle", handle)
+    monkeypatch.setattr(PlainRoute, "handle", handle)
     return RoutesByPrefix(create_app(ScriptedStack()).router)
 
 
@@ -58,7 +57,7 @@ async def test_the_same_route_is_found(by_prefix: RoutesByPrefix, scope: Scope) 
     whole = create_app(ScriptedStack()).router
     fitting = [route for route in whole.routes if route.matches(dict(scope))[0] is Match.FULL]
     came_to = await found(by_prefix, scope)
-    if fitting and isinstance(fitting[0], APIRoute):
+    if fitting and isinstance(fitting[0], PlainRoute):
         assert came_to == (fitting[0].path, fitting[0].methods)
     else:
         assert not isinstance(came_to, tuple)

@@ -6,7 +6,7 @@ approvals, shields on tools and more.
 
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from pydantic import BaseModel
 from starlette.routing import Match
 from starlette.types import Scope
@@ -18,7 +18,7 @@ from llama_stack.server.bodies import read_json
 from llama_stack.server.callers import caller_of
 from llama_stack.server.openapi import describe
 from llama_stack.server.options import ServerOptions
-from llama_stack.server.plain import PlainRoute
+from llama_stack.server.plain import PlainRoute, PlainRouter
 from llama_stack.server.streaming import EventStream
 from llama_stack.wire.words import MEDIA_TYPE, ResumeBody, SessionBody, TurnBody, decode_word, event_frame
 
@@ -36,15 +36,15 @@ class WordsRoute(PlainRoute):
         return Match.NONE, {}
 
 
-def routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
-    router = APIRouter(tags=["agents"], route_class=WordsRoute)
+def routes(stack: ServedStack, options: ServerOptions) -> PlainRouter:
+    router = PlainRouter("agents", WordsRoute)
     _add_agents(router, stack, options)
     _add_sessions(router, stack, options)
     _add_turns(router, stack, options)
     return router
 
 
-def _add_agents(router: APIRouter, stack: ServedStack, options: ServerOptions) -> None:
+def _add_agents(router: PlainRouter, stack: ServedStack, options: ServerOptions) -> None:
     @router.post("/v1/agents", include_in_schema=False)
     async def create_agent(request: Request) -> Response:
         config = decode_word(AgentConfig, await read_json(request, options))
@@ -73,7 +73,7 @@ def _add_agents(router: APIRouter, stack: ServedStack, options: ServerOptions) -
         return Response(b"null", media_type=MEDIA_TYPE)
 
 
-def _add_sessions(router: APIRouter, stack: ServedStack, options: ServerOptions) -> None:
+def _add_sessions(router: PlainRouter, stack: ServedStack, options: ServerOptions) -> None:
     @router.post("/v1/agents/{agent_id}/session", include_in_schema=False)
     async def create_session(request: Request, agent_id: str) -> Response:
         body = decode_word(SessionBody, await read_json(request, options))
@@ -95,7 +95,7 @@ def _add_sessions(router: APIRouter, stack: ServedStack, options: ServerOptions)
         return Response(b"null", media_type=MEDIA_TYPE)
 
 
-def _add_turns(router: APIRouter, stack: ServedStack, options: ServerOptions) -> None:
+def _add_turns(router: PlainRouter, stack: ServedStack, options: ServerOptions) -> None:
     @router.post("/v1/agents/{agent_id}/session/{session_id}/turn", include_in_schema=False)
     async def create_turn(request: Request, agent_id: str, session_id: str) -> Response:
         body = decode_word(TurnBody, await read_json(request, options))

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from llama_stack.api.answers import collect
 from llama_stack.api.common import Caller
@@ -23,6 +23,7 @@ from llama_stack.server.bodies import read_json
 from llama_stack.server.callers import caller_of
 from llama_stack.server.openapi import describe
 from llama_stack.server.options import ServerOptions
+from llama_stack.server.plain import PlainRouter
 from llama_stack.server.sent_files import anthropic_field, with_files
 from llama_stack.server.streaming import EventStream
 from llama_stack.wire.anthropic.answer import MessageHead, encode_answer, encode_count
@@ -31,8 +32,8 @@ from llama_stack.wire.anthropic.request import CountTokensBody, MessagesBody, de
 from llama_stack.wire.anthropic.stream import MessageStreamEncoder
 
 
-def routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
-    router = APIRouter(tags=["anthropic"], route_class=AnthropicRoute)
+def routes(stack: ServedStack, options: ServerOptions) -> PlainRouter:
+    router = PlainRouter("anthropic", AnthropicRoute)
 
     @router.post(
         "/v1/messages",

@@ -1,6 +1,6 @@
 """POST /v1/chat/completions."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from llama_stack.api.answers import collect
 from llama_stack.api.inference import ChatEvent
@@ -11,7 +11,7 @@ from llama_stack.server.bodies import read_json
 from llama_stack.server.callers import caller_of
 from llama_stack.server.openapi import describe
 from llama_stack.server.options import ServerOptions
-from llama_stack.server.plain import PlainRoute
+from llama_stack.server.plain import PlainRouter
 from llama_stack.server.routes.stored_completions import create_stored
 from llama_stack.server.schema import ChatCompletion, ChatCompletionChunk, ChatTokenCount
 from llama_stack.server.sent_files import chat_field, with_files
@@ -26,8 +26,8 @@ from llama_stack.wire.openai_chat import (
 )
 
 
-def routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
-    router = APIRouter(tags=["chat"], route_class=PlainRoute)
+def routes(stack: ServedStack, options: ServerOptions) -> PlainRouter:
+    router = PlainRouter("chat")
 
     @router.post(
         "/v1/chat/completions",

@@ -1,6 +1,6 @@
 """Agents and their sessions in the classic shape: /v1/agents/... Turns are in `classic_turns`."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from llama_stack.api.agents import AgentConfig, AgentRecord, Session
 from llama_stack.api.common import Caller, Page
@@ -22,6 +22,7 @@ from llama_stack.server.classic_queries import asked_turn_ids, asked_window, con
 from llama_stack.server.classic_schema import Removed
 from llama_stack.server.openapi import describe
 from llama_stack.server.options import ServerOptions
+from llama_stack.server.plain import PlainRouter
 from llama_stack.wire.classic.agents import ClassicAgentBody, decode_agent_config, encode_agent
 from llama_stack.wire.classic.body import parse_body
 from llama_stack.wire.classic.steps import encode_session, encode_session_head
@@ -37,14 +38,14 @@ _CLASSIC_FIELDS = {
 }
 
 
-def routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
-    router = APIRouter(tags=["classic agents"], route_class=ClassicRoute)
+def routes(stack: ServedStack, options: ServerOptions) -> PlainRouter:
+    router = PlainRouter("classic agents", ClassicRoute)
     _add_agents(router, stack, options)
     _add_sessions(router, stack, options)
     return router
 
 
-def _add_agents(router: APIRouter, stack: ServedStack, options: ServerOptions) -> None:
+def _add_agents(router: PlainRouter, stack: ServedStack, options: ServerOptions) -> None:
     @router.post(
         "/v1/agents",
         summary="Create an agent",
@@ -92,7 +93,7 @@ async def _filled(stack: ServedStack, config: AgentConfig, caller: Caller) -> st
     return with_function_definitions(config.instructions, [*listed, *config.client_tools])
 
 
-def _add_sessions(router: APIRouter, stack: ServedStack, options: ServerOptions) -> None:
+def _add_sessions(router: PlainRouter, stack: ServedStack, options: ServerOptions) -> None:
     @router.post(
         "/v1/agents/{agent_id}/session",
         summary="Begin a conversation with an agent",

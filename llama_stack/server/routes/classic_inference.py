@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from llama_stack.api.answers import collect
 from llama_stack.api.inference import ChatAnswer, ChatEvent
@@ -22,6 +22,7 @@ from llama_stack.server.classic_schema import (
 )
 from llama_stack.server.openapi import describe
 from llama_stack.server.options import ServerOptions
+from llama_stack.server.plain import PlainRouter
 from llama_stack.server.side_by_side import gather_results
 from llama_stack.server.streaming import EventStream
 from llama_stack.wire.classic.inference import (
@@ -42,8 +43,8 @@ from llama_stack.wire.classic.inference import (
 from llama_stack.wire.classic.inference_stream import ClassicChatEncoder, ClassicCompletionEncoder
 
 
-def routes(stack: Stack, options: ServerOptions) -> APIRouter:
-    router = APIRouter(tags=["classic inference"], route_class=ClassicRoute)
+def routes(stack: Stack, options: ServerOptions) -> PlainRouter:
+    router = PlainRouter("classic inference", ClassicRoute)
 
     @router.post(
         "/v1/inference/chat-completion",

@@ -1,6 +1,6 @@
 """The RAG tool in the classic shape: /v1/tool-runtime/rag-tool/..."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from llama_stack.api.stack import ServedStack
 from llama_stack.server.answers import json_response, stops_with_its_client
@@ -10,6 +10,7 @@ from llama_stack.server.classic import ClassicRoute
 from llama_stack.server.memory_schema import Inserted, RagContext
 from llama_stack.server.openapi import describe
 from llama_stack.server.options import ServerOptions
+from llama_stack.server.plain import PlainRouter
 from llama_stack.wire.classic.memory.documents import unread_documents
 from llama_stack.wire.classic.memory.rag import (
     RagInsertBody,
@@ -20,8 +21,8 @@ from llama_stack.wire.classic.memory.rag import (
 )
 
 
-def routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
-    router = APIRouter(tags=["classic memory"], route_class=ClassicRoute)
+def routes(stack: ServedStack, options: ServerOptions) -> PlainRouter:
+    router = PlainRouter("classic memory", ClassicRoute)
 
     @router.post(
         "/v1/tool-runtime/rag-tool/insert",

@@ -2,7 +2,7 @@
 
 import logging
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from llama_stack.api.agents import ToolGroupUse
 from llama_stack.api.common import Caller
@@ -25,6 +25,7 @@ from llama_stack.server.classic_schema import (
 from llama_stack.server.edge import request_id_of
 from llama_stack.server.openapi import describe
 from llama_stack.server.options import ServerOptions
+from llama_stack.server.plain import PlainRouter
 from llama_stack.server.side_by_side import gather_results
 from llama_stack.wire.classic.resources import (
     InvokeToolBody,
@@ -44,14 +45,14 @@ logger = logging.getLogger(__name__)
 Listed = list[tuple[ToolGroup, ToolDefinition]]
 
 
-def routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
-    router = APIRouter(tags=["classic tools"], route_class=ClassicRoute)
+def routes(stack: ServedStack, options: ServerOptions) -> PlainRouter:
+    router = PlainRouter("classic tools", ClassicRoute)
     _add_groups(router, stack, options)
     _add_tools(router, stack)
     return router
 
 
-def _add_groups(router: APIRouter, stack: ServedStack, options: ServerOptions) -> None:
+def _add_groups(router: PlainRouter, stack: ServedStack, options: ServerOptions) -> None:
     @router.get("/v1/toolgroups", summary="List the tool groups", **describe(answer=ClassicToolGroupList))
     async def list_groups(request: Request) -> Response:
         groups = await stack.registry.resources(ToolGroup, caller_of(request))
@@ -81,7 +82,7 @@ def _add_groups(router: APIRouter, stack: ServedStack, options: ServerOptions) -
         return json_response({"identifier": identifier, "deleted": True})
 
 
-def _add_tools(router: APIRouter, stack: ServedStack) -> None:
+def _add_tools(router: PlainRouter, stack: ServedStack) -> None:
     @router.get("/v1/tools", summary="List the tools", **describe(answer=ClassicToolList))
     async def list_tools(request: Request) -> Response:
         listed = await _listed(stack, asked_tool_group(request.query_params), caller_of(request))
@@ -111,9 +112,9 @@ def _add_tools(router: APIRouter, stack: ServedStack) -> None:
         return json_response({"data": [encode_tool_def(tool) for tool in tools]})
 
 
-def run_routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
+def run_routes(stack: ServedStack, options: ServerOptions) -> PlainRouter:
     """What runs a tool; a client that repeats such a request would run it twice."""
-    router = APIRouter(tags=["classic tools"], route_class=OnceRoute)
+    router = PlainRouter("classic tools", OnceRoute)
 
     @router.post(
         "/v1/tool-runtime/invoke",

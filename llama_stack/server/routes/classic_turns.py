@@ -1,6 +1,6 @@
 """Turns of the classic agents: begun, gone on with, and read."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from llama_stack.api.agents import AgentEvent
 from llama_stack.api.stack import ServedStack
@@ -13,6 +13,7 @@ from llama_stack.server.classic_agent_schema import ClassicStepAnswer, ClassicTu
 from llama_stack.server.classic_conversation import Conversation, Run
 from llama_stack.server.openapi import describe
 from llama_stack.server.options import ServerOptions
+from llama_stack.server.plain import PlainRouter
 from llama_stack.server.streaming import EventStream
 from llama_stack.wire.classic.body import parse_body
 from llama_stack.wire.classic.turns import ClassicResumeBody, ClassicTurnBody
@@ -20,9 +21,9 @@ from llama_stack.wire.classic.turns import ClassicResumeBody, ClassicTurnBody
 _SESSION = "/v1/agents/{agent_id}/session/{session_id}"
 
 
-def run_routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
+def run_routes(stack: ServedStack, options: ServerOptions) -> PlainRouter:
     """What runs a turn; a client that repeats such a request would run it twice."""
-    router = APIRouter(tags=["classic agents"], route_class=OnceRoute)
+    router = PlainRouter("classic agents", OnceRoute)
 
     @router.post(
         f"{_SESSION}/turn",
@@ -54,8 +55,8 @@ async def _told(run: Run, request: Request, *, stream: bool) -> Response:
         return json_response(await run.whole())
 
 
-def routes(stack: ServedStack) -> APIRouter:
-    router = APIRouter(tags=["classic agents"], route_class=ClassicRoute)
+def routes(stack: ServedStack) -> PlainRouter:
+    router = PlainRouter("classic agents", ClassicRoute)
 
     @router.get(f"{_SESSION}/turn/{{turn_id}}", summary="One turn", **describe(answer=ClassicTurn))
     async def get_turn(request: Request, agent_id: str, session_id: str, turn_id: str) -> Response:

@@ -1,6 +1,6 @@
 """Vector databases in the classic shape: /v1/vector-dbs. They are the memory banks of kind vector."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from llama_stack.api.common import Caller, JsonObject
 from llama_stack.api.resources import MemoryBank, Model, ModelType, VectorBank
@@ -14,11 +14,12 @@ from llama_stack.server.classic_schema import Removed
 from llama_stack.server.memory_schema import ClassicVectorDb, ClassicVectorDbList
 from llama_stack.server.openapi import describe
 from llama_stack.server.options import ServerOptions
+from llama_stack.server.plain import PlainRouter
 from llama_stack.wire.classic.memory.vector_dbs import RegisterVectorDbBody, decode_vector_db, encode_vector_db
 
 
-def routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
-    router = APIRouter(tags=["classic memory"], route_class=ClassicRoute)
+def routes(stack: ServedStack, options: ServerOptions) -> PlainRouter:
+    router = PlainRouter("classic memory", ClassicRoute)
 
     @router.get("/v1/vector-dbs", summary="List the vector databases", **describe(answer=ClassicVectorDbList))
     async def list_vector_dbs(request: Request) -> Response:

@@ -1,6 +1,6 @@
 """Chunks in and out in the classic shape: /v1/vector-io/..."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from llama_stack.api.memory import SearchMode
 from llama_stack.api.resources import MemoryBank, VectorBank
@@ -12,6 +12,7 @@ from llama_stack.server.classic import ClassicRoute
 from llama_stack.server.memory_schema import ClassicChunks, Inserted
 from llama_stack.server.openapi import describe
 from llama_stack.server.options import ServerOptions
+from llama_stack.server.plain import PlainRouter
 from llama_stack.wire.classic.memory.vector_io import (
     InsertChunksBody,
     QueryChunksBody,
@@ -21,8 +22,8 @@ from llama_stack.wire.classic.memory.vector_io import (
 )
 
 
-def routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
-    router = APIRouter(tags=["classic memory"], route_class=ClassicRoute)
+def routes(stack: ServedStack, options: ServerOptions) -> PlainRouter:
+    router = PlainRouter("classic memory", ClassicRoute)
 
     @router.post("/v1/vector-io/insert", summary="Insert chunks", **describe(body=InsertChunksBody, answer=Inserted))
     async def insert(request: Request) -> Response:

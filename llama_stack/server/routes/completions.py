@@ -1,6 +1,6 @@
 """POST /v1/completions: raw continuation; several prompts in one call run side by side."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from llama_stack.api.answers import collect
 from llama_stack.api.inference import ChatEvent
@@ -10,7 +10,7 @@ from llama_stack.server.bodies import read_json
 from llama_stack.server.callers import caller_of
 from llama_stack.server.openapi import describe
 from llama_stack.server.options import ServerOptions
-from llama_stack.server.plain import PlainRoute
+from llama_stack.server.plain import PlainRouter
 from llama_stack.server.schema import Completion
 from llama_stack.server.side_by_side import gather_results, merge_streams
 from llama_stack.server.streaming import EventStream
@@ -23,8 +23,8 @@ from llama_stack.wire.openai_completions import (
 )
 
 
-def routes(stack: Stack, options: ServerOptions) -> APIRouter:
-    router = APIRouter(tags=["completions"], route_class=PlainRoute)
+def routes(stack: Stack, options: ServerOptions) -> PlainRouter:
+    router = PlainRouter("completions")
 
     @router.post(
         "/v1/completions",

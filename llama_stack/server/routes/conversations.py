@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from pydantic import BaseModel
 
 from llama_stack.api.common import JsonObject
@@ -13,7 +13,7 @@ from llama_stack.server.bodies import read_json
 from llama_stack.server.callers import caller_of
 from llama_stack.server.openapi import describe
 from llama_stack.server.options import ServerOptions
-from llama_stack.server.plain import PlainRoute
+from llama_stack.server.plain import PlainRouter
 from llama_stack.server.queries import asked_include, asked_limit, asked_order
 from llama_stack.server.responses_schema import ConversationItem, ConversationObject, Deleted, ItemList
 from llama_stack.wire.openai_responses.items import read_items, shown
@@ -32,8 +32,8 @@ class ItemsBody(BaseModel):
     items: list[dict[str, Any]]
 
 
-def routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
-    router = APIRouter(tags=["conversations"], route_class=PlainRoute)
+def routes(stack: ServedStack, options: ServerOptions) -> PlainRouter:
+    router = PlainRouter("conversations")
     one = "/v1/conversations/{conversation_id}"
 
     @router.post(
@@ -72,8 +72,8 @@ def routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
     return router
 
 
-def item_routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
-    router = APIRouter(tags=["conversations"], route_class=PlainRoute)
+def item_routes(stack: ServedStack, options: ServerOptions) -> PlainRouter:
+    router = PlainRouter("conversations")
     items_of = "/v1/conversations/{conversation_id}/items"
 
     @router.post(items_of, summary="Add items", **describe(body=ItemsBody, answer=ItemList))

@@ -1,6 +1,6 @@
 """POST /v1/embeddings and POST /v1/rerank."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from llama_stack.api.stack import Stack
 from llama_stack.server.answers import json_response, stops_with_its_client
@@ -8,14 +8,14 @@ from llama_stack.server.bodies import read_json
 from llama_stack.server.callers import caller_of
 from llama_stack.server.openapi import describe
 from llama_stack.server.options import ServerOptions
-from llama_stack.server.plain import PlainRoute
+from llama_stack.server.plain import PlainRouter
 from llama_stack.server.schema import EmbeddingList, Ranking
 from llama_stack.wire.openai_embeddings import EmbeddingBody, decode_embedding_call, encode_embeddings
 from llama_stack.wire.rerank import RerankBody, decode_rerank_call, encode_rerank
 
 
-def routes(stack: Stack, options: ServerOptions) -> APIRouter:
-    router = APIRouter(tags=["embeddings"], route_class=PlainRoute)
+def routes(stack: Stack, options: ServerOptions) -> PlainRouter:
+    router = PlainRouter("embeddings")
 
     @router.post("/v1/embeddings", summary="Embed texts", **describe(body=EmbeddingBody, answer=EmbeddingList))
     async def create_embeddings(request: Request) -> Response:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from starlette.requests import ClientDisconnect
 from starlette.responses import FileResponse
 
@@ -18,7 +18,7 @@ from llama_stack.server.hang_up import ClientGone
 from llama_stack.server.openapi import describe
 from llama_stack.server.options import ServerOptions
 from llama_stack.server.origins import check_origin
-from llama_stack.server.plain import PlainRoute
+from llama_stack.server.plain import PlainRouter
 from llama_stack.server.queries import asked_limit, asked_order
 from llama_stack.server.responses_schema import Deleted
 from llama_stack.wire.openai_files import (
@@ -34,8 +34,8 @@ STALL_S = 120.0
 """Longest wait for more of an upload; whoever sends nothing holds a place that others may want."""
 
 
-def routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
-    router = APIRouter(tags=["files"], route_class=PlainRoute)
+def routes(stack: ServedStack, options: ServerOptions) -> PlainRouter:
+    router = PlainRouter("files")
     one = "/v1/files/{file_id}"
 
     @router.post("/v1/files", summary="Upload a file", **taking_an_upload(describe(answer=FileObject)))

@@ -1,6 +1,6 @@
 """Memory banks of every kind: /v1/memory-banks and /v1/memory/... in the words of the memory API of 2024, and more."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from llama_stack.api.memory import Memory
 from llama_stack.api.resources import MemoryBank
@@ -23,6 +23,7 @@ from llama_stack.server.memory_schema import (
 )
 from llama_stack.server.openapi import describe
 from llama_stack.server.options import ServerOptions
+from llama_stack.server.plain import PlainRouter
 from llama_stack.server.queries import asked_limit
 from llama_stack.wire.classic.body import parse_body
 from llama_stack.wire.classic.memory.banks import RegisterMemoryBankBody, decode_memory_bank, encode_memory_bank
@@ -50,8 +51,8 @@ MAX_CHUNKS_READ = 10_000
 """Of several documents in one answer."""
 
 
-def routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
-    router = APIRouter(tags=["memory"], route_class=ClassicRoute)
+def routes(stack: ServedStack, options: ServerOptions) -> PlainRouter:
+    router = PlainRouter("memory", ClassicRoute)
     _add_banks(router, stack, options)
     _add_contents(router, stack, options)
     _add_documents(router, stack, options)
@@ -59,7 +60,7 @@ def routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
     return router
 
 
-def _add_banks(router: APIRouter, stack: ServedStack, options: ServerOptions) -> None:
+def _add_banks(router: PlainRouter, stack: ServedStack, options: ServerOptions) -> None:
     @router.get("/v1/memory-banks", summary="List the memory banks", **describe(answer=MemoryBankAnswerList))
     async def list_banks(request: Request) -> Response:
         banks = await stack.registry.resources(MemoryBank, caller_of(request))
@@ -92,7 +93,7 @@ def _add_banks(router: APIRouter, stack: ServedStack, options: ServerOptions) ->
         return json_response({"identifier": identifier, "deleted": True})
 
 
-def _add_contents(router: APIRouter, stack: ServedStack, options: ServerOptions) -> None:
+def _add_contents(router: PlainRouter, stack: ServedStack, options: ServerOptions) -> None:
     @router.post(
         "/v1/memory/insert",
         summary="Insert documents",
@@ -127,7 +128,7 @@ def _add_contents(router: APIRouter, stack: ServedStack, options: ServerOptions)
         return json_response(encode_stats(await memory.stats(_asked_bank(request), caller_of(request))))
 
 
-def _add_documents(router: APIRouter, stack: ServedStack, options: ServerOptions) -> None:
+def _add_documents(router: PlainRouter, stack: ServedStack, options: ServerOptions) -> None:
     async def page(memory: Memory, wanted: ListDocumentsBody, request: Request) -> Response:
         listed = await memory.documents(
             wanted.bank_id,
@@ -162,7 +163,7 @@ def _add_documents(router: APIRouter, stack: ServedStack, options: ServerOptions
         return await page(await stack.memory(), wanted, request)
 
 
-def _add_reading(router: APIRouter, stack: ServedStack, options: ServerOptions) -> None:
+def _add_reading(router: PlainRouter, stack: ServedStack, options: ServerOptions) -> None:
     @router.post(
         "/v1/memory/documents/get",
         summary="Documents with their chunks",

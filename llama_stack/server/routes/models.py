@@ -2,7 +2,7 @@
 
 import time
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from llama_stack.api import resources
 from llama_stack.api.stack import ServedStack
@@ -12,13 +12,14 @@ from llama_stack.server.callers import caller_of
 from llama_stack.server.classic import ClassicRoute
 from llama_stack.server.openapi import describe
 from llama_stack.server.options import ServerOptions
+from llama_stack.server.plain import PlainRouter
 from llama_stack.server.schema import Model, ModelList, ModelRemoved
 from llama_stack.wire.classic.resources import RegisterModelBody, decode_model
 from llama_stack.wire.openai_models import encode_model, encode_models
 
 
-def routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
-    router = APIRouter(tags=["models"], route_class=ClassicRoute)
+def routes(stack: ServedStack, options: ServerOptions) -> PlainRouter:
+    router = PlainRouter("models", ClassicRoute)
 
     @router.get("/v1/models", summary="List the models", **describe(answer=ModelList))
     async def list_models(request: Request) -> Response:

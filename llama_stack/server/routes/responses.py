@@ -1,6 +1,6 @@
 """/v1/responses: create, stream, read, cancel, delete, count, compact."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from llama_stack.api.common import JsonObject
 from llama_stack.api.stack import ServedStack
@@ -10,7 +10,7 @@ from llama_stack.server.bodies import read_json
 from llama_stack.server.callers import caller_of
 from llama_stack.server.openapi import describe
 from llama_stack.server.options import ServerOptions
-from llama_stack.server.plain import PlainRoute
+from llama_stack.server.plain import PlainRouter
 from llama_stack.server.queries import asked_flag, asked_include, asked_limit, asked_number, asked_order
 from llama_stack.server.responses_schema import (
     CompactedResponse,
@@ -34,9 +34,9 @@ from llama_stack.wire.openai_responses.request import (
 from llama_stack.wire.openai_responses.stream import frame, obfuscated_frame
 
 
-def routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
+def routes(stack: ServedStack, options: ServerOptions) -> PlainRouter:
     """Making responses."""
-    router = APIRouter(tags=["responses"], route_class=PlainRoute)
+    router = PlainRouter("responses")
 
     @router.post(
         "/v1/responses",
@@ -77,9 +77,9 @@ def routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
     return router
 
 
-def stored_routes(stack: ServedStack) -> APIRouter:
+def stored_routes(stack: ServedStack) -> PlainRouter:
     """Responses that are kept."""
-    router = APIRouter(tags=["responses"], route_class=PlainRoute)
+    router = PlainRouter("responses")
 
     @router.get("/v1/responses", summary="List the responses", **describe(answer=ResponseList))
     async def list_responses(request: Request) -> Response:

@@ -1,6 +1,6 @@
 """Shields: /v1/shields, /v1/safety/run-shield and /v1/moderations."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from llama_stack.api.common import Caller
 from llama_stack.api.resources import Shield
@@ -12,7 +12,7 @@ from llama_stack.server.callers import caller_of
 from llama_stack.server.classic import ClassicRoute
 from llama_stack.server.openapi import describe
 from llama_stack.server.options import ServerOptions
-from llama_stack.server.plain import PlainRoute
+from llama_stack.server.plain import PlainRouter
 from llama_stack.server.safety_schema import Moderation, ShieldAnswer, ShieldList, ShieldRemoved, ShieldRun
 from llama_stack.server.side_by_side import gather_results
 from llama_stack.wire.classic.safety import (
@@ -27,8 +27,8 @@ from llama_stack.wire.openai_moderations import ModerationBody, decode_moderatio
 from llama_stack.wire.validation import naming
 
 
-def routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
-    router = APIRouter(tags=["safety"], route_class=ClassicRoute)
+def routes(stack: ServedStack, options: ServerOptions) -> PlainRouter:
+    router = PlainRouter("safety", ClassicRoute)
     _add_shields(router, stack, options)
 
     @router.post("/v1/safety/run-shield", summary="Judge messages", **describe(body=RunShieldBody, answer=ShieldRun))
@@ -41,8 +41,8 @@ def routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
     return router
 
 
-def moderation_routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
-    router = APIRouter(tags=["safety"], route_class=PlainRoute)
+def moderation_routes(stack: ServedStack, options: ServerOptions) -> PlainRouter:
+    router = PlainRouter("safety")
 
     @router.post(
         "/v1/moderations",
@@ -77,7 +77,7 @@ async def _moderating_shield(stack: ServedStack, named: str | None, caller: Call
     return shields[0].identifier
 
 
-def _add_shields(router: APIRouter, stack: ServedStack, options: ServerOptions) -> None:
+def _add_shields(router: PlainRouter, stack: ServedStack, options: ServerOptions) -> None:
     @router.get("/v1/shields", summary="List the shields", **describe(answer=ShieldList))
     async def list_shields(request: Request) -> Response:
         shields = await stack.registry.resources(Shield, caller_of(request))

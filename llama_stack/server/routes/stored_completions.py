@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from llama_stack.api.answers import AnswerBuilder, collect
 from llama_stack.api.common import Caller, JsonObject
@@ -16,7 +16,7 @@ from llama_stack.server.bodies import read_json
 from llama_stack.server.callers import caller_of
 from llama_stack.server.openapi import describe
 from llama_stack.server.options import ServerOptions
-from llama_stack.server.plain import PlainRoute
+from llama_stack.server.plain import PlainRouter
 from llama_stack.server.queries import asked_limit, asked_metadata, asked_order
 from llama_stack.server.responses_schema import Deleted, StoredCompletionList, StoredMessageList
 from llama_stack.server.routes.conversations import NewConversationBody
@@ -88,8 +88,8 @@ class _Keeping:
         return body
 
 
-def routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
-    router = APIRouter(tags=["chat"], route_class=PlainRoute)
+def routes(stack: ServedStack, options: ServerOptions) -> PlainRouter:
+    router = PlainRouter("chat")
     one = "/v1/chat/completions/{completion_id}"
 
     @router.get("/v1/chat/completions", summary="List the stored chats", **describe(answer=StoredCompletionList))

@@ -2,8 +2,7 @@
 
 from difflib import get_close_matches
 
-from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.routing import APIRoute
+from fastapi import FastAPI, Request, Response
 
 from llama_stack import __version__
 from llama_stack.api.common import JsonObject
@@ -13,12 +12,12 @@ from llama_stack.server.answers import json_response
 from llama_stack.server.callers import caller_of
 from llama_stack.server.classic import is_classic_client
 from llama_stack.server.openapi import describe
-from llama_stack.server.plain import PlainRoute
+from llama_stack.server.plain import PlainRoute, PlainRouter
 from llama_stack.server.schema import HealthAnswer, Provider, ProviderList, RouteList, VersionAnswer
 
 
-def routes(stack: Stack, app: FastAPI) -> APIRouter:
-    router = APIRouter(tags=["system"], route_class=PlainRoute)
+def routes(stack: Stack, app: FastAPI) -> PlainRouter:
+    router = PlainRouter("system")
 
     @router.get("/v1/health", summary="Whether the server answers", **describe(answer=HealthAnswer))
     async def health(request: Request) -> Response:
@@ -51,8 +50,8 @@ def routes(stack: Stack, app: FastAPI) -> APIRouter:
         found = [
             {"route": route.path, "method": method, "provider_types": _types_behind(route, states)}
             for route in app.routes
-            if isinstance(route, APIRoute) and route.include_in_schema
-            for method in sorted(route.methods or ())
+            if isinstance(route, PlainRoute) and route.include_in_schema
+            for method in sorted(route.methods)
         ]
         return json_response({"data": found})
 
@@ -74,9 +73,9 @@ _API_BEHIND = {
 """Tag of a route -> the providers that answer it, where they are of one API."""
 
 
-def _types_behind(route: APIRoute, states: list[ProviderState]) -> list[str]:
-    apis = {_API_BEHIND[tag] for tag in route.tags if isinstance(tag, str) and tag in _API_BEHIND}
-    return sorted({state.provider_type for state in states if state.api in apis})
+def _types_behind(route: PlainRoute, states: list[ProviderState]) -> list[str]:
+    api = _API_BEHIND.get(route.tag)
+    return sorted({state.provider_type for state in states if state.api == api})
 
 
 _CLASSIC_API = {"memory": "vector_io", "tools": "tool_runtime"}

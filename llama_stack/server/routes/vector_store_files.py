@@ -1,6 +1,6 @@
 """/v1/vector_stores/{id}/files and /file_batches: files go into a store in the background."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from llama_stack.api.common import Caller, Page
 from llama_stack.api.memory import DocumentState, DocumentStatus, ListedOrder
@@ -11,7 +11,7 @@ from llama_stack.server.bodies import read_json
 from llama_stack.server.callers import caller_of
 from llama_stack.server.openapi import describe
 from llama_stack.server.options import ServerOptions
-from llama_stack.server.plain import PlainRoute
+from llama_stack.server.plain import PlainRouter
 from llama_stack.server.queries import asked_limit, asked_order
 from llama_stack.server.responses_schema import Deleted
 from llama_stack.server.routes.vector_stores import ONE, found
@@ -41,8 +41,8 @@ BATCHES = f"{ONE}/file_batches"
 BATCH = f"{BATCHES}/{{batch_id}}"
 
 
-def routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
-    router = APIRouter(tags=["vector stores"], route_class=PlainRoute)
+def routes(stack: ServedStack, options: ServerOptions) -> PlainRouter:
+    router = PlainRouter("vector stores")
 
     @router.post(FILES, summary="Attach a file", **describe(body=AttachBody, answer=VectorStoreFileObject))
     async def attach_file(request: Request, vector_store_id: str) -> Response:
@@ -87,8 +87,8 @@ def routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
     return router
 
 
-def batch_routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
-    router = APIRouter(tags=["vector stores"], route_class=PlainRoute)
+def batch_routes(stack: ServedStack, options: ServerOptions) -> PlainRouter:
+    router = PlainRouter("vector stores")
 
     @router.post(BATCHES, summary="Attach many files", **describe(body=BatchBody, answer=FileBatchObject))
     async def attach_batch(request: Request, vector_store_id: str) -> Response:

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from llama_stack.api.common import Caller, JsonObject
 from llama_stack.api.memory import BankRecord, Chunk, ListedOrder, MemoryQuery, Rewriting
@@ -14,7 +14,7 @@ from llama_stack.server.bodies import read_json
 from llama_stack.server.callers import caller_of
 from llama_stack.server.openapi import describe
 from llama_stack.server.options import ServerOptions
-from llama_stack.server.plain import PlainRoute
+from llama_stack.server.plain import PlainRouter
 from llama_stack.server.queries import asked_limit, asked_order
 from llama_stack.server.responses_schema import Deleted
 from llama_stack.server.side_by_side import gather_results
@@ -33,8 +33,8 @@ ALL = "/v1/vector_stores"
 ONE = "/v1/vector_stores/{vector_store_id}"
 
 
-def routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
-    router = APIRouter(tags=["vector stores"], route_class=PlainRoute)
+def routes(stack: ServedStack, options: ServerOptions) -> PlainRouter:
+    router = PlainRouter("vector stores")
 
     @router.post(ALL, summary="Create a vector store", **describe(body=CreateStoreBody, answer=VectorStoreObject))
     async def create_store(request: Request) -> Response:
@@ -85,8 +85,8 @@ def routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
     return router
 
 
-def search_routes(stack: ServedStack, options: ServerOptions) -> APIRouter:
-    router = APIRouter(tags=["vector stores"], route_class=PlainRoute)
+def search_routes(stack: ServedStack, options: ServerOptions) -> PlainRouter:
+    router = PlainRouter("vector stores")
 
     @router.post(f"{ONE}/search", summary="Search a vector store", **describe(body=SearchBody, answer=SearchResultPage))
     async def search_store(request: Request, vector_store_id: str) -> Response:
