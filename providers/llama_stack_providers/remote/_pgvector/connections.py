@@ -82,6 +82,8 @@ class Connections:
             asyncpg.InvalidCachedStatementError,
             asyncpg.ConnectionDoesNotExistError,
             asyncpg.InterfaceError,
+            # How a connection may answer whose end arrives just now.
+            asyncpg.InternalClientError,
             ConnectionError,
         )
         for attempt in range(1, ATTEMPTS + 1):
@@ -122,6 +124,7 @@ def database_failures(shown: str, bank: str = "") -> Iterator[None]:
         asyncpg.InsufficientResourcesError,
         asyncpg.OperatorInterventionError,
         asyncpg.InterfaceError,
+        asyncpg.InternalClientError,
         OSError,
     ) as error:
         raise ProviderUnavailable(f"{shown} cannot be reached: {_first_line(error)}") from error
