@@ -22,7 +22,7 @@ from llama_stack.wire.openai_responses.sealing import SUMMARY_HEAD, Window
 SURELY_SHORT = 0.5
 """An estimate below this part of the threshold is believed without counting."""
 SUMMARY_SHARE = 0.25
-"""Part of the threshold that a summary may take."""
+"""Part of what a conversation may take, the threshold or the model's window, that a summary may take."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,11 @@ def threshold_of(compaction: Compaction, context_length: int | None) -> int:
         field = "context_management.0.compact_threshold"
         raise InvalidRequest(f"{field}: is required, because the window of this model is not known", param=field)
     return prompt_limit(context_length, Sampling())
+
+
+def most_summary_tokens(limit_tokens: int) -> int:
+    """How long a summary may be where a conversation may take so many tokens."""
+    return min(MAX_SUMMARY_TOKENS, int(SUMMARY_SHARE * limit_tokens))
 
 
 class CompactingInference(PartialInference):
@@ -108,7 +113,7 @@ class CompactingInference(PartialInference):
             told,
             caller,
             self._instructions,
-            max_tokens=min(MAX_SUMMARY_TOKENS, int(SUMMARY_SHARE * self._threshold_tokens)),
+            max_tokens=most_summary_tokens(self._threshold_tokens),
         )
         return Compacted(Window(summary, before, after), usage)
 

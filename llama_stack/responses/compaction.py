@@ -8,10 +8,11 @@ from llama_stack.api.inference import ChatRequest
 from llama_stack.api.messages import Message, SystemMessage
 from llama_stack.api.responses import ResponseRequest
 from llama_stack.api.stack import ServedStack
+from llama_stack.responses.compacting import most_summary_tokens
 from llama_stack.responses.making import Stores, origin_of, with_items
 from llama_stack.responses.preparing import make_ready
 from llama_stack.responses.sent_files import told_with_files, with_files
-from llama_stack.responses.summary import summarised
+from llama_stack.responses.summary import MAX_SUMMARY_TOKENS, summarised
 from llama_stack.wire.openai_responses.items import new_item_id, shown
 from llama_stack.wire.openai_responses.objects import encode_response_usage
 from llama_stack.wire.openai_responses.sealing import sealed
@@ -41,7 +42,15 @@ async def counted(stack: ServedStack, stores: Stores, request: ResponseRequest, 
 async def compacted(stack: ServedStack, stores: Stores, request: ResponseRequest, caller: Caller) -> JsonObject:
     """What the user said, as it is, and a compaction item that stands for everything else."""
     told = await _told(stack, stores, request, caller)
-    summary, usage = await summarised(stack.inference, request.model, told.messages, caller, request.instructions)
+    window = (await stack.model(request.model, caller)).context_length
+    summary, usage = await summarised(
+        stack.inference,
+        request.model,
+        told.messages,
+        caller,
+        request.instructions,
+        max_tokens=MAX_SUMMARY_TOKENS if window is None else most_summary_tokens(window),
+    )
     items = [shown(item) for item in await _items(stores, request, caller) if item.get("role") == "user"]
     compaction = {"id": new_item_id("compaction"), "type": "compaction", "encrypted_content": sealed(summary)}
     return {

@@ -45,9 +45,12 @@ async def test_a_chain_stays_under_its_threshold(tmp_path: Path) -> None:
             model="llama-micro", input="Sure?", previous_response_id=second.id
         )
         third = await openai.responses.create(input="Sure?", previous_response_id=second.id, **managed)
+        by_itself = await openai.responses.compact(model="llama-micro", input=[{"role": "user", "content": "Hello"}])
     assert counted.input_tokens > 1000
     assert [item.type for item in second.output] == ["compaction", "message"]
     assert after.input_tokens < 500
     assert [item.type for item in third.output] == ["message"]
+    # A summary leaves room in the model's window for what it is made of.
+    assert [item.type for item in by_itself.output] == ["message", "compaction"]
     assert third.usage is not None
     assert third.usage.input_tokens == after.input_tokens
