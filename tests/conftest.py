@@ -1,7 +1,10 @@
 """Fixtures every area shares."""
 
+import functools
 import os
 import signal
+import ssl
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,14 @@ SHIPPED_MICRO_MODEL = Path(__file__).parent.parent / "weights" / "llama-micro" /
 
 # A shell that runs the tests in its background has them ignore Ctrl-C, and every process they start inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def certificates_are_read_once() -> Iterator[None]:
+    """Clients of HTTP read the authorities' certificates at their making, which takes longer than most tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssl, "create_default_context", functools.cache(ssl.create_default_context))
+        yield
 
 
 @pytest.fixture(autouse=True)
