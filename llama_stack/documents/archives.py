@@ -1,4 +1,4 @@
-"""Packed office documents (ISO/IEC 29500-2, "Open Packaging Conventions"), checked before any library unpacks them.
+"""Packed documents (ISO/IEC 29500-2, OpenDocument 1.3 part 2, EPUB OCF 3.3), checked before anything unpacks them.
 
 A few kilobytes can unpack to terabytes, and an XML part can define entities that grow without bound; no part of an
 office document needs either.
@@ -17,12 +17,23 @@ MAX_RATIO = 200
 """Unpacked to packed, of more than `RATIO_FREE_BYTES`; sheets of equal rows reach about a hundred."""
 RATIO_FREE_BYTES = 64 * 1024 * 1024
 _PIECE_BYTES = 1 << 20
+OFFICE_XML = (".xml", ".rels", ".vml")
+"""How the names of those parts end that an XML parser will read."""
 # In UTF-16 each letter has a NUL beside it.
-_ENTITIES = re.compile(rb"<\0?!\0?(?:D\0?O\0?C\0?T\0?Y\0?P\0?E|E\0?N\0?T\0?I\0?T\0?Y)")
+_ENTITY = rb"<\0?!\0?E\0?N\0?T\0?I\0?T\0?Y"
+_ENTITY_DECLARATION = re.compile(_ENTITY)
+_ENTITIES = re.compile(rb"<\0?!\0?D\0?O\0?C\0?T\0?Y\0?P\0?E|" + _ENTITY)
 
 
-def check_package(content: bytes, kind: str, limits: ReadingLimits) -> None:
-    """Unpack every member to nowhere. kind: such as `DOCX file`.
+def declares_entities(part: bytes) -> bool:
+    """Whether an XML part declares entities, by which a few lines can grow without bound."""
+    return _ENTITY_DECLARATION.search(part) is not None
+
+
+def check_package(
+    content: bytes, kind: str, limits: ReadingLimits, *, xml_suffixes: tuple[str, ...] = OFFICE_XML
+) -> None:
+    """Unpack every member to nowhere. kind: such as `DOCX file`. xml_suffixes: of parts that may have no DOCTYPE.
 
     Raises DocumentUnreadable: `too_complex` for more members or bytes than allowed, or entity declarations;
     `encrypted`; `damaged` when a member is broken.
@@ -40,7 +51,7 @@ def check_package(content: bytes, kind: str, limits: ReadingLimits) -> None:
                         "the document is protected by a password; remove the password and send it again",
                         code="encrypted",
                     )
-                unpacked += _check_member(archive, member)
+                unpacked += _check_member(archive, member, xml_suffixes)
                 _check_sizes(unpacked, len(content), limits)
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, OSError) as error:
         raise damaged(kind, "its packing is broken") from error
@@ -53,9 +64,9 @@ def _check_sizes(unpacked: int, packed: int, limits: ReadingLimits) -> None:
         raise _too_complex(f"it unpacks to more than {MAX_RATIO} times its size, as only a bomb does")
 
 
-def _check_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
+def _check_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, xml_suffixes: tuple[str, ...]) -> int:
     """Bytes of the member, unpacked."""
-    is_xml = member.filename.lower().endswith((".xml", ".rels", ".vml"))
+    is_xml = member.filename.lower().endswith(xml_suffixes)
     size, tail = 0, b""
     with archive.open(member) as stream:
         while piece := stream.read(_PIECE_BYTES):

@@ -125,6 +125,6 @@ def _is_korean(sample: bytes) -> bool:
 
 def _no_text() -> DocumentUnreadable:
     return DocumentUnreadable(
-        "it holds binary content that is no known format; send text, PDF, DOCX, PPTX, XLSX, HTML, e-mail or an image",
+        "it holds binary content that is no known format; send text, PDF, an office document, HTML, e-mail or an image",
         code="unsupported_file",
     )

@@ -7,6 +7,7 @@ https://www.garykessler.net/library/file_sigs.html.
 import io
 import re
 import zipfile
+import zlib
 from pathlib import PurePosixPath
 
 from llama_stack.documents.decoding import is_text
@@ -15,12 +16,19 @@ from llama_stack.documents.failures import DocumentUnreadable, damaged
 HEAD_BYTES = 4096
 PDF_HEADER_BYTES = 1024
 """At either end of a PDF, where readers look for its header and for where its table of objects lies."""
-READABLE = "text, Markdown, HTML, PDF, DOCX, PPTX, XLSX, CSV, JSON, e-mail (.eml), source code or an image"
+READABLE = (
+    "text, Markdown, HTML, PDF, DOCX, PPTX, XLSX, ODT, ODP, ODS, RTF, EPUB, CSV, JSON, e-mail (.eml), source code or an"
+    " image"
+)
 
 PDF = "application/pdf"
 DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 PPTX = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+ODT = "application/vnd.oasis.opendocument.text"
+ODP = "application/vnd.oasis.opendocument.presentation"
+ODS = "application/vnd.oasis.opendocument.spreadsheet"
+EPUB, RTF = "application/epub+zip", "application/rtf"
 TEXT, MARKDOWN, HTML, CSV, TSV = "text/plain", "text/markdown", "text/html", "text/csv", "text/tab-separated-values"
 JSON, JSON_LINES, MAIL, PYTHON, CODE = (
     "application/json", "application/jsonl", "message/rfc822", "text/x-python", "text/x-source",
@@ -32,6 +40,11 @@ _EXTENSIONS = {
     DOCX: "docx docm dotx dotm",
     PPTX: "pptx pptm potx ppsx",
     XLSX: "xlsx xlsm xltx",
+    ODT: "odt ott",
+    ODP: "odp otp",
+    ODS: "ods ots",
+    EPUB: "epub",
+    RTF: "rtf",
     MARKDOWN: "md markdown mdx mkd",
     HTML: "html htm xhtml",
     CSV: "csv",
@@ -53,6 +66,7 @@ _EXTENSIONS = {
 _BY_EXTENSION = {extension: mime for mime, extensions in _EXTENSIONS.items() for extension in extensions.split()}
 _BY_MIME_TYPE = {
     **{mime: mime for mime in _EXTENSIONS},
+    "text/rtf": RTF,
     "text/x-markdown": MARKDOWN,
     "application/xhtml+xml": HTML,
     "application/csv": CSV,
@@ -94,10 +108,21 @@ _UNREADABLE = (
     (b"fLaC", "a sound file"),
     (b"ID3", "a sound file"),
     (b"\x1aE\xdf\xa3", "a video file"),
-    (b"{\\rtf", "an RTF document, which is not read; save it as DOCX or PDF"),
     (b"%!PS", "a PostScript document, which is not read; save it as PDF"),
 )
+_OPEN_PACKAGES = {
+    **{mime_type.encode(): mime_type for mime_type in (ODT, ODP, ODS, EPUB)},
+    **{f"{mime_type}-template".encode(): mime_type for mime_type in (ODT, ODP, ODS)},
+}
+"""By what their member `mimetype` says (OpenDocument 1.3 part 2, 3.3; EPUB OCF 3.3, 4.3)."""
+_RTF_START = b"{\\rtf"
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_COMPOUND = {
+    "WordDocument": "a Word document of 97-2003 (.doc), which is not read; save it as DOCX, ODT or PDF",
+    "Workbook": "an Excel file of 97-2003 (.xls), which is not read; save it as XLSX, ODS or CSV",
+    "PowerPoint Document": "a PowerPoint file of 97-2003 (.ppt), which is not read; save it as PPTX, ODP or PDF",
+    "__properties_version1.0": "a message of Outlook (.msg), which is not read; save it as .eml or as text",
+}
 # Never going back, because a head of nothing but comments could otherwise be parted in more ways than there is time.
 _HTML_START = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*+)*+<(?:!doctype\s+html|html[\s>])", re.I | re.S)
 _MAIL_START = re.compile(
@@ -142,9 +167,10 @@ def detect(content: bytes, filename: str, mime_type: str = "") -> str:
     if unreadable is not None:
         if claimed is not None:
             raise _mismatch(filename, unreadable)
-        raise DocumentUnreadable(f"it is {unreadable}; send {READABLE}", code="unsupported_file")
+        remedy = "" if ";" in unreadable else f"; send {READABLE}"
+        raise DocumentUnreadable(f"it is {unreadable}{remedy}", code="unsupported_file")
     if not is_text(content[:HEAD_BYTES]):
-        if claimed in (PDF, DOCX, PPTX, XLSX):
+        if claimed in _BY_NAME:
             raise damaged(f"{_BY_NAME[claimed]} file", "it does not begin like one")
         if claimed is not None:
             raise _mismatch(filename, "binary content of no known format")
@@ -160,7 +186,9 @@ def claims_no_text(filename: str, mime_type: str) -> bool:
     return _is_no_text(_claimed(filename, mime_type))
 
 
-_BY_NAME = {PDF: "PDF", DOCX: "DOCX", PPTX: "PPTX", XLSX: "XLSX"}
+_BY_NAME = {
+    PDF: "PDF", DOCX: "DOCX", PPTX: "PPTX", XLSX: "XLSX", ODT: "ODT", ODP: "ODP", ODS: "ODS", EPUB: "EPUB", RTF: "RTF",
+}  # fmt: skip
 _IN_WORDS = {**_BY_NAME, TEXT: "plain text", HTML: "a web page", MAIL: "an e-mail"}
 
 
@@ -183,7 +211,7 @@ def _binary_type(content: bytes, claimed: str | None) -> str | None:
         return image
     if content.startswith(b"PK\x03\x04"):
         return _packed_type(content)
-    return None
+    return RTF if content[:HEAD_BYTES].lstrip().startswith(_RTF_START) else None
 
 
 def _is_pdf(content: bytes, claimed: str | None) -> bool:
@@ -203,17 +231,28 @@ def _packed_type(content: bytes) -> str | None:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError):
+            told = _told_by_member(archive) if "mimetype" in names else None
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError, OSError):
         # The first member's name stands near the start, so that a broken archive still tells what it was.
         for folder, mime_type in _PACKED.items():
             if folder.encode() in content[:HEAD_BYTES]:
+                raise damaged(f"{_BY_NAME[mime_type]} file", "its end is missing") from None
+        for name, mime_type in _OPEN_PACKAGES.items():
+            if b"mimetype" + name in content[:200]:
                 raise damaged(f"{_BY_NAME[mime_type]} file", "its end is missing") from None
         raise damaged("zip archive or office document", "its list of contents cannot be read") from None
     if "[Content_Types].xml" in names:
         for folder, mime_type in _PACKED.items():
             if any(name.startswith(folder) for name in names):
                 return mime_type
-    return None
+    if told is None and "META-INF/container.xml" in names:
+        return EPUB
+    return told
+
+
+def _told_by_member(archive: zipfile.ZipFile) -> str | None:
+    with archive.open("mimetype") as stream:
+        return _OPEN_PACKAGES.get(stream.read(200).strip())
 
 
 def _unreadable(content: bytes) -> str | None:
@@ -224,12 +263,10 @@ def _unreadable(content: bytes) -> str | None:
             raise DocumentUnreadable(
                 "the document is protected by a password; remove the password and send it again", code="encrypted"
             )
-        return "a document of Office 97-2003 (.doc, .xls, .ppt), which is not read; save it as DOCX, XLSX or PPTX"
+        return _compound_file(content)
     if content.startswith(b"PK\x03\x04"):
         if b"mimetypeapplication/vnd.oasis.opendocument" in content[:200]:
-            return "an OpenDocument file, which is not read; save it as DOCX, XLSX, PPTX or PDF"
-        if b"mimetypeapplication/epub+zip" in content[:200]:
-            return "an EPUB book, which is not read; convert it to HTML or PDF"
+            return "an OpenDocument drawing, formula or database, which is not read; save it as ODT, ODP, ODS or PDF"
         return "a zip archive; send the files in it one by one"
     is_plain = is_text(content[:HEAD_BYTES])
     if (content.startswith(b"RIFF") or content[4:8] == b"ftyp") and not is_plain:
@@ -241,10 +278,18 @@ def _unreadable(content: bytes) -> str | None:
     return None
 
 
+def _compound_file(content: bytes) -> str:
+    """Which of the formats before 2007 a compound file (MS-CFB) is, by the names of its streams."""
+    for stream, words in _COMPOUND.items():
+        if stream.encode("utf-16-le") in content:
+            return words
+    return "a document of Office 97-2003 (.doc, .xls, .ppt), which is not read; save it as DOCX, XLSX or PPTX"
+
+
 def _text_type(head: bytes, claimed: str | None) -> str:
     """Which text it is. The name decides, unless the content is plainly a web page or the name tells of no text."""
     is_page = _HTML_START.match(head.removeprefix(b"\xef\xbb\xbf")) is not None
-    if is_page and claimed in (None, TEXT, MARKDOWN, MAIL, PDF, DOCX, PPTX, XLSX, CSV, JSON):
+    if is_page and (claimed in (None, TEXT, MARKDOWN, MAIL, CSV, JSON) or claimed in _BY_NAME):
         return HTML
     if claimed is None or _is_no_text(claimed):
         if _MAIL_START.match(head):
@@ -259,9 +304,9 @@ def _both_images(claimed: str, found: str) -> bool:
 
 def _mismatch(filename: str, found: str) -> DocumentUnreadable:
     extension = _EXTENSIONS.get(found, "").partition(" ")[0]
-    remedy = f"rename it to end in .{extension}" if extension else f"send {READABLE}"
+    remedy = f"; rename it to end in .{extension}" if extension else "" if ";" in found else f"; send {READABLE}"
     return DocumentUnreadable(
         f"the name or type of {display_name(filename)!r} does not fit its content, which is"
-        f" {_IN_WORDS.get(found, found)}; {remedy}",
+        f" {_IN_WORDS.get(found, found)}{remedy}",
         code="file_type_mismatch",
     )

@@ -9,8 +9,8 @@ class ReadingLimits(Word):
     """Of one file; each has an error that names it.
 
     max_file_bytes: of the file as it came. max_text_characters: of the text found in it. max_unpacked_bytes: of all
-    that a packed format (DOCX, PPTX, XLSX) holds, unpacked. time_limit_s: from the file's arrival at the worker to its
-    text. max_memory_bytes: address space of the worker process, where the system can limit it.
+    that a packed format (such as DOCX, ODT or EPUB) holds, unpacked. time_limit_s: from the file's arrival at the
+    worker to its text. max_memory_bytes: address space of the worker process, where the system can limit it.
     """
 
     max_file_bytes: int = Field(512 * 1024 * 1024, ge=1)

@@ -70,11 +70,26 @@ def _parse_office(content: bytes, found: str, builder: DocumentBuilder, limits: 
 
         read_pdf(content, builder, max_pages=limits.max_pages)
         return
+    if found == detection.RTF:
+        from llama_stack.documents.formats.rich_text import read_rich_text
+
+        read_rich_text(content, builder)
+        return
+    if found == detection.EPUB:
+        from llama_stack.documents.formats.book import read_book
+
+        check_package(content, "EPUB book", limits, xml_suffixes=())
+        read_book(content, builder)
+        return
     check_package(content, "office document", limits)
     if found == detection.DOCX:
         from llama_stack.documents.formats.word import read_word
 
         read_word(content, builder)
+    elif found in (detection.ODT, detection.ODP, detection.ODS):
+        from llama_stack.documents.formats.open_document import read_open_document
+
+        read_open_document(content, builder, max_pages=limits.max_pages)
     elif found == detection.PPTX:
         from llama_stack.documents.formats.slides import read_slides
 

@@ -16,6 +16,7 @@ _END = re.compile(
     | [。！？｡．]+ [{_CLOSERS}]*                            # Chinese, Japanese
     | (?<=[\u0e00-\u0e7f]) (?=[ \u3000]+[\u0e00-\u0e7f])    # Thai
     | (?=\n[^\S\n]*\n)                                      # a blank line
+    | (?P<plain> [A-Za-z0-9,;:'()\- ]+ )                     # ends nothing, and is passed over at once
     """,
     re.X,
 )
@@ -51,7 +52,11 @@ def sentence_ends(text: str, start: int, end: int, *, lines: bool = False) -> li
 
     lines: every line is a sentence of its own, as in a list.
     """
-    ends = {found.end() for found in _END.finditer(text, start, end) if found["stop"] is None or _is_end(text, found)}
+    ends = {
+        found.end()
+        for found in _END.finditer(text, start, end)
+        if found.lastgroup is None or (found.lastgroup == "stop" and _is_end(text, found))
+    }
     if lines:
         ends.update(found.start() for found in _LINE_END.finditer(text, start, end))
     ordered = sorted(ends)

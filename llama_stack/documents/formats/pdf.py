@@ -23,7 +23,9 @@ RECOGNITION_SCALE = 2.0
 
 _PASSWORD_NEEDED, _SECURITY_UNKNOWN = 4, 5  # FPDF_ERR_PASSWORD, FPDF_ERR_SECURITY in PDFium's fpdfview.h
 _ENDS_SENTENCE = re.compile(r"[.!?:;。！？।…][\"'”’»)\]]*$")
-_BEGINS_ITEM = re.compile(r"(?:[-*•‣◦▪–]|\(?\d{1,3}[.)]|[a-z][.)])\s")
+_BEGINS_ITEM = re.compile(r"(?:[-*•‣◦▪●○■–]|\(?\d{1,3}[.)]|[a-z][.)])\s")
+_SYMBOL_BULLETS = str.maketrans("\uf0b7\uf0a7\uf0d8\uf076\uf0fc", "•▪▪▪•")
+"""Office programs take their bullets from the fonts Symbol and Wingdings, which have numbers of their own."""
 
 
 def read_pdf(content: bytes, builder: DocumentBuilder, *, max_pages: int) -> None:
@@ -93,6 +95,7 @@ def _lines(page: "PdfPage") -> list[str]:
     finally:
         text_page.close()
     text = text.replace(HYPHEN + "\r\n", "").replace(HYPHEN, "").replace("\x02", "").replace("\0", "")
+    text = text.translate(_SYMBOL_BULLETS)
     return [line for raw in text.splitlines() if (line := " ".join(raw.split()))]
 
 

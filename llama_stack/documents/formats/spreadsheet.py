@@ -4,15 +4,11 @@ import io
 import warnings
 from collections.abc import Iterable, Iterator
 from datetime import date, datetime, time
-from itertools import chain
 from typing import Any
 
-from llama_stack.documents.blocks import BlockKind, DocumentBuilder
+from llama_stack.documents.blocks import DocumentBuilder
 from llama_stack.documents.failures import damaged, missing_library
-from llama_stack.documents.formats.tables import add_table
-
-HEADER_SOUGHT_ROWS = 10
-"""A sheet's title and remarks stand in the rows above its header."""
+from llama_stack.documents.formats.tables import add_sheet
 
 
 def read_spreadsheet(content: bytes, builder: DocumentBuilder) -> None:
@@ -32,7 +28,7 @@ def read_spreadsheet(content: bytes, builder: DocumentBuilder) -> None:
                 for sheet in book.worksheets:
                     # The size a sheet claims is often wrong, and then cells would be missing.
                     sheet.reset_dimensions()
-                    _add_sheet(sheet.title, _filled_rows(sheet.iter_rows(values_only=True)), builder)
+                    add_sheet(sheet.title, _filled_rows(sheet.iter_rows(values_only=True)), builder)
             finally:
                 book.close()
     except broken as error:
@@ -44,17 +40,6 @@ def _filled_rows(rows: Iterable[tuple[Any, ...]]) -> Iterator[list[str]]:
         cells = [_shown(value) for value in row]
         if any(cells):
             yield cells
-
-
-def _add_sheet(name: str, rows: Iterator[list[str]], builder: DocumentBuilder) -> None:
-    first = [row for row, _ in zip(rows, range(HEADER_SOUGHT_ROWS), strict=False)]
-    if not first:
-        return
-    builder.add_heading(name, 1)
-    widest = max(sum(map(bool, row)) for row in first)
-    header = next(number for number, row in enumerate(first) if sum(map(bool, row)) >= widest * 0.8)
-    builder.add(BlockKind.PARAGRAPH, "\n".join(" ".join(filter(None, row)) for row in first[:header]))
-    add_table(chain(first[header:], rows), builder)
 
 
 def _shown(value: object) -> str:

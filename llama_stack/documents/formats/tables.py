@@ -1,10 +1,13 @@
 """Rows as a table in Markdown: readable for a person and for a model, a row a line."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 
 from llama_stack.documents.blocks import BlockKind, DocumentBuilder
 
 MAX_CELLS_PER_ROW = 1000
+HEADER_SOUGHT_ROWS = 10
+"""A sheet's title and remarks stand in the rows above its header."""
 
 
 def add_table(rows: Iterable[Sequence[str]], builder: DocumentBuilder, *, page: int | None = None) -> None:
@@ -34,6 +37,18 @@ def add_table(rows: Iterable[Sequence[str]], builder: DocumentBuilder, *, page: 
     header = f"{lines[0]}\n{_line(['---'] * len(used))}"
     text = "\n".join([header, *lines[1:]])
     builder.add(BlockKind.TABLE, text, page=page, header_length=len(header))
+
+
+def add_sheet(name: str, rows: Iterator[list[str]], builder: DocumentBuilder) -> None:
+    """Add a sheet of a spreadsheet as a heading with a table. rows: without blank ones; all of them are taken."""
+    first = list(islice(rows, HEADER_SOUGHT_ROWS))
+    if not first:
+        return
+    builder.add_heading(name, 1)
+    widest = max(sum(map(bool, row)) for row in first)
+    header = next(number for number, row in enumerate(first) if sum(map(bool, row)) >= widest * 0.8)
+    builder.add(BlockKind.PARAGRAPH, "\n".join(" ".join(filter(None, row)) for row in first[:header]))
+    add_table(chain(first[header:], rows), builder)
 
 
 def cell_text(cell: str) -> str:

@@ -53,23 +53,32 @@ _IMPLIED = {
 MAX_IMPLIED_DEPTH = 64
 """How far a tag looks for the element it ends: further would cost the square of the depth."""
 
-_CHARSET = re.compile(rb"""<meta[^>]+charset\s*=\s*["']?([\w-]+)""", re.I)
+_CHARSET = re.compile(rb"""<meta[^>]+charset\s*=\s*["']?([\w-]+)|\A\s*<\?xml[^>]*\sencoding\s*=\s*["']([\w-]+)""", re.I)
 _BLANKS = re.compile(r"[ \t\n\xa0]+")
 
 
 def read_html(content: bytes, builder: DocumentBuilder) -> None:
+    add_html(text_of(content, builder, named_charset(content)), builder)
+
+
+def named_charset(content: bytes) -> str:
+    """The encoding that the page names itself; empty where it names none."""
     found = _CHARSET.search(content[:4096])
-    add_html(text_of(content, builder, found[1].decode("ascii") if found else ""), builder)
+    return (found[1] or found[2]).decode("ascii") if found else ""
 
 
-def add_html(markup: str, builder: DocumentBuilder) -> None:
-    """Add the page's main content; of a page that is nothing but surroundings, those."""
+def add_html(markup: str, builder: DocumentBuilder, *, whole: bool = False) -> None:
+    """Add the page's main content; of a page that is nothing but surroundings, those. whole: add all of it."""
     page = _Page()
     page.feed(markup)
     page.close()
     page.end()
     builder.title = builder.title or _words("".join(page.title))
     parts = page.parts
+    if whole:
+        for part in parts:
+            _add(part, builder)
+        return
     within = [part for part in parts if part.in_main and not part.around]
     content = [part for part in parts if not part.around]
     if within and sum(part.size for part in within) >= MAIN_CONTENT_SHARE * sum(part.size for part in content):
