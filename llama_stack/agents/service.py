@@ -141,8 +141,12 @@ class AgentService:
         setup = await self.setup(record, turn.settings, caller, session_id, session.turns)
         async with AsyncExitStack() as exits:
             held = await exits.enter_async_context(self._store.open_turn(turn, caller))
-            history = history_of(session.turns)
-            events = begin_turn(setup, history, turn)
+            said = session.turns
+            if held.turns_before != len(said) or any(other.end_reason is None for other in said):
+                # The session went on while documents were read and tools were listed.
+                said = await self._turns_before(agent_id, turn, caller)
+                setup = await self.setup(record, turn.settings, caller, session_id, said)
+            events = begin_turn(setup, history_of(said), turn)
             try:
                 async with aclosing(kept(events, held)) as stored:
                     async for event in stored:
@@ -151,6 +155,10 @@ class AgentService:
                 if is_refused(error, held.turn):
                     await held.withdraw()
                 raise
+
+    async def _turns_before(self, agent_id: str, turn: Turn, caller: Caller) -> list[Turn]:
+        session = await self._store.session(agent_id, turn.session_id, caller)
+        return [other for other in session.turns if other.turn_id != turn.turn_id]
 
     async def resume_turn(
         self,

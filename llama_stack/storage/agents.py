@@ -148,17 +148,20 @@ class AgentStore:
         if turn.steps or turn.end_reason is not None:
             raise InvalidRequest(f"turn {turn.turn_id} is not new: it has steps or an end reason", param="turn")
         holder = new_holder()
+        turns_before = 0
 
         def work(connection: Connection) -> Turn:
+            nonlocal turns_before
             if first is not None:
                 first(connection)
             try:
-                _insert_turn(connection, turn, caller, holder)
+                turns_before = _insert_turn(connection, turn, caller, holder)
             except IntegrityError as error:
                 raise Conflict(f"there is a turn {turn.turn_id} already", param="turn_id") from error
             return turn.model_copy(update={"steps": []})
 
         async with held(self._database, turn.turn_id, caller, holder, work) as open_turn:
+            open_turn.turns_before = turns_before
             yield open_turn
 
     @asynccontextmanager
@@ -195,6 +198,7 @@ _LOCK_SESSION = (
     .with_for_update()
 )
 _TURNS_BEFORE = select(
+    func.count(),
     func.max(turns.c.sequence),
     func.count(case((turns.c.state != TurnState.COMPLETED, 1))),
 ).where(turns.c.session_id == bindparam("session"))
@@ -207,13 +211,14 @@ _SELECT_SESSION = select(sessions).where(
 )
 
 
-def _insert_turn(connection: Connection, turn: Turn, caller: Caller, holder: str) -> None:
+def _insert_turn(connection: Connection, turn: Turn, caller: Caller, holder: str) -> int:
+    """Gives how many turns the session had before."""
     # The session's row is locked, so of two turns that begin together the second sees the first.
     place = {"session": turn.session_id, "of_owner": caller.owner}
     if connection.execute(_LOCK_SESSION, place).one_or_none() is None:
         raise _no_session(turn.session_id)
     moment = now()
-    sequence, unfinished = connection.execute(_TURNS_BEFORE, place).one()
+    before, sequence, unfinished = connection.execute(_TURNS_BEFORE, place).one()
     if unfinished:
         _leave_behind(connection, turn.session_id)
     row = {
@@ -230,6 +235,7 @@ def _insert_turn(connection: Connection, turn: Turn, caller: Caller, holder: str
         "started_at": turn.started_at,
     }
     _INSERT_TURN.run(connection, row)
+    return int(before)
 
 
 def _leave_behind(connection: Connection, session_id: str) -> None:

@@ -51,7 +51,10 @@ class OpenTurn:
 
     Every method raises Conflict once the turn is no longer this holder's: it was deleted with its session, or taken
     over after this process had not renewed the lease in time. Stop working on the turn then.
+    turns_before: how many turns its session had when it began; 0 for one that was taken up again.
     """
+
+    turns_before = 0
 
     def __init__(self, database: Database, turn: Turn, caller: Caller, holder: str) -> None:
         self._database = database

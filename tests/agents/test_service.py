@@ -1,5 +1,6 @@
 """The agents' service over a real stack and a real database: what is kept, and what a restart finds."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
@@ -309,6 +310,38 @@ async def test_a_second_turn_waits_for_the_first(tmp_path: Path) -> None:
         await finished(agents.create_turn(*place, asks("c"), ALICE))
         reasons = [turn.end_reason for turn in (await agents.session(*place, ALICE)).turns]
         assert reasons == ["interrupted", "completed"]
+
+
+class SlowToTell(Counter):
+    """Tools that are listed once somebody lets them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked_for, self.told = asyncio.Event(), asyncio.Event()
+
+    async def list_tools(self, tool_group: ToolGroup, caller: Caller) -> list[ToolDefinition]:
+        self.asked_for.set()
+        await self.told.wait()
+        return await super().list_tools(tool_group, caller)
+
+
+async def test_a_turn_knows_what_was_said_while_its_tools_were_listed(tmp_path: Path) -> None:
+    script, slow = ScriptedInference(says("early"), says("late")), SlowToTell()
+    async with open_scripted_stack(inference=script, tools={"counting": slow}, home=tmp_path) as stack:
+        agents = await stack.agents()
+        agent = await agents.create_agent(AgentConfig(model="scripted"), ALICE)
+        session = await agents.create_session(agent.agent_id, "s", ALICE)
+        place = agent.agent_id, session.session_id
+        first = agents.create_turn(*place, asks("first"), ALICE)
+        await anext(first)
+        settings = TurnSettings.model_validate({"tool_groups": ["counting"]})
+        second = asyncio.create_task(finished(agents.create_turn(*place, asks("second"), ALICE, settings=settings)))
+        await slow.asked_for.wait()
+        await finished(first)
+        slow.told.set()
+        assert out(await second) == "late"
+    said = [text_of(message.content) for message in script.requests[-1].messages]  # type: ignore[union-attr]
+    assert said == ["first", "early", "second"]
 
 
 class Dotted:
