@@ -32,6 +32,11 @@ def enforced_by(able: Capabilities, form: ResponseFormat) -> bool:
     return able.json_schema or not isinstance(form, JsonObjectFormat | JsonSchemaFormat)
 
 
+def is_sure(able: Capabilities, form: ResponseFormat) -> bool:
+    """Whether an answer asked for in this form cannot be off it. What nobody checks here, a grammar, cannot either."""
+    return not isinstance(form, JsonObjectFormat | JsonSchemaFormat) or (able.json_schema and able.form_guaranteed)
+
+
 def told(form: ResponseFormat) -> str:
     """The wish for the form in words, for a model that nobody holds to it."""
     if isinstance(form, JsonSchemaFormat):
@@ -58,6 +63,8 @@ def is_met(text: str, form: ResponseFormat) -> bool:
 
 class HeldText:
     """Keeps the text of an answer from its readers until it is known that the answer stays.
+
+    Not where a provider vouches for the form: such an answer is told as it comes, and is never asked for again.
 
     An answer off its form is asked for again; a reader who was told both would take them for one. Text before a call
     is let out with the call, which shows that it was not meant to be the answer.
@@ -95,13 +102,15 @@ def missed(turn: Turn, form: ResponseFormat) -> InferenceStep | None:
     if not attempts or attempts[-1].ends_turn is not None or not attempts[-1].is_formed:
         return None
     if len(attempts) >= MAX_ATTEMPTS and attempts[-2].is_formed:
-        text = text_of(attempts[-1].message.content)
-        problem = "; ".join(faults(text, form)[:3])
-        shown = text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]}..."
-        raise StructuredOutputInvalid(
-            f"the model's answer does not fit the response format: {problem}. It said: {shown}"
-        )
+        raise invalid(text_of(attempts[-1].message.content), form)
     return attempts[-1]
+
+
+def invalid(text: str, form: ResponseFormat) -> StructuredOutputInvalid:
+    """The error for an answer that is off its form and is not asked for again."""
+    problem = "; ".join(faults(text, form)[:3])
+    shown = text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]}..."
+    return StructuredOutputInvalid(f"the model's answer does not fit the response format: {problem}. It said: {shown}")
 
 
 def repair_request(step: InferenceStep, form: ResponseFormat) -> UserMessage:

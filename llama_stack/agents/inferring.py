@@ -67,7 +67,7 @@ class Inferring:
         except _OutOfTime:
             stream, event, left_out, out_of_time = _nothing(), None, 0, True
         citing, screen = AnswerCiting(self._turn, self._setup.earlier), self._screen()
-        held = form.HeldText(holds=self._may_be_asked_again(plan))
+        held = form.HeldText(holds=self._may_be_asked_again(plan) and not self._is_sure(plan))
         async with aclosing(stream):
             try:
                 while True:
@@ -128,6 +128,16 @@ class Inferring:
         """Whether this step's text may turn out to be none of the answer, for want of its form."""
         wanted = self._setup.config.response_format
         return form.is_wanted(wanted) and (plan.tools_on or plan.closing == "completed")
+
+    def _is_sure(self, plan: Plan) -> bool:
+        """Whether this step's text cannot miss its form, so that it is told as it comes and never asked for again.
+
+        Not with `stop`: such a text can end an answer in the middle of its form.
+        """
+        config = self._setup.config
+        if not plan.is_formed or plan.tools_on or config.sampling.stop:
+            return False
+        return form.is_sure(self._setup.inference.capabilities(config.model), config.response_format)
 
     async def _opened(self, plan: Plan) -> tuple[AsyncGenerator[ChatEvent, None], ChatEvent | None, int]:
         """The answer's stream, its first event, and how many messages were left out so that the model took them."""
@@ -269,6 +279,9 @@ class Inferring:
         if finish == "length" and plan.closing in (None, "completed"):
             return "max_tokens"
         if self._may_be_asked_again(plan) and not self._has_form(message, plan):
+            if self._is_sure(plan):
+                # A provider broke its word. Its readers were told the answer; a second one would be taken for its rest.
+                raise form.invalid(text_of(message.content), self._setup.config.response_format)
             return self._reason_not_to_ask_again()
         return plan.closing or "completed"
 
@@ -339,6 +352,8 @@ async def _next_within(stream: AsyncGenerator[ChatEvent, None], deadline: float 
 
 
 async def _within(work: Awaitable[AnyT], deadline: float | None) -> AnyT:
+    if deadline is None:
+        return await work
     try:
         async with asyncio.timeout_at(deadline) as limit:
             return await work

@@ -322,7 +322,9 @@ class Capabilities(Word):
 
     tools: calls tools at all; tool_choice: can be made to call one. vision: reads image parts. files: reads PDF files
     itself, given as file parts with their content; elsewhere the stack gives the model their text.
-    json_schema, grammar: can constrain the answer's form. tokens_prompt: takes token ids as prompt.
+    json_schema, grammar: can constrain the answer's form. form_guaranteed: an answer that was not cut off has the JSON
+    form it was asked for in, because the model cannot write anything else; elsewhere it may miss its form, and is told
+    to nobody before that was checked. tokens_prompt: takes token ids as prompt.
     token_counts: counts the tokens of a request without answering it; elsewhere counts are estimates.
     """
 
@@ -336,6 +338,7 @@ class Capabilities(Word):
     files: bool = False
     json_schema: bool = True
     grammar: bool = False
+    form_guaranteed: bool = False
     logprobs: bool = True
     multiple_choices: bool = True
     tokens_prompt: bool = False

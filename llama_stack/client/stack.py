@@ -58,8 +58,10 @@ class RemoteInference:
         return [ProviderModel.of(model) for model in await _models(self._exchange, _SELF)]
 
     def capabilities(self, model: str) -> Capabilities:
-        """Everything: the server refuses what its provider cannot do, and says so before any work."""
-        return Capabilities(**dict.fromkeys(Capabilities.model_fields, True))
+        """All that can be asked for: the server refuses what its provider cannot do, and says so before any work.
+        What a provider vouches for is not known here.
+        """
+        return Capabilities(**{**dict.fromkeys(Capabilities.model_fields, True), "form_guaranteed": False})
 
     async def health(self) -> Health:
         try:

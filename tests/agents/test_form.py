@@ -1,5 +1,6 @@
 """The form of the final answer: native, told, checked, repaired once, and refused with a typed error."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -12,6 +13,7 @@ from llama_stack.api.inference import (
     JsonObjectFormat,
     JsonSchemaFormat,
     RefusalDelta,
+    Sampling,
     TextDelta,
     TextFormat,
     ToolCallStart,
@@ -23,6 +25,7 @@ from tests.agents.scripts import asks, calls, chats, everything, says, setup_of,
 
 SCHEMA = {"type": "object", "properties": {"total": {"type": "integer"}}, "required": ["total"]}
 FORM = JsonSchemaFormat(json_schema=SCHEMA)
+VOUCHES = Capabilities(form_guaranteed=True)
 RIGHT, WRONG, BROKEN = '{"total": 3}', '{"sum": 3}', '{"total": 3'
 
 
@@ -69,6 +72,34 @@ async def test_readers_of_the_stream_are_told_the_answer_that_has_its_form_and_n
 
     assert texts_in(events) == ['{"total"', ": 3}"]
     assert text_out(turn) == RIGHT
+
+
+async def test_a_form_that_the_provider_vouches_for_is_told_as_it_comes() -> None:
+    """The rest of the answer is made when its beginning was told."""
+    rest = asyncio.Event()
+    script = ScriptedInference(
+        says("It is 3."), [TextDelta(text='{"total"'), rest, *says(": 3}")], capabilities=VOUCHES
+    )
+    told: list[str] = []
+    async for event in run_turn(setup_of(script, one, response_format=FORM), [], asks("add")):
+        told += texts_in([event])
+        if told:
+            rest.set()
+    assert told == ['{"total"', ": 3}"]
+
+
+async def test_a_provider_that_breaks_its_word_is_an_error_and_not_a_second_answer() -> None:
+    script = ScriptedInference(says(WRONG), capabilities=VOUCHES)
+    with pytest.raises(StructuredOutputInvalid, match="total is required"):
+        await everything(run_turn(setup_of(script, response_format=FORM), [], asks("add")))
+    assert len(chats(script)) == 1
+
+
+async def test_an_answer_that_a_text_may_end_anywhere_is_checked_first() -> None:
+    script = ScriptedInference(says(BROKEN), says(RIGHT), capabilities=VOUCHES)
+    setup = setup_of(script, response_format=FORM, sampling=Sampling(stop=["}"]))
+    events, _ = await everything(run_turn(setup, [], asks("add")))
+    assert texts_in(events) == [RIGHT]
 
 
 async def test_what_is_said_before_a_call_is_told_with_the_call() -> None:

@@ -20,6 +20,11 @@ class Config(ProviderConfig):
     vision: bool = Field(
         True, description="whether its models read images; `metadata: {vision: false}` of a model says so of that one"
     )
+    form_guaranteed: bool = Field(
+        False,
+        description="whether the server lets a model write nothing off a JSON schema, as vLLM, SGLang and llama.cpp do;"
+        " an agent's answer in a form is then streamed as it comes instead of checked first",
+    )
     headers: dict[str, SecretStr] = Field({}, description="further headers for every request")
     timeout_s: float = Field(
         120.0, gt=0, description="longest wait for a stream to begin and between two of its pieces"
@@ -54,6 +59,7 @@ async def open_openai_compatible(config: Config, ground: Ground) -> AsyncIterato
             credential_name=config.credential_name,
             models=config.models,
             vision=config.vision,
+            form_guaranteed=config.form_guaranteed,
             answer_timeout_s=config.answer_timeout_s,
             secrets=[value for value in headers.values() if value],
         )

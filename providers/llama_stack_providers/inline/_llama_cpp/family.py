@@ -38,6 +38,7 @@ def capabilities_of(model: str, header: GgufHeader) -> Capabilities:
         tool_choice=tools,
         json_schema=generates,
         grammar=generates,
+        form_guaranteed=generates,
         logprobs=generates,
         multiple_choices=generates,
         tokens_prompt=True,

@@ -58,6 +58,7 @@ class OpenAIDialect(PartialInference):
     answer_timeout_s: longest wait for an answer in one piece; between the pieces of a stream it is `http`'s own.
     models: names to list instead of asking the server. secrets: texts besides the key that no error may repeat.
     vision: whether its models read images; the metadata of a single model may say otherwise.
+    form_guaranteed: as in `Capabilities`.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class OpenAIDialect(PartialInference):
         secrets: Sequence[str] = (),
         answer_timeout_s: float = 600.0,
         vision: bool = True,
+        form_guaranteed: bool = False,
     ) -> None:
         self._http = http
         self._key = key
@@ -79,6 +81,7 @@ class OpenAIDialect(PartialInference):
         self._secrets = tuple(secrets)
         self._answer_timeout_s = answer_timeout_s
         self._vision = vision
+        self._form_guaranteed = form_guaranteed
         self._host = http.base_url.host
         self._who = f"the server at {http.base_url.copy_with(userinfo=b'', query=None)}".rstrip("/")
 
@@ -96,7 +99,14 @@ class OpenAIDialect(PartialInference):
 
     def capabilities(self, model: str) -> Capabilities:
         """What the dialect can say; the server refuses for itself what its model cannot do."""
-        return Capabilities(completion=True, embedding=True, rerank=True, vision=self._vision, tokens_prompt=True)
+        return Capabilities(
+            completion=True,
+            embedding=True,
+            rerank=True,
+            vision=self._vision,
+            form_guaranteed=self._form_guaranteed,
+            tokens_prompt=True,
+        )
 
     async def list_models(self) -> list[ProviderModel]:
         if self._models is not None:
