@@ -129,6 +129,9 @@ async def test_a_server_whose_models_do_not_see_can_be_told_of(open_provider: Op
     model = Model(identifier="m", provider_id="p", provider_resource_id="m", metadata={"vision": "no"})
     async with open_provider("http://127.0.0.1:9/v1", vision=False) as inference:
         assert inference.capabilities("m").vision is False
+        assert inference.capabilities("m").form_guaranteed is False
+    async with open_provider("http://127.0.0.1:9/v1", form_guaranteed=True) as inference:
+        assert inference.capabilities("m").form_guaranteed is True
         with pytest.raises(ConfigError, match=r"metadata\.vision of model 'm' is 'no'"):
             await inference.add_model(model)
     async with open_provider("http://127.0.0.1:9/v1") as inference:
