@@ -1,5 +1,6 @@
 """The toolbox of a turn: tools of the stack's groups, and those that the caller runs."""
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -19,6 +20,7 @@ _RESERVED = {STATE, HANDED_TO}
 """What only the agent's own functions may say of a session; a tool server that says it is not believed."""
 
 MAX_NAME_CHARS = 64
+_MARK_CHARS = 8
 _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 
 
@@ -57,9 +59,14 @@ async def _tools_of(use: ToolGroupUse, tools: ToolRunner, caller: Caller, sessio
 
 def offered_name(name: str) -> str:
     """The tool's name as a model may be offered it. MCP allows more characters, and longer names, than the chat
-    formats do (OpenAI API reference, "function.name": 64 of letters, digits, _ and -).
+    formats do (OpenAI API reference, "function.name": 64 of letters, digits, _ and -). Where much of it is lost, a mark
+    of the whole name keeps it apart from others that begin alike.
     """
-    return _NOT_IN_A_NAME.sub("_", name)[:MAX_NAME_CHARS]
+    plain = _NOT_IN_A_NAME.sub("_", name)
+    if name.isascii() and len(name) <= MAX_NAME_CHARS:
+        return plain
+    mark = hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:_MARK_CHARS]
+    return f"{plain[: MAX_NAME_CHARS - _MARK_CHARS - 1]}_{mark}"
 
 
 def needs_approval(use: ToolGroupUse, tool: str) -> bool:

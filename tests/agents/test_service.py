@@ -1,6 +1,7 @@
 """The agents' service over a real stack and a real database: what is kept, and what a restart finds."""
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
@@ -348,7 +349,7 @@ class Dotted:
     """Tools with names that no chat format takes."""
 
     async def list_tools(self, tool_group: ToolGroup, caller: Caller) -> list[ToolDefinition]:
-        return [ToolDefinition(name="files/read.v2"), ToolDefinition(name="x" * 80)]
+        return [ToolDefinition(name=name) for name in ("files/read.v2", "x" * 80, "x" * 81, "搜索", "读取")]
 
     async def invoke_tool(
         self, tool_group: ToolGroup, name: str, arguments: dict[str, Any], caller: Caller
@@ -365,7 +366,10 @@ async def test_a_tool_is_offered_under_a_name_that_chat_formats_take_and_run_und
         session = await agents.create_session(agent.agent_id, "s", ALICE)
         turn = await finished(agents.create_turn(agent.agent_id, session.session_id, asks("?"), ALICE))
 
-    assert [tool.name for tool in script.requests[0].tools] == ["files_read_v2", "x" * 64]  # type: ignore[union-attr]
+    first, *others = [tool.name for tool in script.requests[0].tools]  # type: ignore[union-attr]
+    assert first == "files_read_v2"
+    assert len(set(others)) == 4
+    assert all(re.fullmatch(r"(x{55}|__)_[0-9a-f]{8}", name) for name in others)
     step = turn.steps[1]
     assert isinstance(step, ToolExecutionStep)
     assert text_of(step.results[0].content) == "ran files/read.v2"

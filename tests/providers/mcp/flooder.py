@@ -47,6 +47,8 @@ def tools(fault: str, cursor: str | None) -> dict[str, Any]:
 def called(fault: str, count_in: str, request: dict[str, Any]) -> dict[str, Any]:
     behaves = request["params"].get("arguments", {}).get("behave", False)
     match fault:
+        case "half an emoji":
+            return {"content": [{"type": "text", "text": "cut \ud83d"}]}
         case "a line without end" if not behaves:
             flood(1, count_in)
         case "a long line" if not behaves:

@@ -4,13 +4,15 @@ import asyncio
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llama_stack.errors import ProviderFailed, ProviderTimeout, ProviderUnavailable, RateLimited
+from llama_stack_providers.remote._mcp.surrogates import MendedLines
 from tests.providers.mcp.conftest import (
     ALICE,
     WORKSHOP,
@@ -231,6 +233,40 @@ async def test_an_answer_that_is_too_long_costs_that_call_only(json_response: bo
         with pytest.raises(ProviderFailed, match="16384"):
             await tools.invoke_tool(group, "talk", {"length": 40_000}, ALICE)
         assert (await tools.invoke_tool(group, "talk", {"length": 10}, ALICE)).content == "x" * 10
+
+
+async def test_half_an_emoji_is_a_replacement_character(open_tools: Open, tmp_path: Path) -> None:
+    """What is left of a text that was cut at a length is no character, and must not cost the answer."""
+    app = workshop().streamable_http_app()
+
+    async def cutting(scope: Scope, receive: Receive, send: Send) -> None:
+        async def sent(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message["body"] = message.get("body", b"").replace(b"x" * 6, rb"\ud83d")
+            await send(message)
+
+        await app(scope, receive, sent)
+
+    flooder = stdio_server() | {"args": [str(WORKSHOP.with_name("flooder.py")), "half an emoji", str(tmp_path / "n")]}
+    async with serving(cutting) as url, open_tools(servers={"cuts": flooder}) as tools, asyncio.timeout(30):
+        over_http = await tools.invoke_tool(group_at(f"{url}/mcp"), "talk", {"length": 12}, ALICE)
+        over_stdio = await tools.invoke_tool(group_named("cuts"), "add", {}, ALICE)
+    assert (over_http.content, over_stdio.content) == ("\ufffd\ufffd", "cut \ufffd")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (rb"\ud83d\ude00 \ud83d\u0041 \uDE00", rb"\ud83d\ude00 \ufffd\u0041 \ufffd"),
+        (rb"\\ud83d \\\ud83d", rb"\\ud83d \\\ufffd"),
+        (rb"\ud83d\ud83d\ude00", rb"\ufffd\ud83d\ude00"),
+    ],
+    ids=["pairs stay", "an escaped backslash is none", "a half before a pair"],
+)
+def test_only_halves_are_mended_however_the_text_is_cut(text: bytes, expected: bytes) -> None:
+    for cut in range(len(text)):
+        lines = MendedLines()
+        assert lines.feed(text[:cut]) + lines.feed(text[cut:] + b"\n") + lines.rest() == expected + b"\n"
 
 
 async def test_a_callers_key_does_not_come_back_in_an_error(open_tools: Open) -> None:

@@ -5,9 +5,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
+from mcp_types import CallToolResult, ImageContent
 
 from llama_stack.api.messages import ImagePart, TextPart
 from llama_stack.errors import InvalidRequest, NotFound
+from llama_stack_providers.remote._mcp.content import result_of
 from tests.providers.mcp.conftest import (
     ALICE,
     Open,
@@ -122,6 +124,26 @@ async def test_every_kind_of_content_reaches_the_model(open_tools: Open) -> None
         TextPart(text="[resource file:///c.bin, application/octet-stream, 3 bytes, not shown]"),
         TextPart(text="[link to manual, https://example.com/manual]: how it works"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "shown"),
+    [
+        (PIXEL, "image/jpeg", f"data:image/png;base64,{PIXEL}"),
+        ("PHN2ZyB4bWxucz0iaHR0cDovL3d3dy53My5vcmcvMjAwMC9zdmciLz4=", "image/svg+xml", None),
+        ("bm90IGFuIGltYWdlIGF0IGFsbCwgaG93ZXZlciBpdCBpcyBjYWxsZWQ=", "image/png", None),
+        (PIXEL[:-1], "image/png", None),
+        ("A===", "image/png", None),
+    ],
+    ids=["by its first bytes", "a drawing", "no image", "cut", "no base64"],
+)
+def test_only_images_that_models_take_are_shown(data: str, kind: str, shown: str | None) -> None:
+    content = result_of(CallToolResult(content=[ImageContent(data=data, mime_type=kind)])).content
+    if shown is not None:
+        assert content == [ImagePart(url=shown)]
+    else:
+        assert isinstance(content, str)
+        assert content.startswith(f"[image, {kind}, ")
 
 
 async def test_structure_without_text_is_told_as_json(open_tools: Open) -> None:

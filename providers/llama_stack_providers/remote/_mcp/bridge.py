@@ -14,6 +14,7 @@ import httpx2
 from llama_stack.errors import ProviderFailed, StackError
 from llama_stack_providers.remote._mcp.addresses import Resolve, public_addresses
 from llama_stack_providers.remote._mcp.exchange import Exchange, current_exchange
+from llama_stack_providers.remote._mcp.surrogates import MendedLines
 
 _NOT_PASSED_ON = frozenset({"user-agent", "connection", "accept-encoding"})
 _MAX_SSE_EVENT_BYTES = 1024 * 1024 - 4096
@@ -190,12 +191,16 @@ class _Body(httpx2.AsyncByteStream):
             raise self._refused(f"sent an answer in the encoding {encoding[:20]!r}, which it was asked not to use")
         stream = self._response.stream
         assert isinstance(stream, httpx.AsyncByteStream)
+        lines = MendedLines()
         try:
             async for piece in stream:
                 fault = self._bounds.fault(piece)
                 if fault is not None:
                     raise self._refused(fault)
-                yield piece
+                if whole := lines.feed(piece):
+                    yield whole
+            if rest := lines.rest():
+                yield rest
         except httpx.HTTPError as failure:
             self._exchange.note(failure)
             if self._ends_quietly:

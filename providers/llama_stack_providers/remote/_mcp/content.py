@@ -1,5 +1,6 @@
 """MCP's words for tools and their results, and ours (MCP specification 2025-11-25, "Tools")."""
 
+import base64
 import json
 import re
 
@@ -19,8 +20,10 @@ from mcp_types import (
 from llama_stack.api.messages import Content, ContentPart, ImagePart, TextPart
 from llama_stack.api.tools import ToolDefinition, ToolResult
 
-_IMAGE_TYPE = re.compile(r"image/[a-z0-9.+-]+", re.IGNORECASE)
-_BASE64 = re.compile(r"[A-Za-z0-9+/\s]*={0,2}\s*")
+_IMAGES = {"image/png": b"\x89PNG", "image/jpeg": b"\xff\xd8\xff", "image/gif": b"GIF8", "image/webp": b"RIFF"}
+"""What models read, by how it begins. Any other image they refuse, and with it the whole conversation it stands in."""
+_HEAD_CHARS = 16
+_BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 
 
 def definition_of(tool: Tool) -> ToolDefinition:
@@ -67,8 +70,12 @@ def _part(block: ContentBlock) -> ContentPart:
 
 
 def _image(data: str, mime_type: str, what: str) -> ContentPart:
-    if _IMAGE_TYPE.fullmatch(mime_type) and _BASE64.fullmatch(data):
-        return ImagePart(url=f"data:{mime_type.lower()};base64,{''.join(data.split())}")
+    text = "".join(data.split())
+    if len(text) > _HEAD_CHARS and len(text) % 4 == 0 and _BASE64.fullmatch(text):
+        head = base64.b64decode(text[:_HEAD_CHARS])
+        for kind, beginning in _IMAGES.items():
+            if head.startswith(beginning):
+                return ImagePart(url=f"data:{kind};base64,{text}")
     return TextPart(text=f"[{what}, {mime_type}, {_size(data)} bytes, not shown]")
 
 

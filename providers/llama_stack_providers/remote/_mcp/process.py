@@ -29,6 +29,7 @@ from mcp.shared.message import SessionMessage
 from mcp_types import jsonrpc_message_adapter
 
 from llama_stack_providers.remote._mcp.settings import StdioServer
+from llama_stack_providers.remote._mcp.surrogates import mended
 
 LEAVE_LIMIT_S = 2.0
 """How long a process may take to end once its stdin is closed, and again once it is told to terminate."""
@@ -134,7 +135,7 @@ async def _hear(stdout: ByteReceiveStream, speaking: ObjectSendStream[Incoming],
 
 def _message(line: bytes) -> Incoming:
     try:
-        return SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
+        return SessionMessage(jsonrpc_message_adapter.validate_json(mended(line), by_name=False))
     except ValueError as error:  # the session hears of it; many a program prints what is no message
         return error
 
