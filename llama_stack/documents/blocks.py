@@ -65,11 +65,13 @@ class ReadDocument:
 class DocumentBuilder:
     """Collects the blocks of a document, in order, within a limit.
 
-    max_text_characters: of the whole text. mime_type, title and pages are set by whoever reads.
+    max_text_characters: of the whole text. charset: an encoding that came with the file, such as in its type.
+    mime_type, title and pages are set by whoever reads.
     """
 
     max_text_characters: int
     mime_type: str = ""
+    charset: str = ""
     title: str = ""
     pages: int | None = None
     warnings: list[str] = field(default_factory=list)

@@ -52,9 +52,9 @@ def is_text(head: bytes) -> bool:
     """Whether the first bytes of a file can be those of a text."""
     if any(head.startswith(mark) for mark, _ in _MARKS):
         return True
-    if b"\0" in head:
-        return _wide_without_mark(head) is not None
-    controls = sum(head.count(byte) for byte in (*range(1, 8), *range(14, 27), *range(28, 32)))
+    if _wide_without_mark(head) is not None:
+        return True
+    controls = sum(head.count(byte) for byte in (*range(8), *range(14, 27), *range(28, 32)))
     return controls <= max(1, len(head) * MAX_CONTROL_SHARE)
 
 
@@ -65,6 +65,9 @@ def _characters(content: bytes, declared: str) -> tuple[str, str]:
     wide = _wide_without_mark(content[:SAMPLE_BYTES])
     if wide is not None:
         return content.decode(wide, "replace"), wide
+    seven_bit = _seven_bit(content, declared)
+    if seven_bit:
+        return content.decode(seven_bit, "replace"), seven_bit
     try:
         return content.decode("utf-8"), "utf-8"
     except UnicodeDecodeError as error:
@@ -79,6 +82,20 @@ def _characters(content: bytes, declared: str) -> tuple[str, str]:
             pass
     encoding = _guess(content)
     return content.decode(encoding, "replace"), encoding
+
+
+def _seven_bit(content: bytes, declared: str) -> str:
+    """An encoding that writes all of its letters with the bytes of ASCII, which UTF-8 would take for its own."""
+    if not content.isascii():
+        return ""
+    told = declared.lower()
+    if told.startswith(("iso-2022-", "utf-7", "hz")):
+        try:
+            content.decode(told)
+        except (LookupError, UnicodeDecodeError):
+            return ""
+        return told
+    return "iso-2022-jp" if b"\x1b$B" in content and b"\x1b(" in content else ""
 
 
 def _wide_without_mark(head: bytes) -> str | None:

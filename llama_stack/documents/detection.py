@@ -125,6 +125,7 @@ _COMPOUND = {
 }
 # Never going back, because a head of nothing but comments could otherwise be parted in more ways than there is time.
 _HTML_START = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*+)*+<(?:!doctype\s+html|html[\s>])", re.I | re.S)
+_CHARSET = re.compile(r";\s*charset\s*=\s*[\"']?([\w.:-]{1,40})", re.I)
 _MAIL_START = re.compile(
     rb"(?:(?:from|to|cc|subject|date|message-id|received|return-path|mime-version|delivered-to|x-[\w-]+):[^\n]*\n"
     rb"(?:[ \t][^\n]*\n)*){3}",
@@ -179,6 +180,12 @@ def detect(content: bytes, filename: str, mime_type: str = "") -> str:
     if _is_no_text(claimed):
         raise _mismatch(filename, found)
     return found
+
+
+def charset_of(mime_type: str) -> str:
+    """The encoding that a type names, as in `text/html; charset=iso-8859-2`; empty where it names none."""
+    found = _CHARSET.search(mime_type)
+    return found[1] if found else ""
 
 
 def claims_no_text(filename: str, mime_type: str) -> bool:

@@ -16,7 +16,7 @@ from pydantic import Field
 from llama_stack.addresses import Resolve, public_addresses
 from llama_stack.addresses import resolve as resolve_by_system
 from llama_stack.api.common import Word
-from llama_stack.documents.detection import display_name
+from llama_stack.documents.detection import charset_of, display_name
 from llama_stack.documents.failures import DocumentUnreadable
 from llama_stack.errors import InvalidRequest, ProviderFailed, ProviderTimeout, ProviderUnavailable
 
@@ -47,12 +47,19 @@ class FetchLimits(Word):
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """mime_type: as the server says, without parameters. filename: as it says, or the end of the URL's path, never
-    with folders; empty for a `data:` URL. final_url: after redirects; empty for a `data:` URL."""
+    with folders; empty for a `data:` URL. final_url: after redirects; empty for a `data:` URL. charset: what the server
+    says of the text's encoding."""
 
     content: bytes
     mime_type: str
     filename: str
     final_url: str
+    charset: str = ""
+
+    @property
+    def declared_type(self) -> str:
+        """The type with its encoding, for whoever reads the content."""
+        return f"{self.mime_type}; charset={self.charset}" if self.mime_type and self.charset else self.mime_type
 
 
 async def fetch(
@@ -149,7 +156,8 @@ async def _received(response: "httpx.Response", target: "httpx.URL", limits: Fet
     shown = _shown(str(target))
     if not response.is_success:
         raise ProviderFailed(f"{shown} answered {response.status_code}", upstream_status=response.status_code)
-    mime_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    told = response.headers.get("content-type", "")
+    mime_type = told.partition(";")[0].strip().lower()
     _check_type(shown, mime_type, limits)
     announced = response.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > limits.max_bytes:
@@ -162,7 +170,7 @@ async def _received(response: "httpx.Response", target: "httpx.URL", limits: Fet
                 raise _too_large(shown, limits)
     if not content:
         raise DocumentUnreadable(f"{shown} is empty; give the URL of a document", code="empty")
-    return Fetched(bytes(content), mime_type, _filename(response.headers, target), str(target))
+    return Fetched(bytes(content), mime_type, _filename(response.headers, target), str(target), charset_of(told))
 
 
 async def _unpacked(response: "httpx.Response", shown: str, limits: FetchLimits) -> AsyncGenerator[bytes, None]:
@@ -216,7 +224,7 @@ def _decoded(url: str, limits: FetchLimits) -> Fetched:
         raise _too_large(shown, limits)
     if not content:
         raise DocumentUnreadable(f"{shown} is empty; send it with content", code="empty")
-    return Fetched(content, mime_type, "", "")
+    return Fetched(content, mime_type, "", "", charset_of(head))
 
 
 def _check_type(shown: str, mime_type: str, limits: FetchLimits) -> None:

@@ -50,7 +50,7 @@ def parse(content: bytes, filename: str, mime_type: str, limits: ReadingLimits) 
 
 def _parse(content: bytes, filename: str, mime_type: str, limits: ReadingLimits, depth: int) -> ReadDocument:
     found = detection.detect(content, filename, mime_type)
-    builder = DocumentBuilder(limits.max_text_characters, mime_type=found)
+    builder = DocumentBuilder(limits.max_text_characters, mime_type=found, charset=detection.charset_of(mime_type))
     if found in _SIMPLE:
         _SIMPLE[found](content, builder)
     elif found == detection.MAIL:

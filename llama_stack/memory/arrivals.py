@@ -51,7 +51,7 @@ class Arrivals:
 
     async def _from_address(self, document: Document, url: str) -> Arrived:
         fetched = await self._fetch(url)
-        mime_type = document.mime_type or fetched.mime_type
+        mime_type = document.mime_type or fetched.declared_type
         return self._arrived(fetched.content, document.name or fetched.filename, mime_type)
 
     def of_file(self, files: LocalFiles, file_id: str, caller: Caller) -> Fetch:

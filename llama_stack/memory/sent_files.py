@@ -101,7 +101,7 @@ class DocumentFiles:
             # Whoever gave the address can mend it; it says nothing of the model's provider.
             raise InvalidRequest(error.message, code="file_not_fetched") from None
         name = file.filename or fetched.filename
-        return _Arrived(fetched.content, len(fetched.content), name, fetched.mime_type)
+        return _Arrived(fetched.content, len(fetched.content), name, fetched.declared_type)
 
     # --- what becomes of it ------------------------------------------------------------------------------------------
 

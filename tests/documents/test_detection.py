@@ -158,6 +158,12 @@ def test_unicode_with_and_without_a_mark(mark: bytes, encoding: str) -> None:
     assert detect(content, "a.txt") == "text/plain"
 
 
+def test_a_text_with_a_lone_nul_is_a_text() -> None:
+    content = b"A log line.\0 " + b"Another one. " * 20
+    assert detect(content, "a.log") == "text/plain"
+    assert decoded(content)[0].startswith("A log line. Another")
+
+
 def test_utf8_that_is_cut_within_a_letter_stays_utf8() -> None:
     text, encoding = decoded("Schöne Grüße aus München und Köln ß".encode()[:-1])
     assert (text, encoding) == ("Schöne Grüße aus München und Köln \ufffd", "utf-8")

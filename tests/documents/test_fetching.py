@@ -70,6 +70,12 @@ async def test_a_document_with_its_type_and_name(http: httpx.AsyncClient) -> Non
     assert "Authorization" not in seen[0]
 
 
+async def test_the_encoding_that_the_server_tells_comes_along(http: httpx.AsyncClient) -> None:
+    async with serving(answering(b"x", Content_Type="text/html; charset=iso-8859-2")) as base:
+        fetched = await fetch(f"{base}/a", http, LOCAL)
+    assert (fetched.mime_type, fetched.declared_type) == ("text/html", "text/html; charset=iso-8859-2")
+
+
 @pytest.mark.parametrize(
     ("header", "filename"),
     [

@@ -324,6 +324,37 @@ def test_the_html_body_of_a_mail_is_read_where_there_is_no_other() -> None:
     assert shown(read(mail, "m.eml"))[2:] == [("heading", "News"), ("paragraph", "Today.")]
 
 
+MAIL = b"Subject: Hi\nMIME-Version: 1.0\nContent-Type: "
+
+
+@pytest.mark.parametrize(
+    ("mail", "expected"),
+    [
+        (b"text/plain; charset=x-unknown\nContent-Transfer-Encoding: 8bit\n\nGr\xc3\xb6\xc3\x9fe", "Größe"),
+        (b"text/plain\nContent-Transfer-Encoding: 8bit\n\nDie Gr\xf6\xdfe ist 3.", "Die Größe ist 3."),
+        (b"text/plain; charset=iso-2022-jp\n\n" + "今日は".encode("iso-2022-jp"), "今日は"),
+        (b"multipart/alternative; boundary=A\n\n--A\nContent-Type: text/plain\n\n \n--A\nContent-Type: text/html\n\n"
+         b"<p>The offer.</p>\n--A--\n", "The offer."),
+        (b"multipart/mixed; name=m; boundary=A\n\n--A\nContent-Type: text/plain\n\nOne.\n--A\nContent-Type: text/csv;"
+         b" name=t.csv\n\na,b\n1,2\n--A\nContent-Type: text/plain\n\nTwo.\n--A--\n",
+         "One.\n\nTwo.\n\nt.csv\n\n| a | b |\n| --- | --- |\n| 1 | 2 |"),
+        (b"multipart/alternative; boundary=A\n\n--A\nContent-Type: text/plain\n\nSaid.\n--A\n"
+         b"Content-Type: multipart/mixed; boundary=B\n\n--B\nContent-Type: text/html\n\n<p>Said.</p>\n--B\nContent-Type: text/html;"
+         b" charset=iso-8859-2; name=p.html\nContent-Transfer-Encoding: 8bit\n\n" + "<p>Zażółć".encode("iso-8859-2")
+         + b"\n--B--\n--A--\n", "Said.\n\np.html\n\nZażółć"),
+    ],
+    ids=["charset unknown", "charset missing", "seven bit", "text blank", "text goes on", "attached to the page"],
+)  # fmt: skip
+def test_mails_as_programs_write_them(mail: bytes, expected: str) -> None:
+    assert read(MAIL + mail, "a.eml").text == f"Hi\n\n{expected}"
+
+
+def test_a_charset_that_came_with_the_file_is_believed() -> None:
+    page = "<p>Zażółć gęślą".encode("iso-8859-2")
+    assert parse(page, "", "text/html; charset=ISO-8859-2", ReadingLimits()).text == "Zażółć gęślą"
+    assert parse("<p>Grüße".encode(), "", 'text/html; charset="latin-1"', ReadingLimits()).text == "Grüße"
+
+
 @pytest.mark.parametrize("content", [b"\x01\x02\x03" * 100, b"[" * 100_000, b"a" * 3000])
 def test_limits_and_binary_content_are_failures_with_a_code(content: bytes) -> None:
     with pytest.raises(DocumentUnreadable) as caught:

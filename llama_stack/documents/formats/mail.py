@@ -6,6 +6,7 @@ from email.message import EmailMessage
 from typing import Any
 
 from llama_stack.documents.blocks import BlockKind, DocumentBuilder
+from llama_stack.documents.decoding import decoded
 from llama_stack.documents.detection import display_name
 from llama_stack.documents.failures import DocumentUnreadable, damaged
 from llama_stack.documents.formats.plain import add_plain
@@ -39,15 +40,44 @@ def _add_message(message: EmailMessage, builder: DocumentBuilder, read_attachmen
     builder.add_heading(subject, 1)
     headers = [f"{name}: {value}" for name in _HEADERS if (value := _header(message, name))]
     builder.add(BlockKind.PARAGRAPH, "\n".join(headers))
-    body = message.get_body(preferencelist=("plain", "html"))
-    if body is not None:
-        text = _content(body)
-        add_html(text, builder) if body.get_content_type() == "text/html" else add_plain(text, builder)
-    for count, part in enumerate(message.iter_attachments() if message.is_multipart() else ()):
-        if count >= MAX_ATTACHMENTS:
-            builder.warn(f"it has more than {MAX_ATTACHMENTS} attachments; the others were left out")
-            return
+    texts: list[Any] = []
+    attachments: list[Any] = []
+    _sort(message, texts, attachments)
+    for part in texts:
+        text = _content(part)
+        add_html(text, builder) if part.get_content_type() == "text/html" else add_plain(text, builder)
+    for part in attachments[:MAX_ATTACHMENTS]:
         _add_attachment(part, builder, read_attachment)
+    if len(attachments) > MAX_ATTACHMENTS:
+        builder.warn(f"it has more than {MAX_ATTACHMENTS} attachments; the others were left out")
+
+
+def _sort(part: Any, texts: list[Any], attachments: list[Any]) -> None:
+    """Part what is said from what is attached, wherever programs put the one and the other.
+
+    Of alternatives the first that says anything is read, so plain text before a page, but what is attached to any of
+    them is attached: some programs put files into the last one.
+    """
+    kind = part.get_content_type()
+    if kind == "message/rfc822":
+        attachments.append(part)
+    elif kind == "multipart/alternative":
+        said: list[Any] = []
+        for alternative in part.iter_parts():
+            others: list[Any] = []
+            _sort(alternative, others, attachments)
+            said = said or [one for one in others if _content(one).strip()]
+        texts += said
+    elif part.is_multipart():
+        for inner in part.iter_parts():
+            _sort(inner, texts, attachments)
+    elif part.is_attachment() or part.get_filename():
+        attachments.append(part)
+    elif kind in ("text/plain", "text/html"):
+        texts.append(part)
+    elif "content-id" not in part and part.get_content_maintype() != "text":
+        # What has such an id is a picture within the page.
+        attachments.append(part)
 
 
 def _add_attachment(part: Any, builder: DocumentBuilder, read_attachment: ReadAttachment) -> None:
@@ -61,8 +91,9 @@ def _add_attachment(part: Any, builder: DocumentBuilder, read_attachment: ReadAt
         content = part.get_payload(decode=True) or b""
     if not content.strip():
         return
+    charset = part.get_content_charset()
     try:
-        read_attachment(content, name, mime_type)
+        read_attachment(content, name, f"{mime_type}; charset={charset}" if charset else mime_type)
     except DocumentUnreadable as failure:
         builder.warn(f"the attachment {name!r} was left out: {failure.message}")
 
@@ -72,6 +103,5 @@ def _header(message: EmailMessage, name: str) -> str:
 
 
 def _content(part: Any) -> str:
-    text = part.get_content()
-    text = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    """The part's text. Its charset may be missing, unknown or wrong, so the bytes are asked, too."""
+    return decoded(part.get_payload(decode=True) or b"", part.get_content_charset("") or "")[0]

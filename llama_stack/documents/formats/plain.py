@@ -24,7 +24,11 @@ def add_plain(text: str, builder: DocumentBuilder) -> None:
 
 
 def text_of(content: bytes, builder: DocumentBuilder, declared: str = "") -> str:
-    """The file's text, with a warning where its encoding had to be guessed."""
+    """The file's text, with a warning where its encoding had to be guessed.
+
+    declared: an encoding that the file names itself; what came with the file is believed before it.
+    """
+    declared = builder.charset or declared
     text, encoding = decoded(content, declared)
     if not encoding.startswith(("utf", declared.lower() or "utf")):
         builder.warn(f"the text names no encoding and is not UTF-8; it was read as {encoding}")
