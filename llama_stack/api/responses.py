@@ -57,7 +57,10 @@ class WebSearchTool(Word):
 
 
 class CodeInterpreterTool(Word):
+    """file_ids: files of the caller's that lie in the folder in which the code runs."""
+
     type: Literal["code_interpreter"] = "code_interpreter"
+    file_ids: list[str] = []
 
 
 class FileSearchTool(Word):

@@ -28,7 +28,7 @@ async def counted(stack: ServedStack, stores: Stores, request: ResponseRequest, 
     if ready.failure is not None:
         raise ready.failure
     config = ready.setup.config
-    before: list[Message] = [SystemMessage(content=request.instructions)] if request.instructions else []
+    before: list[Message] = [SystemMessage(content=config.instructions)] if config.instructions else []
     chat = ChatRequest(
         model=request.model,
         messages=[*before, *told.messages],

@@ -28,6 +28,7 @@ from llama_stack.api.stack import ServedStack
 from llama_stack.api.tools import NamedToolChoice, ToolChoice, ToolDefinition
 from llama_stack.errors import InvalidRequest, NotFound, ProviderFailed, StackError, UnsupportedParameter
 from llama_stack.gathering import gathered
+from llama_stack.responses.given_files import contents, given_files, told_of
 from llama_stack.wire.openai_responses.manner import KnownTool, Manner, McpListing
 from llama_stack.wire.validation import named, naming
 
@@ -47,11 +48,15 @@ class Ready:
 
 @dataclass(frozen=True)
 class _Group:
-    """A tool of the request that stands for a tool group, and what that group offers."""
+    """A tool of the request that stands for a tool group, and what that group offers.
+
+    note: what the model is told with its instructions.
+    """
 
     tool: McpTool | WebSearchTool | CodeInterpreterTool
     use: ToolGroupUse
     listed: list[ToolDefinition]
+    note: str = ""
 
 
 async def make_ready(
@@ -65,14 +70,14 @@ async def make_ready(
     told_labels: set[str],
     earlier: Sequence[Turn] = (),
 ) -> Ready:
-    """Raises NotFound for an unknown model or vector store, UnsupportedParameter for a hosted tool that this stack has
-    not.
+    """Raises NotFound for an unknown model, vector store or file, UnsupportedParameter for a hosted tool that this
+    stack has not.
 
     told_labels: MCP servers whose tools an earlier response has told. earlier: turns of the conversation. An MCP
     server that cannot be reached is no error here but the `failure` of what is returned.
     """
     model = await stack.model(request.model, caller)
-    await check_stores(stack, request, caller)
+    await check_kept(stack, request, caller)
     caller = with_headers(caller, request)
     listings: list[McpListing] = []
     groups: list[_Group] = []
@@ -154,7 +159,7 @@ async def _listed(
             return _Group(tool, use.model_copy(update={"approval": _approval(tool, offered)}), offered)
         case WebSearchTool() | CodeInterpreterTool():
             identifier = WEB_SEARCH_GROUP if isinstance(tool, WebSearchTool) else CODE_INTERPRETER_GROUP
-            use = ToolGroupUse(identifier=identifier)
+            use, note = ToolGroupUse(identifier=identifier), ""
             try:
                 group = await stack.tools.group(use, caller)
             except NotFound:
@@ -162,7 +167,12 @@ async def _listed(
                     f"tools: this stack has no {tool.type}; add a tool group {identifier!r} to its distribution",
                     param="tools",
                 ) from None
-            return _Group(tool, use, await stack.tools.list_tools(group, caller))
+            listed = await stack.tools.list_tools(group, caller)
+            if isinstance(tool, CodeInterpreterTool) and tool.file_ids:
+                given = await given_files(stack, tool, caller, where)
+                use = use.model_copy(update={"args": {"files": await contents(stack, given, caller)}})
+                note = told_of(given)
+            return _Group(tool, use, listed, note)
         case _:
             return None
 
@@ -238,7 +248,7 @@ def _config(request: ResponseRequest, groups: list[_Group], known: Mapping[str, 
             budget[name] = limit
     return AgentConfig(
         model=request.model,
-        instructions=request.instructions,
+        instructions="\n\n".join(filter(None, [request.instructions, *(group.note for group in groups)])),
         tool_groups=[group.use for group in groups],
         tool_choice=_tool_choice(request.tool_choice, known),
         parallel_tool_calls=request.parallel_tool_calls,
@@ -301,14 +311,16 @@ def _callers_tools(request: ResponseRequest) -> list[Tool]:
 # --- files ---------------------------------------------------------------------------------------------------------
 
 
-async def check_stores(stack: ServedStack, request: ResponseRequest, caller: Caller) -> None:
-    """Raises NotFound for a vector store or a reranking model that there is not, InvalidRequest for a store that has
-    expired.
+async def check_kept(stack: ServedStack, request: ResponseRequest, caller: Caller) -> None:
+    """Raises NotFound for a vector store, a reranking model or a file that there is not, InvalidRequest for a store
+    that has expired and for files that cannot be given together.
     """
     for position, tool in enumerate(request.tools):
+        where = f"tools.{position}"
+        if isinstance(tool, CodeInterpreterTool):
+            await given_files(stack, tool, caller, where)
         if not isinstance(tool, FileSearchTool):
             continue
-        where = f"tools.{position}"
         memory = await stack.memory()
         field = f"{where}.vector_store_ids"
         try:

@@ -15,7 +15,7 @@ from llama_stack.responses.compaction import compacted, counted
 from llama_stack.responses.history import beginning
 from llama_stack.responses.making import Making, Stores, origin_of, with_items
 from llama_stack.responses.moderating import check_shield
-from llama_stack.responses.preparing import check_stores
+from llama_stack.responses.preparing import check_kept
 from llama_stack.responses.sent_files import with_files
 from llama_stack.responses.session import Remembered, Session
 from llama_stack.storage import AgentStore, Database
@@ -84,7 +84,7 @@ class ResponseService:
         await check_shield(self._stack, request, caller)
         if request.compaction is not None:
             threshold_of(request.compaction, model.context_length)
-        await check_stores(self._stack, request, caller)
+        await check_kept(self._stack, request, caller)
         origin = await origin_of(self._stores, request, caller)
         start = beginning(tell(record.request.input, origin.told, earlier=origin.earlier))
         decided = approvals_of(start.decisions, start.requests)

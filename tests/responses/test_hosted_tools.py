@@ -298,3 +298,33 @@ async def test_only_so_many_calls_are_made(start: Start) -> None:
     assert (response.status, response.output_text) == ("completed", "Once is enough.")
     assert last.tool_choice == "none"  # type: ignore[union-attr]
     assert len(crm.calls) == 1
+
+
+async def test_code_finds_the_files_it_is_given_and_the_model_is_told_of_them(start: Start) -> None:
+    code = FixedTools(code_interpreter=lambda code, files: ToolResult(content="completed\n[stdout]3[/stdout]"))
+    script = calls(("code_interpreter", '{"code": "1 + 2"}'))
+    async with start(script, says("Three."), tools={"builtin::code_interpreter": code}) as running:
+        sales, other = [
+            await running.openai.files.create(file=(name, b"a,b\n1,2\n"), purpose="user_data")
+            for name in ("sales.csv", "other/sales.csv")
+        ]
+        asked: Any = {"model": "scripted", "input": "Sum?", "instructions": "Be brief."}
+
+        def tool(*file_ids: str) -> Any:
+            return [{"type": "code_interpreter", "container": {"type": "auto", "file_ids": file_ids}}]
+
+        response = await running.openai.responses.create(tools=tool(sales.id), **asked)
+        for file_ids, status, message in (
+            (["file-0"], 404, "tools.0.container.file_ids.0: there is no file"),
+            ([sales.id, other.id], 400, "both named 'sales.csv'"),
+        ):
+            for background in (False, True):
+                with pytest.raises(APIStatusError, match=message) as refused:
+                    await running.openai.responses.create(tools=tool(*file_ids), background=background, **asked)
+                assert refused.value.status_code == status
+    assert response.output_text == "Three."
+    ((_, arguments),) = code.calls
+    assert arguments["files"] == {"sales.csv": "data:text/csv;base64,YSxiCjEsMgo="}
+    instructions = told(running)[0].content
+    assert instructions.startswith("Be brief.\n\n")
+    assert "sales.csv (8 bytes)" in instructions

@@ -26,6 +26,22 @@ def runs(code: str) -> Script:
 
 
 @needs_bubblewrap
+async def test_code_reads_a_file_of_the_callers(tmp_path: Path) -> None:
+    scripts = [runs("import csv; print(sum(int(row['b']) for row in csv.DictReader(open('sales.csv'))))"), says("7.")]
+    async with (
+        open_scripted_stack(*scripts, providers={"tools": [INTERPRETER]}, home=tmp_path) as stack,
+        serving(create_app(stack)) as url,
+        AsyncOpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=0) as openai,
+    ):
+        sales = await openai.files.create(file=("sales.csv", b"a,b\n1,2\n3,5\n"), purpose="user_data")
+        tool: Any = {"type": "code_interpreter", "container": {"type": "auto", "file_ids": [sales.id]}}
+        response = await openai.responses.create(
+            model="scripted", input="Sum of b?", tools=[tool], include=["code_interpreter_call.outputs"]
+        )
+    assert response.output[0].to_dict()["outputs"] == [{"type": "logs", "logs": "7"}]
+
+
+@needs_bubblewrap
 async def test_a_chain_keeps_its_variables(tmp_path: Path) -> None:
     scripts = [runs("n = 6"), says("Set."), runs("print(n * 7)"), says("42."), runs("n"), says("Lost.")]
     async with (

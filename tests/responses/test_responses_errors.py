@@ -121,8 +121,8 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         "send server_url",
     ),
     (
-        {"input": "x", "tools": [{"type": "code_interpreter", "container": {"type": "auto", "file_ids": ["f"]}}]},
-        "tools.0.container.file_ids",
+        {"input": "x", "tools": [{"type": "code_interpreter", "container": {"type": "auto", "memory_limit": "4g"}}]},
+        "tools.0.container.memory_limit",
         "not supported",
     ),
     (

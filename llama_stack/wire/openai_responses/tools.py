@@ -28,6 +28,7 @@ from llama_stack.wire.validation import Body, OpenBody, invalid_request
 DEFAULT_RESULTS = 10
 MAX_STORES = 20
 """That one search may look through."""
+MAX_CODE_FILES = 50
 
 
 class FunctionToolBody(OpenBody):
@@ -50,6 +51,7 @@ class WebSearchToolBody(OpenBody):
 
 class ContainerBody(OpenBody):
     type: Literal["auto"]
+    file_ids: list[Annotated[str, Field(min_length=1)]] | None = Field(None, max_length=MAX_CODE_FILES)
 
 
 class CodeInterpreterToolBody(OpenBody):
@@ -121,7 +123,6 @@ _LEFT_OUT: dict[str, tuple[tuple[object, ...], str]] = {
 }
 
 _CONTAINER_LEFT_OUT: dict[str, tuple[tuple[object, ...], str]] = {
-    "file_ids": (([],), "files cannot be handed over yet; put small ones into the input"),
     "memory_limit": (("1g",), "the limit is a setting of the code interpreter's provider"),
     "network_policy": (({"type": "disabled"},), "code has no network"),
 }
@@ -146,8 +147,7 @@ def read_tools(values: list[Any]) -> tuple[list[ResponseTool], list[JsonObject],
             case WebSearchToolBody():
                 tools.append(WebSearchTool())
             case CodeInterpreterToolBody():
-                _check_container(body.container, path)
-                tools.append(CodeInterpreterTool())
+                tools.append(_code_interpreter(body.container, path))
             case FileSearchToolBody():
                 tools.append(_file_search_tool(body, path))
             case McpToolBody():
@@ -185,13 +185,15 @@ def _definition(body: FunctionToolBody, path: str) -> ToolDefinition:
     return ToolDefinition(name=body.name, description=body.description, parameters=parameters, strict=body.strict)
 
 
-def _check_container(container: ContainerBody | str | None, path: str) -> None:
+def _code_interpreter(container: ContainerBody | str | None, path: str) -> CodeInterpreterTool:
     if isinstance(container, str):
         raise UnsupportedParameter(
             f'{path}.container: containers by id are not supported; send {{"type": "auto"}}', param=f"{path}.container"
         )
-    if container is not None:
-        _refuse(container.unknown(), _CONTAINER_LEFT_OUT, f"{path}.container")
+    if container is None:
+        return CodeInterpreterTool()
+    _refuse(container.unknown(), _CONTAINER_LEFT_OUT, f"{path}.container")
+    return CodeInterpreterTool(file_ids=list(dict.fromkeys(container.file_ids or ())))
 
 
 def _file_search_tool(body: FileSearchToolBody, path: str) -> FileSearchTool:
