@@ -64,8 +64,15 @@ class Owner(Generic[ImplementationT]):
     provider_type: str = ""
 
 
-Lookup = Callable[[str, Caller], Awaitable[ResourceT]]
-"""Finds what a caller has registered, by its identifier; raises NotFound."""
+@dataclass(frozen=True)
+class Registered(Generic[ResourceT]):
+    """What callers have registered beside the distribution's resources of one kind.
+
+    find: by its identifier; raises NotFound. known: all that a caller can name, the distribution's own among them.
+    """
+
+    find: Callable[[str, Caller], Awaitable[ResourceT]]
+    known: Callable[[Caller], Awaitable[list[ResourceT]]]
 
 
 class Routes(Generic[ResourceT, ImplementationT]):
@@ -84,15 +91,16 @@ class Routes(Generic[ResourceT, ImplementationT]):
         return resource, self.owners[resource.provider_id].implementation()
 
     async def look_up(
-        self, identifier: str, caller: Caller, registered: Lookup[ResourceT] | None
+        self, identifier: str, caller: Caller, registered: Registered[ResourceT] | None
     ) -> tuple[ResourceT, ImplementationT]:
         """As `find`, among what the caller has registered, too."""
         if identifier in self.resources or registered is None:
             return self.find(identifier)
         try:
-            resource = await registered(identifier, caller)
+            resource = await registered.find(identifier, caller)
         except NotFound:
-            raise self.not_found(identifier) from None
+            known = [one.identifier for one in await registered.known(caller)]
+            raise self.not_found(identifier, known) from None
         return resource, self.owner(resource.provider_id)
 
     def owner(self, provider_id: str) -> ImplementationT:
@@ -102,9 +110,11 @@ class Routes(Generic[ResourceT, ImplementationT]):
             raise NotFound(f"this stack has no provider {provider_id!r} for a {self.kind}", code="provider_not_found")
         return owner.implementation()
 
-    def not_found(self, identifier: str) -> NotFound:
-        nearest = get_close_matches(identifier, self.resources, n=1)
-        names = ", ".join(sorted(self.resources)[:20]) or "none"
+    def not_found(self, identifier: str, known: Iterable[str] = ()) -> NotFound:
+        """known: further names there are; the distribution's come first."""
+        there = list(dict.fromkeys([*sorted(self.resources), *sorted(known)]))
+        nearest = get_close_matches(identifier, there, n=1)
+        names = ", ".join(there[:20]) or "none"
         hint = f" Did you mean {nearest[0]!r}?" if nearest else f" There are: {names}."
         word = self.kind.replace(" ", "_")
         param = "model" if self.kind == "model" else f"{word}_id"
@@ -114,7 +124,7 @@ class Routes(Generic[ResourceT, ImplementationT]):
 class RoutedInference:
     """Inference over all providers and models of the stack; fulfils the Inference protocol."""
 
-    def __init__(self, routes: Routes[Model, Inference], registered: Lookup[Model] | None = None) -> None:
+    def __init__(self, routes: Routes[Model, Inference], registered: Registered[Model] | None = None) -> None:
         self._routes = routes
         self._registered = registered
         self._listed: dict[str, tuple[float, list[Model]]] = {}
@@ -394,7 +404,7 @@ async def _with_required_call(stream: AsyncGenerator[ChatEvent, None], model: st
 class RoutedSafety:
     """Safety over all shields of the stack, by shield id."""
 
-    def __init__(self, routes: Routes[Shield, Safety], registered: Lookup[Shield] | None = None) -> None:
+    def __init__(self, routes: Routes[Shield, Safety], registered: Registered[Shield] | None = None) -> None:
         self._routes = routes
         self._registered = registered
 
@@ -415,7 +425,7 @@ class RoutedSafety:
 class RoutedTools:
     """Tools over all tool groups of the stack, and over MCP servers that a caller names."""
 
-    def __init__(self, routes: Routes[ToolGroup, Tools], registered: Lookup[ToolGroup] | None = None) -> None:
+    def __init__(self, routes: Routes[ToolGroup, Tools], registered: Registered[ToolGroup] | None = None) -> None:
         self._routes = routes
         self._registered = registered
 

@@ -14,7 +14,7 @@ from llama_stack.api.files import File
 from llama_stack.api.inference import Inference
 from llama_stack.api.resources import MemoryBank, Model, ModelType, Resource, Shield
 from llama_stack.api.safety import Safety
-from llama_stack.api.stack import ProviderState
+from llama_stack.api.stack import ProviderState, ResourceT
 from llama_stack.api.tools import ToolGroup, Tools
 from llama_stack.compose.database_door import DatabaseDoor
 from llama_stack.compose.slots import ProviderSlot, resources_of
@@ -23,6 +23,7 @@ from llama_stack.errors import ConfigError, InvalidRequest, NotFound
 from llama_stack.registry import ResourceRegistry
 from llama_stack.routing import (
     Owner,
+    Registered,
     RoutedInference,
     RoutedSafety,
     RoutedTools,
@@ -82,9 +83,14 @@ class LocalStack:
         providers = {api: [owner.provider_id for owner in self._owners(api)] for api in distribution.providers.by_api()}
         self.registry = ResourceRegistry(own, providers, self.database, self._check)
         self._models = model_routes.resources
-        self._inference = RoutedInference(model_routes, partial(self.registry.registered, Model))
-        self.safety = RoutedSafety(shields, partial(self.registry.registered, Shield))
-        self.tools = RoutedTools(groups, partial(self.registry.registered, ToolGroup))
+        self._inference = RoutedInference(
+            model_routes, Registered(partial(self.registry.registered, Model), self.list_models)
+        )
+        self.safety = RoutedSafety(shields, self._registered(Shield))
+        self.tools = RoutedTools(groups, self._registered(ToolGroup))
+
+    def _registered(self, kind: type[ResourceT]) -> Registered[ResourceT]:
+        return Registered(partial(self.registry.registered, kind), partial(self.registry.resources, kind))
 
     async def _check(self, resource: Resource, caller: Caller) -> None:
         """Raises InvalidRequest for what could never be used as it is about to be registered."""

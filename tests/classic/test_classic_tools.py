@@ -165,6 +165,8 @@ async def test_an_mcp_server_is_registered_used_and_removed(start_agents: Start)
             await groups.register(toolgroup_id="mcp::shop", provider_id="nope", mcp_endpoint=endpoint)
         await groups.register(toolgroup_id="mcp::shop", provider_id="mcp", mcp_endpoint=endpoint, args={"right": 40})
         group = await groups.get("mcp::shop")
+        with pytest.raises(NotFoundError, match=r"There are: builtin::math, mcp::shop\."):
+            await server.client.tools.list(toolgroup_id="shops")
         with pytest.raises(ConflictError, match="belongs to the distribution"):
             await groups.register(toolgroup_id="builtin::math", provider_id="mcp")
         of_group = await server.client.tool_runtime.list_tools(tool_group_id="mcp::shop")
@@ -259,6 +261,8 @@ async def test_a_model_is_registered_used_and_removed(start_agents: Start) -> No
         answer = await server.client.inference.chat_completion(
             model_id="acme/quick", messages=[{"role": "user", "content": "hello"}]
         )
+        with pytest.raises(NotFoundError, match=r"There are: scripted, acme/quick, e\."):
+            await server.client.inference.chat_completion(model_id="?", messages=[{"role": "user", "content": "hello"}])
         await models.unregister("acme/quick")
         with pytest.raises(NotFoundError):
             await models.retrieve("acme/quick")

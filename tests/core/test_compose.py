@@ -154,7 +154,7 @@ async def test_models_are_the_listed_ones_then_what_the_provider_adds(stack: Loc
 
 
 async def test_an_unknown_model_is_not_found_and_the_known_ones_are_named(stack: LocalStack, caller: Caller) -> None:
-    with pytest.raises(NotFound, match=r"There is no model 'zzz'\. There are: m\.") as caught:
+    with pytest.raises(NotFound, match=r"There is no model 'zzz'\. There are: m, echo/more\.") as caught:
         await collect(stack.inference.stream_chat(HELLO.model_copy(update={"model": "zzz"}), caller))
     assert (caught.value.param, caught.value.code) == ("model", "model_not_found")
 
