@@ -10,9 +10,12 @@ T = TypeVar("T")
 
 async def gathered(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """The results, in order. A failure cancels the others; a caller need not know that several were at work."""
+    parts = list(work)
+    if len(parts) == 1:
+        return [await parts[0]]  # nothing beside it, so it needs no task of its own
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one) for one in work]
+            tasks = [group.create_task(one) for one in parts]
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from failures
     return [task.result() for task in tasks]

@@ -6,19 +6,27 @@ from collections.abc import Sequence
 
 from llama_stack.api.chunk_index import FoundChunk
 
+_FIRST_WORDS = 12
+
 
 def without_duplicates(found: Sequence[FoundChunk], limit: int | None = None) -> list[FoundChunk]:
     """The first of each text, apart from its spaces; at most `limit`."""
-    seen: set[str] = set()
     kept: list[FoundChunk] = []
+    # Texts that begin in different words need not be read to their ends.
+    alike: dict[tuple[str, ...], list[str]] = {}
     for one in found:
         if len(kept) == limit:
             break
-        text = " ".join(one.chunk.content.split())
-        if text not in seen:
-            seen.add(text)
+        beginning = tuple(one.chunk.content.split(maxsplit=_FIRST_WORDS)[:_FIRST_WORDS])
+        others = alike.setdefault(beginning, [])
+        if not any(_have_same_words(one.chunk.content, other) for other in others):
+            others.append(one.chunk.content)
             kept.append(one)
     return kept
+
+
+def _have_same_words(one: str, other: str) -> bool:
+    return one == other or one.split() == other.split()
 
 
 def diverse(found: Sequence[FoundChunk], limit: int, diversity: float) -> list[FoundChunk]:

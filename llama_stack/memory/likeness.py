@@ -36,12 +36,13 @@ MAX_WORDS = 400
 
 _GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:([.,'’\u00a0\u202f ])\d{3})(?:\1\d{3})*(?![\d])")
 _LETTERS = re.compile(r"[^\W\d_]+")
+_ASCII_DIGIT = re.compile("[0-9]")
 _DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d)")
 
 
 def _plain_numbers(text: str) -> str:
     """Numbers written one way: without marks between thousands, with a decimal point."""
-    if not any(character.isdigit() for character in text):
+    if _ASCII_DIGIT.search(text) is None and (text.isascii() or not any(map(str.isdigit, text))):
         return text
     text = unicodedata.normalize("NFKC", text)
     text = _GROUPED.sub(lambda found: re.sub(r"\D", "", found[0]), text)

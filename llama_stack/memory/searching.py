@@ -160,21 +160,17 @@ async def _rankings(
 ) -> list[list[FoundChunk]]:
     """By meaning and by words; empty where the bank is not searched so."""
     mode, space = mode_of(share, query), _space(share)
-    vector = None if space is None else vectors.get(space)
-
-    async def by_meaning() -> list[FoundChunk]:
-        if vector is None or mode is SearchMode.KEYWORD:
-            return []
-        is_diverse = query.diversity > 0
-        return await share.index.search_vector(share.place, vector, limit, query.filters, with_vectors=is_diverse)
-
-    async def by_words() -> list[FoundChunk]:
-        if mode is SearchMode.VECTOR:
-            return []
+    vector = None if space is None or mode is SearchMode.KEYWORD else vectors.get(space)
+    if mode is not SearchMode.VECTOR:
         _require_question(question)
-        return await share.index.search_keyword(share.place, question, limit, query.filters)
-
-    return await gathered((by_meaning(), by_words()))
+    searches = []
+    if vector is not None:
+        is_diverse = query.diversity > 0
+        searches.append(share.index.search_vector(share.place, vector, limit, query.filters, with_vectors=is_diverse))
+    if mode is not SearchMode.VECTOR:
+        searches.append(share.index.search_keyword(share.place, question, limit, query.filters))
+    found = await gathered(searches)
+    return [found.pop(0) if vector is not None else [], found.pop() if found else []]
 
 
 async def _facts(share: Share, query: MemoryQuery) -> list[FoundChunk]:

@@ -193,9 +193,7 @@ class Bank:
                 (*values, limit),
             )
             vectors = read_vectors(connection, [row[0] for row in rows]) if self._gives(with_vectors) else {}
-        return [
-            FoundChunk.model_construct(chunk=read_chunk(row), score=0.0, vector=vectors.get(row[0])) for row in rows
-        ]
+        return [FoundChunk(chunk=read_chunk(row), score=0.0, vector=vectors.get(row[0])) for row in rows]
 
     def stats(self, interruption: Interruption) -> IndexStats:
         with self._reading(interruption) as connection:
@@ -304,9 +302,7 @@ class Bank:
     ) -> list[FoundChunk]:
         found = read_found(connection, scored, limit)
         vectors = read_vectors(connection, [key for key, _, _ in found]) if self._gives(with_vectors) else {}
-        return [
-            FoundChunk.model_construct(chunk=chunk, score=score, vector=vectors.get(key)) for key, score, chunk in found
-        ]
+        return [FoundChunk(chunk=chunk, score=score, vector=vectors.get(key)) for key, score, chunk in found]
 
     def _gives(self, with_vectors: bool) -> bool:
         return with_vectors and self.facts.dimension > 0
