@@ -339,9 +339,9 @@ MAIL = b"Subject: Hi\nMIME-Version: 1.0\nContent-Type: "
          b" name=t.csv\n\na,b\n1,2\n--A\nContent-Type: text/plain\n\nTwo.\n--A--\n",
          "One.\n\nTwo.\n\nt.csv\n\n| a | b |\n| --- | --- |\n| 1 | 2 |"),
         (b"multipart/alternative; boundary=A\n\n--A\nContent-Type: text/plain\n\nSaid.\n--A\n"
-         b"Content-Type: multipart/mixed; boundary=B\n\n--B\nContent-Type: text/html\n\n<p>Said.</p>\n--B\nContent-Type: text/html;"
-         b" charset=iso-8859-2; name=p.html\nContent-Transfer-Encoding: 8bit\n\n" + "<p>Zażółć".encode("iso-8859-2")
-         + b"\n--B--\n--A--\n", "Said.\n\np.html\n\nZażółć"),
+         b"Content-Type: multipart/mixed; boundary=B\n\n--B\nContent-Type: text/html\n\n<p>Said.</p>\n--B\n"
+         b"Content-Type: text/html; charset=iso-8859-2; name=p.html\nContent-Transfer-Encoding: 8bit\n\n"
+         + "<p>Zażółć".encode("iso-8859-2") + b"\n--B--\n--A--\n", "Said.\n\np.html\n\nZażółć"),
     ],
     ids=["charset unknown", "charset missing", "seven bit", "text blank", "text goes on", "attached to the page"],
 )  # fmt: skip
