@@ -82,6 +82,12 @@ def chunks_of_facts(facts: Facts, document_name: str = "", pieces: Sequence[Piec
     return [chunk.model_copy(update={"position": position}) for position, chunk in enumerate(chunks.values())]
 
 
+def with_metadata(chunk: Chunk, metadata: JsonObject) -> Chunk:
+    """The chunk with other metadata of its document, and what makes it an entity or a relation."""
+    own = {key: chunk.metadata[key] for key in (KIND, NAME, SUBJECT, RELATION, OBJECT) if key in chunk.metadata}
+    return chunk.model_copy(update={"metadata": {**metadata, **own}})
+
+
 def _entities_of(facts: Facts) -> list[Entity]:
     """Those that are listed, and those that only relations name."""
     listed = {name_key(entity.name): entity for entity in facts.entities}

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import PurePath
@@ -19,12 +19,13 @@ from llama_stack.documents.blocks import ReadDocument
 from llama_stack.errors import StackError
 from llama_stack.memory.cutting import chunk_id_of, chunks_of, counter_of, sizes_of
 from llama_stack.memory.embedding import Embedder
-from llama_stack.memory.graph import extracted_chunks
+from llama_stack.memory.graph import extracted_chunks, with_metadata
 from llama_stack.storage.documents import DocumentStore, Ready, Working
 
 logger = logging.getLogger(__name__)
 
 RENEWALS_EVERY_S = 15.0
+CHUNKS_A_PAGE = 1_000
 COPIED_CHUNKS = 5_000
 """Of a document with the same content; a longer one is embedded again rather than read back."""
 
@@ -83,13 +84,16 @@ class Ingestion:
         self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
-    async def alone(self, place: BankPlace, document_id: str) -> AsyncIterator[None]:
-        """Nobody else of this process writes or deletes the document meanwhile."""
-        key = (place.key, document_id)
-        lock = self._locks.get(key)
-        if lock is None:
-            lock = self._locks[key] = asyncio.Lock()
-        async with lock:
+    async def alone(self, place: BankPlace, *document_ids: str) -> AsyncIterator[None]:
+        """Nobody else of this process writes or deletes the documents meanwhile."""
+        async with AsyncExitStack() as held:
+            # Everybody takes them in one order, so that no two wait for each other.
+            for document_id in sorted(set(document_ids)):
+                key = (place.key, document_id)
+                lock = self._locks.get(key)
+                if lock is None:
+                    lock = self._locks[key] = asyncio.Lock()
+                await held.enter_async_context(lock)
             yield
 
     async def remember(
@@ -105,7 +109,7 @@ class Ingestion:
             digest = _digest(arrived, described)
             made = await self._made(share, described, arrived, digest, in_background)
             ready = Ready(len(made.chunks), arrived.size_bytes, digest, made.mime_type, made.warnings)
-            await self._keep(share, working, described.document_id, made, ready)
+            await self._keep(share, working, described, made, ready)
         except StackError as error:
             await self._store.fail(working, DocumentError(code=error.code, message=error.message))
         except Exception as error:  # libraries that read files fail in ways of their own; the row must say so
@@ -193,17 +197,47 @@ class Ingestion:
             return Made(chunks, vectors, status.mime_type, status.warnings)
         return None
 
-    async def _keep(self, share: Share, working: Working, document_id: str, made: Made, ready: Ready) -> None:
-        async with self.alone(share.place, document_id):
-            if not await self._store.is_current(working):
+    async def set_metadata(self, share: Share, document_id: str, metadata: JsonObject) -> None:
+        """Of the chunks that are there; whoever calls is `alone`."""
+        if not isinstance(share.bank.bank, GraphBank):
+            await share.index.set_metadata(share.place, document_id, metadata)
+        elif chunks := await self.chunks_of(share, document_id):
+            await share.index.write_chunks(share.place, _described_anew(share, chunks, metadata), None)
+
+    async def chunks_of(self, share: Share, document_id: str) -> list[Chunk]:
+        """All that are there, in order."""
+        chunks: list[Chunk] = []
+        after: str | None = None
+        while True:
+            page = await share.index.list_chunks(
+                share.place, document_ids=[document_id], limit=CHUNKS_A_PAGE, after=after
+            )
+            chunks.extend(one.chunk for one in page)
+            if len(page) < CHUNKS_A_PAGE:
+                return chunks
+            after = page[-1].chunk.chunk_id
+
+    async def _keep(self, share: Share, working: Working, described: Described, made: Made, ready: Ready) -> None:
+        async with self.alone(share.place, described.document_id):
+            metadata = await self._store.metadata_of(working)
+            if metadata is None:
                 return
-            if made.chunks:
-                await share.index.write_chunks(share.place, made.chunks, made.vectors, replace_documents=True)
+            chunks = made.chunks
+            if metadata != described.metadata:  # It was changed while the document was read.
+                chunks = _described_anew(share, chunks, metadata)
+            if chunks:
+                await share.index.write_chunks(share.place, chunks, made.vectors, replace_documents=True)
             else:
-                await share.index.delete_documents(share.place, [document_id])
+                await share.index.delete_documents(share.place, [described.document_id])
             if await self._store.complete([(working, ready)]):
                 # Deleted, by another process, while it was being written.
-                await share.index.delete_documents(share.place, [document_id])
+                await share.index.delete_documents(share.place, [described.document_id])
+
+
+def _described_anew(share: Share, chunks: Sequence[Chunk], metadata: JsonObject) -> list[Chunk]:
+    if isinstance(share.bank.bank, GraphBank):
+        return [with_metadata(one, metadata) for one in chunks]
+    return [one.model_copy(update={"metadata": metadata}) for one in chunks]
 
 
 def _digest(arrived: Arrived, described: Described) -> str:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from llama_stack.api.common import Caller
+from llama_stack.api.common import Caller, JsonObject
 from llama_stack.api.memory import Chunk, ChunkSizes, Document, DocumentStatus, Embedded, Facts
 from llama_stack.api.resources import GraphBank
 from llama_stack.api.vectors import Vectors
@@ -56,7 +56,7 @@ class Inserting:
                 await gathered(work() for _ in range(min(DOCUMENTS_AT_ONCE, len(documents))))
         except BaseException:
             # Nobody will hear how it went: what was not finished is not to look as if it were under way.
-            await self._documents.forget(bank_id, [working.document_id for working in left], caller)
+            await self._documents.abandon(list(left))
             raise
         stored = await self._documents.some(bank_id, [one.document_id for one in documents], caller)
         return [stored[one.document_id].status for one in documents if one.document_id in stored]
@@ -69,8 +69,9 @@ class Inserting:
             check_metadata(one.chunk.metadata)
         kept = [_with_language(one.chunk) for one in chunks]
         vectors = await self._vectors(share, chunks)
-        await share.index.write_chunks(share.place, kept, vectors)
-        await self._note_documents(share, kept, caller)
+        async with self._ingestion.alone(share.place, *(chunk.document_id for chunk in kept)):
+            await share.index.write_chunks(share.place, kept, vectors)
+            await self._note_documents(share, kept, caller)
 
     async def _vectors(self, share: Share, chunks: Sequence[Embedded]) -> Vectors | None:
         dimension = share.place.dimension
@@ -98,18 +99,22 @@ class Inserting:
         by_document: dict[str, list[Chunk]] = {}
         for chunk in chunks:
             by_document.setdefault(chunk.document_id, []).append(chunk)
-        bank_id = share.bank.identifier
-        known = await self._documents.some(bank_id, list(by_document), caller)
+        known = await self._documents.some(share.bank.identifier, list(by_document), caller)
+        new = {document_id: some for document_id, some in by_document.items() if document_id not in known}
+        await self._note(share, new, {document_id: some[0].metadata for document_id, some in new.items()}, caller)
+
+    async def _note(
+        self, share: Share, of_documents: dict[str, list[Chunk]], metadata: dict[str, JsonObject], caller: Caller
+    ) -> None:
         new = [
-            NewDocument(document_id, some[0].document_name, metadata=some[0].metadata)
-            for document_id, some in by_document.items()
-            if document_id not in known
+            NewDocument(document_id, some[0].document_name, metadata=metadata[document_id])
+            for document_id, some in of_documents.items()
         ]
         if not new:
             return
         ready = []
-        for working in await self._documents.begin(bank_id, new, caller, is_held=True):
-            some = by_document[working.document_id]
+        for working in await self._documents.begin(share.bank.identifier, new, caller, is_held=True):
+            some = of_documents[working.document_id]
             size = sum(len(chunk.content.encode(errors="replace")) for chunk in some)
             ready.append((working, Ready(len(some), size, working.revision, "")))
         await self._documents.complete(ready)
@@ -120,11 +125,13 @@ class Inserting:
             raise InvalidRequest(f"{bank_id!r} is no graph bank; facts go into one of kind `graph`", param="bank_id")
         check_ids([one.document_id for one in facts])
         for one in facts:
+            check_metadata(one.metadata)
+        for one in facts:
             chunks = chunks_of_facts(one)
             async with self._ingestion.alone(share.place, one.document_id):
                 if chunks:
                     await share.index.write_chunks(share.place, chunks, None, replace_documents=True)
-                await self._note_documents(share, chunks, caller)
+                    await self._note(share, {one.document_id: chunks}, {one.document_id: one.metadata}, caller)
 
 
 def _with_language(chunk: Chunk) -> Chunk:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from llama_stack.api.common import Caller, JsonObject, Page
 from llama_stack.api.files import File, LocalFiles
-from llama_stack.api.filters import Comparison, Compound
+from llama_stack.api.filters import Comparison, Compound, matches
 from llama_stack.api.inference import Inference
 from llama_stack.api.memory import (
     BankRecord,
@@ -32,17 +32,18 @@ from llama_stack.memory.attaching import Attaching
 from llama_stack.memory.banks import Banks
 from llama_stack.memory.checks import check_metadata, check_mode
 from llama_stack.memory.embedding import Embedder
-from llama_stack.memory.ingestion import Ingestion, Share
+from llama_stack.memory.ingestion import CHUNKS_A_PAGE, Ingestion, Share
 from llama_stack.memory.inserting import Inserting
 from llama_stack.memory.jobs import FileJobs
 from llama_stack.memory.searching import check_filter, search
 from llama_stack.memory.selecting import is_filter_alone, selected
 from llama_stack.storage.banks import BankStore
 from llama_stack.storage.database import Database
-from llama_stack.storage.documents import DocumentStore
+from llama_stack.storage.documents import DocumentStore, StoredDocument
 from llama_stack.storage.pages import Between
 
-CHUNKS_A_PAGE = 1_000
+DELETED_AT_ONCE = 100
+"""Documents, which nobody else writes or deletes meanwhile."""
 
 
 class MemoryService:
@@ -140,10 +141,7 @@ class MemoryService:
                 continue
             await share.index.drop_bank(share.place)
             await share.index.create_bank(share.place)
-            page = await self._documents.page(
-                stored.bank_id, owner, limit=1000, between=Between(), order=ListedOrder.OLDEST_FIRST
-            )
-            await self._documents.forget(stored.bank_id, [one.document_id for one in page.entries], owner)
+            await self._documents.forget_all(stored.bank_id, owner)
 
     # --- in ----------------------------------------------------------------------------------------------------------
 
@@ -204,16 +202,7 @@ class MemoryService:
     async def chunks_of(self, bank_id: str, document_id: str, caller: Caller) -> list[Chunk]:
         share = await self._banks.share(bank_id, caller)
         await self._documents.document(bank_id, document_id, caller)
-        chunks: list[Chunk] = []
-        after: str | None = None
-        while True:
-            page = await share.index.list_chunks(
-                share.place, document_ids=[document_id], limit=CHUNKS_A_PAGE, after=after
-            )
-            chunks.extend(one.chunk for one in page)
-            if len(page) < CHUNKS_A_PAGE:
-                return chunks
-            after = page[-1].chunk.chunk_id
+        return await self._ingestion.chunks_of(share, document_id)
 
     async def set_metadata(
         self, bank_id: str, document_id: str, metadata: JsonObject, caller: Caller
@@ -223,7 +212,7 @@ class MemoryService:
         await self._documents.document(bank_id, document_id, caller)
         async with self._ingestion.alone(share.place, document_id):
             await self._documents.set_metadata(bank_id, document_id, metadata, caller)
-            await share.index.set_metadata(share.place, document_id, metadata)
+            await self._ingestion.set_metadata(share, document_id, metadata)
         return await self.document(bank_id, document_id, caller)
 
     # --- going -------------------------------------------------------------------------------------------------------
@@ -232,28 +221,46 @@ class MemoryService:
         share = await self._banks.share(bank_id, caller)
         return await self._deleted(share, document_ids, caller)
 
-    async def _deleted(self, share: Share, document_ids: Sequence[str], caller: Caller) -> int:
-        """The row goes first, so that whoever works on the document does not write it again."""
-        gone = 0
-        for document_id in document_ids:
-            async with self._ingestion.alone(share.place, document_id):
-                gone += await self._documents.forget(share.bank.identifier, [document_id], caller)
-                await share.index.delete_documents(share.place, [document_id])
+    async def _deleted(
+        self, share: Share, document_ids: Sequence[str], caller: Caller, where: Comparison | Compound | None = None
+    ) -> int:
+        """The rows go first, so that whoever works on the documents does not write them again.
+
+        where: spares what no longer fulfils it.
+        """
+        gone, bank_id = 0, share.bank.identifier
+        for first in range(0, len(document_ids), DELETED_AT_ONCE):
+            part = list(document_ids[first : first + DELETED_AT_ONCE])
+            async with self._ingestion.alone(share.place, *part):
+                if where is not None:
+                    part = sorted(await self._selected(share, where, part))
+                known = await self._documents.some(bank_id, part, caller)
+                replaced = {one for one, stored in known.items() if where is not None and _is_replaced(stored, where)}
+                await self._documents.forget(bank_id, [one for one in known if one not in replaced], caller)
+                if part:
+                    await share.index.delete_documents(share.place, part)
+                gone += len(known)
         return gone
 
     async def delete_where(self, bank_id: str, where: Comparison | Compound, caller: Caller) -> int:
         check_filter(where)
         share = await self._banks.share(bank_id, caller)
-        selected: set[str] = set()
+        return await self._deleted(share, sorted(await self._selected(share, where)), caller, where)
+
+    async def _selected(
+        self, share: Share, where: Comparison | Compound, document_ids: list[str] | None = None
+    ) -> set[str]:
+        """The documents, of these or of all, that have chunks which fulfil the filter."""
+        found: set[str] = set()
         after: str | None = None
         while True:
-            page = await share.index.list_chunks(share.place, where=where, limit=CHUNKS_A_PAGE, after=after)
-            selected |= {one.chunk.document_id for one in page}
+            page = await share.index.list_chunks(
+                share.place, document_ids=document_ids, where=where, limit=CHUNKS_A_PAGE, after=after
+            )
+            found |= {one.chunk.document_id for one in page}
             if len(page) < CHUNKS_A_PAGE:
-                break
+                return found
             after = page[-1].chunk.chunk_id
-        await share.index.delete_where(share.place, where)
-        return await self._deleted(share, sorted(selected), caller)
 
     async def let_go_of_file(self, file: File, caller: Caller) -> None:
         """A file that is deleted goes out of every bank."""
@@ -278,6 +285,13 @@ class MemoryService:
             found = await search(shares, query, caller, self._inference, self._embedder)
         await self._banks.note_activity(live, caller)
         return found
+
+
+def _is_replaced(stored: StoredDocument, where: Comparison | Compound) -> bool:
+    """Whether what is being taken in, in the place of what the filter selects, is something that it does not."""
+    status = stored.status
+    is_under_way = status.state in (DocumentState.PENDING, DocumentState.RUNNING)
+    return is_under_way and not matches(where, {**status.metadata, "document_id": status.document_id})
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -152,10 +152,11 @@ class DocumentStore:
             for working in workings:
                 await connection.execute(update(documents).where(_held(working)).values(held_until=now() + LEASE))
 
-    async def is_current(self, working: Working) -> bool:
-        """Whether the document is still to be finished by this working, neither deleted nor begun anew."""
-        query = select(documents.c.state).where(_held(working))
-        return await self._database.reading(lambda connection: connection.execute(query).scalar()) == "running"
+    async def metadata_of(self, working: Working) -> JsonObject | None:
+        """The document's metadata; None where this working is not to finish it, since it is deleted or begun anew."""
+        query = select(documents.c.metadata).where(_held(working), documents.c.state == "running")
+        found = await self._database.reading(lambda connection: connection.execute(query).scalar())
+        return None if found is None else cast(JsonObject, json.loads(found))
 
     async def complete(self, workings: Sequence[tuple[Working, Ready]]) -> list[Working]:
         """Say that the documents are in their bank. Returns those that are no longer to be: their chunks must go."""
@@ -187,6 +188,16 @@ class DocumentStore:
         }
         async with self._database.write() as connection:
             await connection.execute(update(documents).where(_held(working)).values(values))
+
+    async def abandon(self, workings: Sequence[Working]) -> None:
+        """Nobody finishes the documents: one of which nothing lies in its bank is forgotten, others are cancelled."""
+        async with self._database.write(erases=True) as connection:
+            for working in workings:
+                begun = and_(_held(working), documents.c.state == "running")
+                await connection.execute(delete(documents).where(begun, documents.c.chunks == 0))
+                await connection.execute(
+                    update(documents).where(begun).values(state="cancelled", holder=None, held_until=None)
+                )
 
     async def give_back(self, workings: Sequence[Working]) -> None:
         """Let others work on the documents at once."""
@@ -311,6 +322,10 @@ class DocumentStore:
                 statement = delete(documents).where(_of_bank(bank_id, caller), documents.c.document_id.in_(part))
                 gone += (await connection.execute(statement)).rowcount
         return gone
+
+    async def forget_all(self, bank_id: str, caller: Caller) -> None:
+        async with self._database.write(erases=True) as connection:
+            await connection.execute(delete(documents).where(_of_bank(bank_id, caller)))
 
 
 class StoredDocument:

@@ -1,15 +1,16 @@
 """Documents in, chunks out: the whole way over a real index, with an embedder that needs no model."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from llama_stack.api.common import Caller
 from llama_stack.api.files import FilePurpose, NewFile
 from llama_stack.api.filters import Comparison
-from llama_stack.api.inference import EmbeddingRequest
+from llama_stack.api.inference import EmbeddingAnswer, EmbeddingRequest
 from llama_stack.api.memory import (
     Chunk,
     ChunkSizes,
@@ -292,6 +293,94 @@ async def test_a_cancelled_insert_leaves_nothing_under_way(tmp_path: Path) -> No
         assert (await memory.stats("notes", ALICE)).chunks == 0
 
 
+class Held(EmbeddingInference):
+    """Has its vectors once it is let go. asked: it works on some."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.go = asyncio.Event(), asyncio.Event()
+        self.go.set()
+
+    async def embed(self, request: EmbeddingRequest, caller: Caller) -> EmbeddingAnswer:
+        self.asked.set()
+        await self.go.wait()
+        return await super().embed(request, caller)
+
+    async def hold(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
+        """The work, begun and waiting for vectors."""
+        self.asked.clear()
+        self.go.clear()
+        task = asyncio.create_task(work)
+        async with asyncio.timeout(10):
+            await self.asked.wait()
+        return task
+
+
+NEWER = STOVE.model_copy(update={"content": "The stove burns petrol.", "metadata": {"kind": "burner"}})
+
+
+async def test_a_replacement_that_is_cancelled_leaves_the_document_that_was_there(tmp_path: Path) -> None:
+    async with open_memory_stack(tmp_path, inference=(inference := Held())) as stack:
+        memory = await stack.memory()
+        await memory.create_bank(bank("notes"), ALICE)
+        await memory.insert_documents("notes", [STOVE], ALICE)
+        inserting = await inference.hold(memory.insert_documents("notes", [NEWER], ALICE))
+        inserting.cancel()
+        await asyncio.wait([inserting])
+        inference.go.set()
+        assert await texts(memory, "stove") == ["The stove burns gas."]
+        assert (await memory.document("notes", "stove", ALICE)).state is DocumentState.CANCELLED
+
+
+async def test_metadata_that_is_set_while_a_document_is_read_is_its_chunks(tmp_path: Path) -> None:
+    async with open_memory_stack(tmp_path, inference=(inference := Held())) as stack:
+        memory = await stack.memory()
+        await memory.create_bank(bank("notes"), ALICE)
+        inserting = await inference.hold(memory.insert_documents("notes", [STOVE], ALICE))
+        await memory.set_metadata("notes", "stove", {"kind": "cooker"}, ALICE)
+        inference.go.set()
+        (status,) = await inserting
+        assert status.metadata == {"kind": "cooker"}
+        assert [chunk.metadata for chunk in await memory.chunks_of("notes", "stove", ALICE)] == [{"kind": "cooker"}]
+
+
+async def test_deleting_by_filter_spares_what_is_put_in_place_of_what_it_selects(tmp_path: Path) -> None:
+    stoves = Comparison(type="eq", key="kind", value="stove")
+    async with open_memory_stack(tmp_path, inference=(inference := Held())) as stack:
+        memory = await stack.memory()
+        await memory.create_bank(bank("notes"), ALICE)
+        await memory.insert_documents("notes", [STOVE], ALICE)
+        inserting = await inference.hold(memory.insert_documents("notes", [NEWER], ALICE))
+        assert await memory.delete_where("notes", stoves, ALICE) == 1
+        assert (await memory.stats("notes", ALICE)).chunks == 0
+        inference.go.set()
+        (status,) = await inserting
+        assert status.state is DocumentState.COMPLETED
+        assert await texts(memory, "stove") == ["The stove burns petrol."]
+
+
+async def test_a_document_that_comes_while_others_are_deleted_by_filter_is_there_or_not(
+    memory: MemoryService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stoves = Comparison(type="eq", key="kind", value="stove")
+    await memory.create_bank(bank("notes"), ALICE)
+    await memory.insert_documents("notes", [STOVE], ALICE)
+    share = await memory._banks.share("notes", ALICE)
+    list_chunks = share.index.list_chunks
+
+    async def listed(*arguments: Any, **settings: Any) -> Any:
+        found = await list_chunks(*arguments, **settings)
+        monkeypatch.undo()
+        await memory.insert_documents("notes", [STOVE.model_copy(update={"document_id": "late"})], ALICE)
+        return found
+
+    monkeypatch.setattr(share.index, "list_chunks", listed)
+    await memory.delete_where("notes", stoves, ALICE)
+    listed_ids = {one.document_id for one in (await memory.documents("notes", ALICE)).entries}
+    found_ids = {one.document_id for one in await memory.query(["notes"], MemoryQuery(filters=stoves), ALICE)}
+    assert listed_ids == found_ids
+
+
 # --- banks -----------------------------------------------------------------------------------------------------------
 
 
@@ -340,6 +429,17 @@ async def test_a_key_value_bank_gives_what_lies_under_the_keys(memory: MemorySer
     assert await texts(memory, "user/name", "facts") == ["Ada"]
     with pytest.raises(InvalidRequest, match="asked for `keys`"):
         await memory.query(["facts"], MemoryQuery(), ALICE)
+
+
+async def test_other_metadata_of_facts_leave_the_graph_as_it_is(memory: MemoryService) -> None:
+    await memory.create_bank(bank("family", GraphBank()), ALICE)
+    mother = Relation(subject="Ada", relation="is the mother of", object="Ben")
+    await memory.insert_facts("family", [Facts(document_id="d", relations=[mother], metadata={"source": "a"})], ALICE)
+    assert (await memory.document("family", "d", ALICE)).metadata == {"source": "a"}
+    await memory.set_metadata("family", "d", {"source": "b"}, ALICE)
+    only_b = Comparison(type="eq", key="source", value="b")
+    found = await memory.query(["family"], MemoryQuery(entities=["ben"], filters=only_b), ALICE)
+    assert "Ada is the mother of Ben." in [chunk.content for chunk in found]
 
 
 async def test_a_graph_bank_walks_from_entity_to_entity(memory: MemoryService) -> None:

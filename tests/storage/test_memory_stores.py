@@ -19,7 +19,7 @@ from llama_stack.storage.memory_tables import banks, documents
 from llama_stack.storage.pages import Between
 
 READY = Ready(chunks=3, size_bytes=300, content_sha256="c" * 64, mime_type="text/plain")
-FOR_ALL_OWNERS = {"claim", "renew", "is_current", "complete", "fail", "give_back", "expired"}
+FOR_ALL_OWNERS = {"claim", "renew", "metadata_of", "abandon", "complete", "fail", "give_back", "expired"}
 
 
 @pytest.mark.parametrize("store", [BankStore, DocumentStore])
@@ -117,7 +117,8 @@ async def test_a_document_is_worked_on_by_one_and_seen_by_its_owner(
     assert working.revision != waiting.revision
     assert stored.owner == alice.owner
     assert await store.claim(5) == []
-    assert not await store.is_current(waiting)
+    assert await store.metadata_of(waiting) is None
+    assert await store.metadata_of(working) == {"year": 2024}
     assert await store.complete([(waiting, READY)]) == [waiting]
     assert await store.complete([(working, READY)]) == []
     done = (await store.document("bank", "d", alice)).status
