@@ -110,7 +110,7 @@ def test_a_provider_never_imports_another(file: Path) -> None:
         assert private or module in own or own in module, f"{own} imports the provider {module}"
 
 
-def test_only_the_server_knows_fastapi() -> None:
+def test_only_the_server_knows_its_framework() -> None:
     users = [
         dotted_name(file)
         for file in ALL_MODULES

@@ -53,7 +53,7 @@ def run(distribution: Distribution, quiet: bool) -> None:
     # Found out before a model is loaded; the server takes the port itself when it starts.
     listen(distribution.server.host, distribution.server.port).close()
     _check_home()
-    # FastAPI takes longer to load than everything above: a refusal must not wait for it.
+    # The server takes longer to load than everything above: a refusal must not wait for it.
     from llama_stack.server import serve as server
 
     server.run(_serve(distribution, quiet))

@@ -1,14 +1,13 @@
 """create_app(): the application over a running Stack."""
 
-from fastapi import FastAPI
-from fastapi.middleware.cors import CORSMiddleware
+from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
 
-from llama_stack import __version__
 from llama_stack.api.stack import ServedStack
 from llama_stack.server.classic import OlderOpenAIPrefix
 from llama_stack.server.edge import Edge
 from llama_stack.server.errors import add_error_handlers
-from llama_stack.server.openapi import openapi_document, openapi_route
+from llama_stack.server.openapi import openapi_route
 from llama_stack.server.options import ServerOptions
 from llama_stack.server.plain import PlainApp, PlainRouter
 from llama_stack.server.routes import (
@@ -40,24 +39,11 @@ from llama_stack.server.routes import (
     vector_stores,
 )
 
-_DESCRIPTION = "One interface for applications built on Llama models. The OpenAI routes keep OpenAI's wire shape."
 
-
-def create_app(stack: ServedStack, options: ServerOptions | None = None) -> FastAPI:
+def create_app(stack: ServedStack, options: ServerOptions | None = None) -> Starlette:
     """The application. The stack must stay open for as long as the application serves; it is not closed here."""
     options = options or ServerOptions()
-    app = PlainApp(
-        title="Llama Stack",
-        version=__version__,
-        description=_DESCRIPTION,
-        openapi_url=None,
-        # These pages load their scripts from somebody else's servers.
-        docs_url=None,
-        redoc_url=None,
-        # What is observed of a request, and where it goes, is the stack's own affair; this costs even when unused.
-        telemetry={"tracing": False, "metrics": False, "logs": False},
-    )
-    app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]  # FastAPI's way to extend the document
+    app = PlainApp()
     if options.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -81,7 +67,7 @@ def create_app(stack: ServedStack, options: ServerOptions | None = None) -> Fast
     return app
 
 
-def _families(app: FastAPI, stack: ServedStack, options: ServerOptions) -> tuple[PlainRouter, ...]:
+def _families(app: Starlette, stack: ServedStack, options: ServerOptions) -> tuple[PlainRouter, ...]:
     """The routes of every API; of two with the same path the first that wants a request has it."""
     return (
         chat.routes(stack, options),

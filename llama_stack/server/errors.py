@@ -4,7 +4,7 @@ import math
 from difflib import get_close_matches
 
 import orjson
-from fastapi import FastAPI
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -30,7 +30,7 @@ def error_response(error: StackError, *, status: int | None = None, more: JsonOb
     )
 
 
-def add_error_handlers(app: FastAPI) -> None:
+def add_error_handlers(app: Starlette) -> None:
     async def stack_error(request: Request, error: Exception) -> Response:
         if not isinstance(error, StackError):
             raise error
@@ -55,7 +55,7 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, http_error)
 
 
-def _methods_of(app: FastAPI, scope: Scope) -> list[str]:
+def _methods_of(app: Starlette, scope: Scope) -> list[str]:
     """What every route of the path takes: the router tells of the first one only."""
     matching = [
         route for route in app.routes if isinstance(route, PlainRoute) and route.matches(scope)[0] != Match.NONE
@@ -64,7 +64,7 @@ def _methods_of(app: FastAPI, scope: Scope) -> list[str]:
     return sorted(methods | {"HEAD"} if "GET" in methods else methods)
 
 
-def _no_such_path(app: FastAPI, path: str) -> str:
+def _no_such_path(app: Starlette, path: str) -> str:
     paths = [route.path for route in app.routes if isinstance(route, PlainRoute)]
     prefixed = f"/v1{path}"
     nearest = [prefixed] if prefixed in paths else get_close_matches(path, paths, n=1)

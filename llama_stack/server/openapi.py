@@ -7,19 +7,20 @@ puts the schemas of the bodies beside those FastAPI collects for the answers.
 import asyncio
 from typing import Any
 
-from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from llama_stack import __version__
 from llama_stack.api.common import JsonObject
 from llama_stack.server.answers import json_response
 from llama_stack.server.plain import PlainRoute
 from llama_stack.server.schema import ErrorAnswer
 
+_DESCRIPTION = "One interface for applications built on Llama models. The OpenAI routes keep OpenAI's wire shape."
 _REF = "#/components/schemas/{model}"
 
 _described: dict[str, type[BaseModel]] = {}
@@ -54,27 +55,34 @@ def _reference(model: type[BaseModel]) -> JsonObject:
     return {"$ref": _REF.format(model=model.__name__)}
 
 
-def openapi_document(app: FastAPI) -> JsonObject:
-    """The document, made once and kept by the application."""
-    if app.openapi_schema is None:
-        routes = [
-            route.documented() for route in app.routes if isinstance(route, PlainRoute) and route.include_in_schema
-        ]
-        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=routes)
-        _, definitions = models_json_schema([(model, "validation") for model in _described.values()], ref_template=_REF)
-        document.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])
-        app.openapi_schema = document
-    return app.openapi_schema
+def openapi_document(app: Starlette) -> JsonObject:
+    from fastapi.openapi.utils import get_openapi
+    from fastapi.routing import APIRoute
+
+    routes = [
+        APIRoute(route.path, route.endpoint, methods=route.methods, tags=[route.tag], **route.settings)
+        for route in app.routes
+        if isinstance(route, PlainRoute) and route.include_in_schema
+    ]
+    document = get_openapi(title="Llama Stack", version=__version__, description=_DESCRIPTION, routes=routes)
+    _, definitions = models_json_schema([(model, "validation") for model in _described.values()], ref_template=_REF)
+    document.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])
+    return document
 
 
-def openapi_route(app: FastAPI) -> Route:
-    """Answers with the document. Making it takes half a second, which other requests do not wait for."""
+def openapi_route(app: Starlette) -> Route:
+    """Answers with the document, which is made at the first request for it and kept.
+
+    Making it takes half a second, and loading FastAPI as long again; other requests do not wait for that.
+    """
     making = asyncio.Lock()
+    made: list[JsonObject] = []
 
     async def get_document(request: Request) -> Response:
         async with making:
-            document = await asyncio.to_thread(openapi_document, app)
+            if not made:
+                made.append(await asyncio.to_thread(openapi_document, app))
         prefix = request.scope.get("root_path", "").rstrip("/")
-        return json_response({**document, "servers": [{"url": prefix}]} if prefix else document)
+        return json_response({**made[0], "servers": [{"url": prefix}]} if prefix else made[0])
 
     return Route("/openapi.json", get_document, include_in_schema=False)

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from llama_stack.server.listening import listen
 from llama_stack.server.websockets import websocket_protocol
@@ -41,7 +41,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         return runner.run(main)
 
 
-async def serve(app: FastAPI, host: str, port: int, *, on_ready: Callable[[str], None] | None = None) -> None:
+async def serve(app: Starlette, host: str, port: int, *, on_ready: Callable[[str], None] | None = None) -> None:
     """Serve until a signal to stop.
 
     on_ready: called once with the server's URL when it answers. Raises ConfigError when the port is taken.
@@ -67,7 +67,7 @@ def _spare_the_collector() -> None:
 
 
 @asynccontextmanager
-async def serving(app: FastAPI, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
+async def serving(app: Starlette, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
     """Serve in this event loop while the context lasts; gives the server's URL."""
     listener = listen(host, port)
     server = _server(app)
@@ -88,7 +88,7 @@ def _url_of(host: str, listener: socket.socket) -> str:
     return f"http://{shown}:{listener.getsockname()[1]}"
 
 
-def _server(app: FastAPI) -> "_Server":
+def _server(app: Starlette) -> "_Server":
     config = uvicorn.Config(
         app,
         loop="none",

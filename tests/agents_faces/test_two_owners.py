@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from starlette.applications import Starlette
 from starlette.requests import Request
 
 from llama_stack.api.common import Caller
@@ -50,7 +50,7 @@ class Route:
         return f"{self.method} {self.path}{' (words)' if self.in_words else ''}"
 
 
-def all_routes(app: FastAPI) -> list[Route]:
+def all_routes(app: Starlette) -> list[Route]:
     return [
         Route(method, route.path, isinstance(route, WordsRoute))
         for route in app.routes

@@ -2,6 +2,8 @@
 
 import asyncio
 import functools
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from llama_stack.api.inference import ReasoningDelta
 from llama_stack.server import schema
 from llama_stack.server.app import create_app
+from llama_stack.server.openapi import openapi_document
 from llama_stack.server.plain import PlainRoute
 from llama_stack.testing.scripted import ScriptedStack, calls, says
 from tests.server.conftest import Start
@@ -18,7 +21,7 @@ from tests.server.conftest import Start
 
 @functools.cache
 def document() -> Any:
-    return create_app(ScriptedStack()).openapi()
+    return openapi_document(create_app(ScriptedStack()))
 
 
 def references(node: Any) -> Iterator[str]:
@@ -136,3 +139,8 @@ async def test_behind_a_prefix_the_document_says_where_the_server_is() -> None:
         first, second = await asyncio.gather(http.get("/openapi.json"), http.get("/llama/openapi.json"))
     assert first.json()["servers"] == [{"url": "/llama"}] == second.json()["servers"]
     assert first.json()["paths"] == document()["paths"]
+
+
+def test_a_server_starts_without_what_only_describes_it() -> None:
+    program = "import sys; from llama_stack.server import app, serve; sys.exit('fastapi' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -6,8 +6,9 @@ approvals, shields on tools and more.
 
 from typing import Any
 
-from fastapi import Request, Response
 from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Scope
 

@@ -3,7 +3,8 @@
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from fastapi import Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from llama_stack.api.answers import collect
 from llama_stack.api.common import Caller

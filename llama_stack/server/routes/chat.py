@@ -1,6 +1,7 @@
 """POST /v1/chat/completions."""
 
-from fastapi import Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from llama_stack.api.answers import collect
 from llama_stack.api.inference import ChatEvent

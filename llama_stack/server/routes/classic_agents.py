@@ -1,6 +1,7 @@
 """Agents and their sessions in the classic shape: /v1/agents/... Turns are in `classic_turns`."""
 
-from fastapi import Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from llama_stack.api.agents import AgentConfig, AgentRecord, Session
 from llama_stack.api.common import Caller, Page

@@ -1,6 +1,7 @@
 """The RAG tool in the classic shape: /v1/tool-runtime/rag-tool/..."""
 
-from fastapi import Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from llama_stack.api.stack import ServedStack
 from llama_stack.server.answers import json_response, stops_with_its_client

@@ -2,7 +2,8 @@
 
 import logging
 
-from fastapi import Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from llama_stack.api.agents import ToolGroupUse
 from llama_stack.api.common import Caller

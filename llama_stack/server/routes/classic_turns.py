@@ -1,6 +1,7 @@
 """Turns of the classic agents: begun, gone on with, and read."""
 
-from fastapi import Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from llama_stack.api.agents import AgentEvent
 from llama_stack.api.stack import ServedStack

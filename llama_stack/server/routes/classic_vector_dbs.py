@@ -1,6 +1,7 @@
 """Vector databases in the classic shape: /v1/vector-dbs. They are the memory banks of kind vector."""
 
-from fastapi import Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from llama_stack.api.common import Caller, JsonObject
 from llama_stack.api.resources import MemoryBank, Model, ModelType, VectorBank

@@ -1,6 +1,7 @@
 """Chunks in and out in the classic shape: /v1/vector-io/..."""
 
-from fastapi import Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from llama_stack.api.memory import SearchMode
 from llama_stack.api.resources import MemoryBank, VectorBank

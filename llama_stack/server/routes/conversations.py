@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from fastapi import Request, Response
 from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
 
 from llama_stack.api.common import JsonObject
 from llama_stack.api.stack import ServedStack

@@ -1,6 +1,7 @@
 """POST /v1/embeddings and POST /v1/rerank."""
 
-from fastapi import Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from llama_stack.api.stack import Stack
 from llama_stack.server.answers import json_response, stops_with_its_client

@@ -4,9 +4,8 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from fastapi import Request, Response
-from starlette.requests import ClientDisconnect
-from starlette.responses import FileResponse
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, Response
 
 from llama_stack.api.files import MAX_FILES_LISTED, File, file_too_large
 from llama_stack.api.stack import ServedStack

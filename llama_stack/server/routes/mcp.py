@@ -36,7 +36,7 @@ _SESSION_NAME = re.compile(r"[\x21-\x7e]{1,128}")
 
 
 def routes(stack: ServedStack, options: ServerOptions) -> list[Route]:
-    # Not one of FastAPI's routes: the document describes REST, and this speaks a protocol of its own.
+    # Not in the document: it describes REST, and this speaks a protocol of its own.
     return [Route(PATH, endpoint=McpFace(stack, options), methods=["GET", "POST", "DELETE"])]
 
 

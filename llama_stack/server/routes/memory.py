@@ -1,6 +1,7 @@
 """Memory banks of every kind: /v1/memory-banks and /v1/memory/... in the words of the memory API of 2024, and more."""
 
-from fastapi import Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from llama_stack.api.memory import Memory
 from llama_stack.api.resources import MemoryBank

@@ -2,7 +2,8 @@
 
 import time
 
-from fastapi import Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from llama_stack.api import resources
 from llama_stack.api.stack import ServedStack

@@ -1,6 +1,7 @@
 """/v1/responses: create, stream, read, cancel, delete, count, compact."""
 
-from fastapi import Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from llama_stack.api.common import JsonObject
 from llama_stack.api.stack import ServedStack

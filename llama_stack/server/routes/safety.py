@@ -1,6 +1,7 @@
 """Shields: /v1/shields, /v1/safety/run-shield and /v1/moderations."""
 
-from fastapi import Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from llama_stack.api.common import Caller
 from llama_stack.api.resources import Shield

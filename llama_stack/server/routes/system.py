@@ -2,7 +2,9 @@
 
 from difflib import get_close_matches
 
-from fastapi import FastAPI, Request, Response
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
 
 from llama_stack import __version__
 from llama_stack.api.common import JsonObject
@@ -16,7 +18,7 @@ from llama_stack.server.plain import PlainRoute, PlainRouter
 from llama_stack.server.schema import HealthAnswer, Provider, ProviderList, RouteList, VersionAnswer
 
 
-def routes(stack: Stack, app: FastAPI) -> PlainRouter:
+def routes(stack: Stack, app: Starlette) -> PlainRouter:
     router = PlainRouter("system")
 
     @router.get("/v1/health", summary="Whether the server answers", **describe(answer=HealthAnswer))

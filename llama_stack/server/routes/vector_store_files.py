@@ -1,6 +1,7 @@
 """/v1/vector_stores/{id}/files and /file_batches: files go into a store in the background."""
 
-from fastapi import Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from llama_stack.api.common import Caller, Page
 from llama_stack.api.memory import DocumentState, DocumentStatus, ListedOrder

@@ -2,7 +2,8 @@
 
 from datetime import UTC, datetime
 
-from fastapi import Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from llama_stack.api.common import Caller, JsonObject
 from llama_stack.api.memory import BankRecord, Chunk, ListedOrder, MemoryQuery, Rewriting
