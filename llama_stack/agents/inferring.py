@@ -26,7 +26,15 @@ from llama_stack.api.agents import (
     TurnEndReason,
 )
 from llama_stack.api.answers import AnswerBuilder
-from llama_stack.api.inference import ChatEvent, ChatRequest, FinishReason, Sampling, TextFormat, Usage
+from llama_stack.api.inference import (
+    ChatEvent,
+    ChatRequest,
+    FinishReason,
+    Sampling,
+    TextFormat,
+    ToolPromptFormat,
+    Usage,
+)
 from llama_stack.api.messages import AssistantMessage, Message, SystemMessage, text_of
 from llama_stack.api.token_estimate import estimated_tokens
 from llama_stack.api.tools import NamedToolChoice, ToolChoice
@@ -207,7 +215,7 @@ class Inferring:
             tools=tools,
             tool_choice="none" if tools and not plan.tools_on else self._tool_choice(),
             parallel_tool_calls=config.parallel_tool_calls,
-            tool_prompt_format=config.tool_prompt_format,
+            tool_prompt_format=self._prompt_format(),
             response_format=config.response_format if plan.is_formed and self._is_enforced(plan) else TextFormat(),
             sampling=self._sampling(),
             reasoning_effort=config.reasoning_effort,
@@ -216,6 +224,14 @@ class Inferring:
             whole=self._setup.whole,
             extra=config.extra,
         )
+
+    def _prompt_format(self) -> ToolPromptFormat | None:
+        """A wish: what an agent says of prompts has no meaning for a model whose provider writes them itself."""
+        config = self._setup.config
+        if config.tool_prompt_format is None:
+            return None
+        able = self._setup.inference.capabilities(config.model)
+        return config.tool_prompt_format if able.tool_prompt_format else None
 
     def _is_enforced(self, plan: Plan) -> bool:
         wanted = self._setup.config.response_format

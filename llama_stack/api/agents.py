@@ -76,6 +76,7 @@ class AgentConfig(Word):
     client_tools: run by the caller, not the stack. parallel_tool_calls: False asks for at most one call an answer.
     input_shields judge what the user says, output_shields what the model says and the calls it makes, tool_shields
     what tools give back. memory_banks: searched with the user's words before the first inference of a turn.
+    tool_prompt_format: a wish, heard where the stack writes the model's prompts itself.
     truncation: "auto" leaves out the oldest messages of a conversation that outgrows the model's window; "disabled"
     makes that a ContextOverflow.
     """

@@ -326,6 +326,7 @@ class Capabilities(Word):
     form it was asked for in, because the model cannot write anything else; elsewhere it may miss its form, and is told
     to nobody before that was checked. tokens_prompt: takes token ids as prompt.
     token_counts: counts the tokens of a request without answering it; elsewhere counts are estimates.
+    tool_prompt_format: writes the offered tools into a Llama prompt itself, in the form that is asked for.
     """
 
     chat: bool = True
@@ -343,6 +344,7 @@ class Capabilities(Word):
     multiple_choices: bool = True
     tokens_prompt: bool = False
     token_counts: bool = False
+    tool_prompt_format: bool = False
 
 
 class ProviderModel(Word):

@@ -81,7 +81,13 @@ class ScriptedInference(PartialInference):
         self._scripts = list(scripts) or [says("Hello", " world")]
         self._embed = embed or _lengths
         self._capabilities = capabilities or Capabilities(
-            completion=True, embedding=True, rerank=True, vision=True, grammar=True, tokens_prompt=True
+            completion=True,
+            embedding=True,
+            rerank=True,
+            vision=True,
+            grammar=True,
+            tokens_prompt=True,
+            tool_prompt_format=True,
         )
         self.requests: list[Request] = []
         self.callers: list[Caller] = []

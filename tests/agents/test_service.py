@@ -20,6 +20,7 @@ from llama_stack.api.agents import (
     TurnSettings,
 )
 from llama_stack.api.common import Caller
+from llama_stack.api.inference import Capabilities
 from llama_stack.api.messages import Message, ToolMessage, UserMessage, text_of
 from llama_stack.api.resources import Shield
 from llama_stack.api.safety import ShieldVerdict, Violation, ViolationLevel
@@ -259,6 +260,19 @@ async def test_tool_groups_of_one_turn_replace_the_agents_own(tmp_path: Path) ->
 
     offered = [[tool.name for tool in request.tools] for request in script.requests]  # type: ignore[union-attr]
     assert offered == [["count"], []]
+
+
+@pytest.mark.parametrize(("able", "asked"), [(True, "json"), (False, None)])
+async def test_a_form_of_prompts_is_asked_for_only_where_the_provider_writes_them_in_it(
+    tmp_path: Path, able: bool, asked: str | None
+) -> None:
+    script = ScriptedInference(says("one"), capabilities=Capabilities(tool_prompt_format=able))
+    async with open_scripted_stack(inference=script, home=tmp_path) as stack:
+        agents = await stack.agents()
+        agent = await agents.create_agent(AgentConfig(model="scripted", tool_prompt_format="json"), ALICE)
+        session = await agents.create_session(agent.agent_id, "s", ALICE)
+        await finished(agents.create_turn(agent.agent_id, session.session_id, asks("a"), ALICE))
+    assert script.requests[0].tool_prompt_format == asked  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(

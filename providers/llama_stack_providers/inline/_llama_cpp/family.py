@@ -43,4 +43,5 @@ def capabilities_of(model: str, header: GgufHeader) -> Capabilities:
         multiple_choices=generates,
         tokens_prompt=True,
         token_counts=True,
+        tool_prompt_format=generates and is_llama,
     )
