@@ -21,7 +21,7 @@ Anything else that reaches the server is our own bug and becomes a 500 without d
 wanted, what was there and what to do; they never hold a secret.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class StackError(Exception):
@@ -173,3 +173,11 @@ class MissingVariable(ConfigError):
     def __init__(self, name: str, message: str, *, where: str | None = None, remedy: str | None = None) -> None:
         super().__init__(message, where=where, remedy=remedy)
         self.name = name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Between processes an error is made anew of what stands in `args`, which has no name of a variable.
+        return _same_missing_variable, (self.name, self.message), self.__dict__
+
+
+def _same_missing_variable(name: str, message: str) -> MissingVariable:
+    return MissingVariable(name, message)

@@ -204,12 +204,35 @@ def _fault(fault: Any) -> str:
 
 async def _call(function: Callable[..., Any], arguments: Mapping[str, Any]) -> ToolResult:
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
-        answer = await function(**arguments)
+        answer = await _going_on(function(**arguments))
     else:
-        answer = await asyncio.to_thread(function, **arguments)
+        answer = await asyncio.to_thread(_called, function, arguments)
         if isinstance(answer, Awaitable):
-            answer = await answer
+            answer = await _going_on(answer)
     return _as_result(answer)
+
+
+def _called(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    """In a worker thread, where no key that a person presses interrupts: only the function can have raised these.
+
+    On its way through the event loop either would end that, and all who wait for it would wait for ever.
+    """
+    try:
+        return function(**arguments)
+    except (SystemExit, KeyboardInterrupt) as error:
+        raise _ending(error) from error
+
+
+async def _going_on(answer: Awaitable[Any]) -> Any:
+    try:
+        return await answer
+    except SystemExit as error:
+        raise _ending(error) from error
+
+
+def _ending(error: BaseException) -> RuntimeError:
+    said = f": {error}" if str(error) else ""
+    return RuntimeError(f"it tried to end the program with {type(error).__name__}{said}")
 
 
 async def _call_in_session(

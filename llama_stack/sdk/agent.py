@@ -23,6 +23,7 @@ from llama_stack.api.messages import ToolCall
 from llama_stack.api.tools import ToolChoice, ToolDefinition
 from llama_stack.errors import InvalidRequest
 from llama_stack.sdk.conversations import MemoryConversation
+from llama_stack.sdk.loop_thread import LoopThread
 from llama_stack.sdk.requests import response_format, wrong_option
 from llama_stack.sdk.session import AgentResult, AgentSession, Approver, Question, decided_by
 
@@ -86,6 +87,10 @@ class Agent:
 
     def __init__(self, stack: "LlamaStack", **options: Unpack[AgentOptions]) -> None:
         """Raises InvalidRequest for a wrong option, or for a function that cannot be a tool."""
+        if isinstance(stack, LoopThread):
+            raise InvalidRequest(
+                "Agent awaits, and this stack was opened by a plain `with`: use SyncAgent", param="stack"
+            )
         given: dict[str, Any] = dict(options)
         self.handoffs: list[Agent | HoldsAgent] = list(given.pop("handoffs", ()))
         self._stack = stack
@@ -253,7 +258,13 @@ def _with_approval(tool: Tool, approval: Any) -> Tool:
 
 
 def tool_from(source: ToolSource) -> Tool:
-    """A tool from what an application gives as one."""
+    """A tool from what an application gives as one. Raises InvalidRequest for what can be none."""
     if isinstance(source, Tool):
         return source
+    if not callable(source) and not isinstance(source, ToolDefinition):
+        raise InvalidRequest(
+            f"tools: {source!r} is neither a function nor a ToolDefinition; groups of the stack, such as "
+            "'builtin::websearch', go into tool_groups",
+            param="tools",
+        )
     return tool_from_schema(source) if isinstance(source, ToolDefinition) else tool_from_function(source)

@@ -254,7 +254,7 @@ class StackMemory:
                 **options,
             )
         except ValidationError as error:
-            raise wrong_option(error) from error
+            raise wrong_option(error, MemoryQuery.model_fields) from error
         except ValueError as error:
             raise InvalidRequest(f"mode: {error}; there are vector, keyword and hybrid", param="mode") from error
         memory = await self._ready(*banks)

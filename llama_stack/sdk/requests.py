@@ -1,6 +1,7 @@
 """From the arguments a person types to the request the stack understands."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -11,10 +12,17 @@ from llama_stack.errors import InvalidRequest
 
 
 def conversation(messages: str | Message | Sequence[Message]) -> list[Message]:
-    """A text is what the user says."""
+    """A text is what the user says. Raises InvalidRequest for what is no conversation."""
     if isinstance(messages, str):
         return [UserMessage(content=messages)]
-    return [messages] if isinstance(messages, BaseModel) else list(messages)
+    if isinstance(messages, BaseModel):
+        return [messages]
+    if not isinstance(messages, Sequence) or isinstance(messages, bytes):
+        raise InvalidRequest(
+            f"messages: should be a text, a message or a list of messages, not {type(messages).__name__}",
+            param="messages",
+        )
+    return [*messages]
 
 
 def response_format(wanted: ResponseFormat | type[BaseModel]) -> ResponseFormat:
@@ -39,14 +47,17 @@ def chat_request(messages: str | Message | Sequence[Message], model: str, option
             fields["sampling"] = Sampling(**{**given.model_dump(exclude_unset=True), **sampling})
         return ChatRequest(model=model, messages=talk, **fields)
     except ValidationError as error:
-        raise wrong_option(error) from error
+        raise wrong_option(error, (*ChatRequest.model_fields, *Sampling.model_fields, "instructions")) from error
     except TypeError as error:
         raise InvalidRequest(str(error)) from error
 
 
-def wrong_option(error: ValidationError) -> InvalidRequest:
-    """The first fault, by the option's name."""
+def wrong_option(error: ValidationError, known: Iterable[str] = ()) -> InvalidRequest:
+    """The first fault, by the option's name; for one that there is not, the nearest of those that are known."""
     fault = error.errors(include_url=False)[0]
     name = ".".join(map(str, fault["loc"]))
-    problem = "is no option" if fault["type"] == "extra_forbidden" else fault["msg"]
+    problem = fault["msg"]
+    if fault["type"] == "extra_forbidden":
+        near = get_close_matches(name, known, n=1)
+        problem = f"is no option; did you mean {near[0]!r}?" if near else "is no option"
     return InvalidRequest(f"{name}: {problem}", param=name)

@@ -230,6 +230,16 @@ class StackOpening:
         self._entered: AbstractAsyncContextManager[LlamaStack] | None = None
         self._started: SyncLlamaStack | None = None
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if hasattr(LlamaStack, name):
+                raise AttributeError(
+                    f"the stack is not open yet, so it has no {name!r}: use it inside `with LlamaStack.open(...) as "
+                    "stack:`, or `async with`, or call start() first"
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     async def __aenter__(self) -> LlamaStack:
         if self._entered is not None:
             raise RuntimeError("this stack was opened already; call LlamaStack.open or connect again")

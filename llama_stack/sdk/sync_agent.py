@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Unpack
 from llama_stack.agents.tools import Tool
 from llama_stack.api.agents import AgentEvent, ApprovalDecision, Session, Turn
 from llama_stack.api.messages import ToolCall
+from llama_stack.errors import InvalidRequest
 from llama_stack.sdk.agent import Agent, AgentOptions
+from llama_stack.sdk.loop_thread import LoopThread
 from llama_stack.sdk.session import AgentResult, AgentSession, Question
 
 if TYPE_CHECKING:
@@ -17,6 +19,11 @@ class SyncAgent:
     """An Agent for code that does not await; arguments as there, with a SyncLlamaStack."""
 
     def __init__(self, stack: "SyncLlamaStack", **options: Unpack[AgentOptions]) -> None:
+        if not isinstance(stack, LoopThread):
+            raise InvalidRequest(
+                "SyncAgent needs a stack that was opened by a plain `with`; on one of `async with` use Agent",
+                param="stack",
+            )
         self._stack = stack
         self.held = Agent(stack.held, **options)
 

@@ -347,3 +347,24 @@ def test_no_docstring_says_nothing() -> None:
 
     found = read_docstring(silent)
     assert (found.description, found.parameters) == ("", {})
+
+
+@pytest.mark.parametrize("ending", [SystemExit(2), KeyboardInterrupt()], ids=["exit", "interrupt"])
+async def test_a_function_that_ends_the_program_is_a_failed_call_and_nobody_waits_for_ever(
+    ending: BaseException,
+) -> None:
+    def quit_now() -> str:
+        """Ends it."""
+        raise ending
+
+    result = await run(quit_now, "{}")
+    assert result.is_error
+    assert f"it tried to end the program with {type(ending).__name__}" in str(result.content)
+
+
+async def test_so_is_a_coroutine_function_that_exits() -> None:
+    async def quit_now() -> str:
+        """Ends it."""
+        raise SystemExit("no more")
+
+    assert "it tried to end the program with SystemExit: no more" in str((await run(quit_now, "{}")).content)

@@ -1,13 +1,14 @@
 """What a session keeps, whatever becomes of a turn."""
 
 import asyncio
+import pickle
 from contextlib import aclosing
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from llama_stack import Agent, LlamaStack, errors
+from llama_stack import Agent, LlamaStack, SyncAgent, errors
 from llama_stack.api.agents import ToolCallFinished
 from llama_stack.api.inference import ChatRequest, JsonSchemaFormat
 from llama_stack.api.messages import AssistantMessage, ToolMessage, UserMessage
@@ -149,3 +150,35 @@ async def test_an_agents_final_answer_has_the_form_that_was_asked_for() -> None:
     assert Sum.model_validate_json(result.text) == Sum(result=1)
     wanted = JsonSchemaFormat(name="Sum", json_schema=Sum.model_json_schema(), strict=True)
     assert last_chat(inference).response_format == wanted
+
+
+async def test_the_wrong_face_of_a_stack_is_named() -> None:
+    async with in_process(ScriptedInference()) as stack:
+        wrong: Any = stack
+        with pytest.raises(errors.InvalidRequest, match="on one of `async with` use Agent"):
+            SyncAgent(wrong)
+    with in_process(ScriptedInference()) as started:
+        wrong = started
+        with pytest.raises(errors.InvalidRequest, match="use SyncAgent"):
+            Agent(wrong)
+    wrong = LlamaStack.open("starter")
+    with pytest.raises(AttributeError, match="the stack is not open yet, so it has no 'chat'"):
+        wrong.chat("Hi")
+
+
+async def test_what_is_typed_almost_right_is_told_what_was_meant() -> None:
+    async with in_process(ScriptedInference()) as stack:
+        nothing: Any = None
+        with pytest.raises(errors.InvalidRequest, match="not NoneType"):
+            await stack.chat(nothing)
+        with pytest.raises(errors.InvalidRequest, match="temprature: is no option; did you mean 'temperature'"):
+            await stack.chat("Hi", temprature=1)
+        group: Any = "builtin::websearch"
+        with pytest.raises(errors.InvalidRequest, match="go into tool_groups"):
+            Agent(stack, tools=[group])
+
+
+def test_every_error_passes_between_processes() -> None:
+    error = errors.MissingVariable("KEY", "needs KEY", where="a.yaml", remedy="Set it.")
+    again = pickle.loads(pickle.dumps(error))
+    assert (again.name, str(again), again.where, again.remedy) == ("KEY", str(error), "a.yaml", "Set it.")
