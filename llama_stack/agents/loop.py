@@ -26,7 +26,7 @@ from llama_stack.agents.inferring import Inferring
 from llama_stack.agents.inner_turns import put_aside, shown, taken_in, waiting_step
 from llama_stack.agents.retrieval import retrieve
 from llama_stack.agents.setup import AgentSetup, new_id
-from llama_stack.agents.shielding import Verdict, forbidding, judge, judge_all, refused
+from llama_stack.agents.shielding import Verdict, judge_all, judge_brought, judge_result, refused
 from llama_stack.agents.transcript import (
     calls_made,
     decisions_made,
@@ -136,7 +136,8 @@ async def resume_turn(
         raise Conflict(f"turn {turn.turn_id} has ended ({turn.end_reason}); begin a new turn")
     under_way = _TurnUnderWay(setup, history, turn)
     await under_way.hand_over()
-    for step in under_way.accept(results, decisions, outcomes):
+    results, outcomes, judged = await judge_brought(setup, results, outcomes)
+    for step in under_way.accept(results, decisions, outcomes, judged):
         yield StepStarted(step_id=step.step_id, step_type=StepType(step.type))
         yield StepCompleted(step=step)
     async with aclosing(under_way.go_on()) as events:
@@ -209,13 +210,15 @@ class _TurnUnderWay:
         results: Sequence[ToolMessage],
         decisions: Sequence[ApprovalDecision],
         outcomes: Sequence[ToolOutcome] = (),
+        judged: Sequence[ShieldCallStep] = (),
     ) -> list[Step]:
-        """Add to the turn what its caller brings, as steps."""
+        """Add to the turn what its caller brings, as steps. judged: what shields object to in it."""
         delegations = [outcome.tool_call_id for outcome in outcomes if outcome.delegation is not None]
         answered = [*(result.tool_call_id for result in results), *delegations]
         calls = self._matched(self._awaited(), answered, "result")
         self._matched(self._unapproved(), [decision.tool_call_id for decision in decisions], "decision")
-        steps = taken_in(self._turn, calls, results, decisions, outcomes, self._setup.toolbox.max_result_chars)
+        limit = self._setup.toolbox.max_result_chars
+        steps = [*taken_in(self._turn, calls, results, decisions, outcomes, limit), *judged]
         self._turn.steps.extend(steps)
         return steps
 
@@ -255,23 +258,12 @@ class _TurnUnderWay:
     async def _judge_result(self, finished: ToolCallFinished) -> tuple[ToolCallFinished, list[ShieldCallStep]]:
         """What the model may read of a tool's result, and the shields' word where one of them objects."""
         setup = self._setup
-        if not setup.config.tool_shields:
-            return finished, []
-        verdicts = await judge(setup.safety, setup.config.tool_shields, [finished.result], setup.caller)
-        steps = [
-            ShieldCallStep(
-                step_id=new_id("step"), shield=verdict.shield, touchpoint="tool", violation=verdict.violation
-            )
-            for verdict in verdicts
-            if verdict.violation is not None
-        ]
-        forbids = forbidding(verdicts)
-        if forbids is None:
-            return finished, steps
-        withheld = f"Error: the result was withheld by the shield {forbids.shield}. {forbids.refusal}"
-        result = finished.result.model_copy(update={"content": withheld})
-        kept = {key: value for key, value in finished.metadata.items() if key == STATE}
-        return finished.model_copy(update={"result": result, "is_error": True, "metadata": kept}), steps
+        judged = await judge_result(setup.safety, setup.config.tool_shields, finished.result, setup.caller)
+        if judged.is_withheld:
+            kept = {key: value for key, value in finished.metadata.items() if key == STATE}
+            changes = {"result": judged.result, "is_error": True, "metadata": kept}
+            finished = finished.model_copy(update=changes)
+        return finished, judged.steps
 
     # --- tools -----------------------------------------------------------------------------------------------------
 

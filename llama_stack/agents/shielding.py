@@ -8,12 +8,14 @@ the whole answer was judged: a tool's side effect is an output like any other.
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
-from llama_stack.api.agents import Turn
+from llama_stack.agents.setup import AgentSetup, new_id
+from llama_stack.api.agents import ShieldCallStep, ToolOutcome, Turn
 from llama_stack.api.answers import AnswerBuilder
 from llama_stack.api.common import Caller
 from llama_stack.api.inference import ChatEvent, ReasoningDelta, RefusalDelta, TextDelta
-from llama_stack.api.messages import AssistantMessage, Message, UserMessage, text_of
+from llama_stack.api.messages import AssistantMessage, Message, ToolMessage, UserMessage, text_of
 from llama_stack.api.safety import Violation, ViolationLevel
 from llama_stack.api.stack import ShieldRunner
 from llama_stack.errors import InvalidRequest
@@ -77,6 +79,49 @@ async def judge_all(
         said = await judge(safety, shields, messages[:count], caller)
         strongest = [max(pair, key=_weight) for pair in zip(strongest, said, strict=True)]
     return strongest
+
+
+@dataclass(frozen=True)
+class JudgedResult:
+    """A tool's result as the model may read it. steps: the word of each shield that objects."""
+
+    result: ToolMessage
+    is_withheld: bool
+    steps: list[ShieldCallStep]
+
+
+async def judge_result(
+    safety: ShieldRunner | None, shields: Sequence[str], result: ToolMessage, caller: Caller
+) -> JudgedResult:
+    verdicts = await judge(safety, shields, [result], caller) if shields else []
+    steps = [
+        ShieldCallStep(
+            step_id=new_id("step"),
+            shield=verdict.shield,
+            touchpoint="tool",
+            violation=verdict.violation,
+            completed_at=datetime.now(UTC),
+        )
+        for verdict in verdicts
+        if verdict.violation is not None
+    ]
+    forbids = forbidding(verdicts)
+    if forbids is None:
+        return JudgedResult(result, False, steps)
+    withheld = f"Error: the result was withheld by the shield {forbids.shield}. {forbids.refusal}"
+    return JudgedResult(result.model_copy(update={"content": withheld}), True, steps)
+
+
+async def judge_brought(
+    setup: AgentSetup, results: Sequence[ToolMessage], outcomes: Sequence[ToolOutcome]
+) -> tuple[list[ToolMessage], list[ToolOutcome], list[ShieldCallStep]]:
+    """What a caller brings, as far as the agent's tool shields let the model read it, and what they object to."""
+    shields = setup.config.tool_shields
+    judged = [await judge_result(setup.safety, shields, result, setup.caller) for result in results]
+    withheld = [one.result.tool_call_id for one in judged if one.is_withheld]
+    told = [outcome for outcome in outcomes if outcome.tool_call_id not in withheld]
+    told += [ToolOutcome(tool_call_id=call_id, is_error=True) for call_id in withheld]
+    return [one.result for one in judged], told, [step for one in judged for step in one.steps]
 
 
 def forbidding(verdicts: Sequence[Verdict]) -> Verdict | None:
