@@ -53,7 +53,14 @@ class McpTool(Word):
 
 
 class WebSearchTool(Word):
+    """allowed_domains: where pages may be, below these domains too; all where there are none. context_size: how much
+    of what was found the model is given. location: where the user is, in words for the model.
+    """
+
     type: Literal["web_search"] = "web_search"
+    allowed_domains: list[str] = []
+    context_size: Literal["low", "medium", "high"] = "medium"
+    location: str = ""
 
 
 class CodeInterpreterTool(Word):

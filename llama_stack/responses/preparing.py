@@ -172,9 +172,18 @@ async def _listed(
                 given = await given_files(stack, tool, caller, where)
                 use = use.model_copy(update={"args": {"files": await contents(stack, given, caller)}})
                 note = told_of(given)
+            if isinstance(tool, WebSearchTool):
+                use = use.model_copy(update={"args": _scope(tool)})
+                note = f"The user is in or near {tool.location}." if tool.location else ""
             return _Group(tool, use, listed, note)
         case _:
             return None
+
+
+def _scope(tool: WebSearchTool) -> JsonObject:
+    """Arguments for every search. What is the default is left out, so that any tool that takes a query will do."""
+    scope: JsonObject = {"allowed_domains": tool.allowed_domains} if tool.allowed_domains else {}
+    return scope if tool.context_size == "medium" else {**scope, "context_size": tool.context_size}
 
 
 def _headers_lost(names: list[str]) -> StackError:

@@ -121,6 +121,11 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         "send server_url",
     ),
     (
+        {"input": "x", "tools": [{"type": "web_search", "filters": {"allowed_domains": ["https://a.example"]}}]},
+        "tools.0.filters.allowed_domains.0",
+        "pattern",
+    ),
+    (
         {"input": "x", "tools": [{"type": "code_interpreter", "container": {"type": "auto", "memory_limit": "4g"}}]},
         "tools.0.container.memory_limit",
         "not supported",

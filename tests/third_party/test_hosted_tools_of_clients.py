@@ -21,23 +21,29 @@ SEARCH = calls(("web_search", '{"query": "owls"}'))
 def a_web_search() -> FixedTools:
     sources = [{"title": "Owls", "url": "https://owls.example/"}]
     found = ToolResult(content="[1] Owls fly by night.", metadata={"sources": sources})
-    return FixedTools(web_search=lambda query: found)
+    return FixedTools(web_search=lambda query, **scope: found)
 
 
 async def test_agents_search_the_web(serve: Serve) -> None:
     search = a_web_search()
+    place: Any = {"type": "approximate", "city": "Oslo", "country": "no", "timezone": "Europe/Oslo"}
+    domains: Any = {"allowed_domains": ["owls.example"]}
+    search_tool = WebSearchTool(user_location=place, filters=domains, search_context_size="low")
     async with (
         serve(SEARCH, says("By night.[1]"), tools={"builtin::websearch": search}) as served,
         test_openai_agents.responses_model(served.url) as at,
     ):
         answer = await Runner.run(
-            Agent(name="reader", model=at, tools=[WebSearchTool()]),
+            Agent(name="reader", model=at, instructions="Be brief.", tools=[search_tool]),
             "When do owls fly?",
             run_config=test_openai_agents.QUIET,
         )
     assert answer.final_output.startswith("By night.")
     assert [item.type for item in answer.raw_responses[0].output] == ["web_search_call", "message"]
-    assert search.calls == [("web_search", {"query": "owls"})]
+    scope = {"allowed_domains": ["owls.example"], "context_size": "low"}
+    assert search.calls == [("web_search", {"query": "owls", **scope})]
+    told = served.chats[0].messages[0].content
+    assert told == "Be brief.\n\nThe user is in or near Oslo, NO (time zone Europe/Oslo)."
 
 
 async def test_pydantic_ai_searches_the_web(serve: Serve) -> None:

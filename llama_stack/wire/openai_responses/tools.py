@@ -29,6 +29,7 @@ DEFAULT_RESULTS = 10
 MAX_STORES = 20
 """That one search may look through."""
 MAX_CODE_FILES = 50
+MAX_DOMAINS = 100
 
 
 class FunctionToolBody(OpenBody):
@@ -45,8 +46,27 @@ class CustomToolBody(OpenBody):
     description: str | None = None
 
 
+Domain = Annotated[str, Field(pattern=r"^[^\s/:@?#]+\.[^\s/:@?#.]+$", max_length=253)]
+Place = Annotated[str, Field(max_length=100)]
+
+
+class SearchFiltersBody(Body):
+    allowed_domains: list[Domain] | None = Field(None, max_length=MAX_DOMAINS)
+
+
+class UserLocationBody(Body):
+    type: Literal["approximate"] = "approximate"
+    city: Place | None = None
+    region: Place | None = None
+    country: Annotated[str, Field(pattern="^[A-Za-z]{2}$")] | None = None
+    timezone: Place | None = None
+
+
 class WebSearchToolBody(OpenBody):
     type: Literal["web_search", "web_search_2025_08_26", "web_search_preview", "web_search_preview_2025_03_11"]
+    filters: SearchFiltersBody | None = None
+    search_context_size: Literal["low", "medium", "high"] | None = None
+    user_location: UserLocationBody | None = None
 
 
 class ContainerBody(OpenBody):
@@ -113,9 +133,6 @@ _LEFT_OUT: dict[str, tuple[tuple[object, ...], str]] = {
     "async": ((False,), "calls are awaited"),
     "namespace": ((), "give each tool a name of its own"),
     "format": (({"type": "text"},), "only free text is served; describe the form in the description"),
-    "filters": (({}, {"allowed_domains": None}, {"allowed_domains": []}), "say in the input where to search"),
-    "search_context_size": (("medium",), "the size is a setting of the search provider"),
-    "user_location": ((), "say in the input where the user is"),
     "external_web_access": ((True,), "searches go to the web"),
     "search_content_types": ((["text"],), "only text is searched"),
     "connector_id": ((), "send server_url"),
@@ -145,7 +162,7 @@ def read_tools(values: list[Any]) -> tuple[list[ResponseTool], list[JsonObject],
             case CustomToolBody():
                 tools.append(CustomTool(name=body.name, description=body.description))
             case WebSearchToolBody():
-                tools.append(WebSearchTool())
+                tools.append(_web_search(body))
             case CodeInterpreterToolBody():
                 tools.append(_code_interpreter(body.container, path))
             case FileSearchToolBody():
@@ -183,6 +200,21 @@ def _refuse(given: JsonObject, known: dict[str, tuple[tuple[object, ...], str]],
 def _definition(body: FunctionToolBody, path: str) -> ToolDefinition:
     parameters = None if body.parameters is None else checked_parameters(body.parameters, f"{path}.parameters")
     return ToolDefinition(name=body.name, description=body.description, parameters=parameters, strict=body.strict)
+
+
+def _web_search(body: WebSearchToolBody) -> WebSearchTool:
+    domains = body.filters.allowed_domains if body.filters is not None else None
+    at = body.user_location
+    places = [at.city, at.region, at.country and at.country.upper()] if at is not None else []
+    told = ", ".join(" ".join(place.split()) for place in places if place)
+    if at is not None and at.timezone:
+        zone = f"time zone {' '.join(at.timezone.split())}"
+        told = f"{told} ({zone})" if told else f"the {zone}"
+    return WebSearchTool(
+        allowed_domains=list(dict.fromkeys(domains or ())),
+        context_size=body.search_context_size or "medium",
+        location=told,
+    )
 
 
 def _code_interpreter(container: ContainerBody | str | None, path: str) -> CodeInterpreterTool:

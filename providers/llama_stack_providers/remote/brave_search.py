@@ -16,6 +16,7 @@ from llama_stack.errors import ProviderFailed
 from llama_stack.provider import InferenceFloor, ToolsProvider
 from llama_stack_providers.remote._query_tool.settings import ServiceSettings
 from llama_stack_providers.remote._web_search.results import Found, SearchSettings, fit_query, found, search_result
+from llama_stack_providers.remote._web_search.scope import Scope
 
 if TYPE_CHECKING:
     from llama_stack_providers.remote._query_tool.service import Service
@@ -37,12 +38,14 @@ class BraveSearch:
         self._service = service
         self._config = config
 
-    async def search(self, query: str, caller: Caller) -> ToolResult:
-        key = self._service.key_for(caller)
-        asked, note = fit_query(query, MAX_QUERY_CHARS, MAX_QUERY_WORDS)
+    async def search(self, query: str, scope: Scope, caller: Caller) -> ToolResult:
+        key, settings = self._service.key_for(caller), scope.sized(self._config)
+        # Two words a domain: itself and OR.
+        operators, words = scope.operators(MAX_QUERY_CHARS), MAX_QUERY_WORDS - 2 * len(scope.allowed_domains)
+        asked, note = fit_query(query, MAX_QUERY_CHARS - len(operators), max(1, words))
         parameters = {
-            "q": asked,
-            "count": str(self._config.max_results),
+            "q": asked + operators,
+            "count": str(settings.max_results),
             "safesearch": self._config.safesearch,
             "result_filter": ",".join(KINDS),
             "text_decorations": "false",
@@ -52,7 +55,7 @@ class BraveSearch:
         answer = await self._service.ask_json(
             "GET", "web/search", key=key, headers={"x-subscription-token": key}, query=parameters
         )
-        return search_result(asked, pages_of(answer), self._config, note)
+        return search_result(asked, filter(scope.admits, pages_of(answer)), settings, note)
 
 
 def pages_of(answer: JsonObject) -> list[Found | None]:

@@ -19,6 +19,7 @@ from llama_stack.provider import InferenceFloor, ToolsProvider
 from llama_stack_providers.remote._ddgs.processes import SearchProcesses
 from llama_stack_providers.remote._query_tool.text import clean, cut
 from llama_stack_providers.remote._web_search.results import SearchSettings, fit_query, found, search_result
+from llama_stack_providers.remote._web_search.scope import Scope
 
 MAX_SEARCHES = 4
 MAX_QUERY_CHARS = 400
@@ -50,12 +51,13 @@ class DdgsSearch:
         self._processes = processes
         self._config = config
 
-    async def search(self, query: str, caller: Caller) -> ToolResult:
+    async def search(self, query: str, scope: Scope, caller: Caller) -> ToolResult:
         """Cancelling it ends the search, and the process that does it."""
-        asked, note = fit_query(query, MAX_QUERY_CHARS)
+        operators = scope.operators(MAX_QUERY_CHARS)
+        asked, note = fit_query(query, MAX_QUERY_CHARS - len(operators))
         try:
             async with asyncio.timeout(self._config.timeout_s):
-                said = await self._processes.answer(asked)
+                said = await self._processes.answer(asked + operators)
         except TimeoutError as error:
             raise self._too_late() from error
         match said.get("failure"):
@@ -69,7 +71,7 @@ class DdgsSearch:
                 told = cut(clean(said["message"]), MAX_MESSAGE_BYTES)
                 raise ProviderFailed(f"the search engines did not answer: {told}")
         pages = [found(row.get("title"), row.get("href"), row.get("body")) for row in said.get("rows", [])]
-        return search_result(asked, pages, self._config, note)
+        return search_result(asked, filter(scope.admits, pages), scope.sized(self._config), note)
 
     def _too_late(self) -> ProviderTimeout:
         return ProviderTimeout(f"the search engines did not answer within {self._config.timeout_s:g} s")

@@ -16,6 +16,7 @@ from llama_stack.errors import ProviderFailed
 from llama_stack.provider import InferenceFloor, ToolsProvider
 from llama_stack_providers.remote._query_tool.settings import ServiceSettings
 from llama_stack_providers.remote._web_search.results import Found, SearchSettings, fit_query, found, search_result
+from llama_stack_providers.remote._web_search.scope import Scope
 
 if TYPE_CHECKING:
     from llama_stack_providers.remote._query_tool.service import Service
@@ -38,22 +39,26 @@ class TavilySearch:
         self._service = service
         self._config = config
 
-    async def search(self, query: str, caller: Caller) -> ToolResult:
-        key = self._service.key_for(caller)
+    async def search(self, query: str, scope: Scope, caller: Caller) -> ToolResult:
+        key, settings = self._service.key_for(caller), scope.sized(self._config)
         asked, note = fit_query(query, MAX_QUERY_CHARS)
+        within = scope.both(self._config.include_domains)
+        if within is None:
+            return search_result(asked, [], settings, "No allowed domain is one that may be searched here.")
         body: JsonObject = {
             "query": asked,
-            "max_results": self._config.max_results,
+            "max_results": settings.max_results,
             "search_depth": self._config.search_depth,
             "topic": self._config.topic,
         }
-        for name in ("include_domains", "exclude_domains"):
-            if domains := getattr(self._config, name):
-                body[name] = domains
+        if within.allowed_domains:
+            body["include_domains"] = list(within.allowed_domains)
+        if self._config.exclude_domains:
+            body["exclude_domains"] = self._config.exclude_domains
         answer = await self._service.ask_json(
             "POST", "search", key=key, headers={"authorization": f"Bearer {key}"}, body=body
         )
-        return search_result(asked, pages_of(answer), self._config, note)
+        return search_result(asked, filter(scope.admits, pages_of(answer)), settings, note)
 
 
 def pages_of(answer: JsonObject) -> list[Found | None]:

@@ -18,7 +18,7 @@ from llama_stack.api.tools import Tools
 from llama_stack.errors import InvalidRequest
 from llama_stack_providers.remote.brave_search import provider
 from tests.providers.remote.upstream import CUT, HANG, Reply, Upstream, json_reply, running
-from tests.providers.tools.opening import KEY, OWN_KEY, ask, opened, words
+from tests.providers.tools.opening import GROUP, KEY, OWN_KEY, ask, opened, words
 
 
 def page(number: int, **more: Any) -> dict[str, Any]:
@@ -382,3 +382,34 @@ async def test_a_service_that_cannot_be_reached(home: Path, caller: Caller) -> N
         result = await ask(tools, "q", caller)
     assert result.metadata == {"code": "provider_unavailable", "status": 503}
     assert "cannot be reached" in words(result)
+
+
+async def test_a_search_within_domains_gives_no_page_of_another(home: Path, caller: Caller) -> None:
+    urls = ("https://docs.site1.example/a", "https://xsite1.example/", "https://SITE2.example/page", "https://[x/")
+    pages = [{**page(number), "url": url} for number, url in enumerate(urls)]
+    pages += [page(number) for number in range(3, 9)]
+    within = {"allowed_domains": ["Site1.example", "site2.example"], "context_size": "high"}
+    async with brave(home, json_reply(answer(*pages)), max_results=3) as (tools, upstream):
+        result = await tools.invoke_tool(GROUP, "web_search", {"query": "owls", **within}, caller)
+
+    assert asked(upstream)["q"] == "owls (site:site1.example OR site:site2.example)"
+    assert asked(upstream)["count"] == "6"
+    found = [source["url"] for source in result.metadata["sources"]]
+    assert found == ["https://docs.site1.example/a", "https://SITE2.example/page"]
+
+
+@pytest.mark.parametrize(
+    ("scope", "message"),
+    [
+        ({"allowed_domains": ["https://a.example/b"]}, "allowed_domains"),
+        ({"allowed_domains": [f"{number}.a-rather-long-name.example" for number in range(20)]}, "name fewer"),
+        ({"context_size": "huge"}, "context_size"),
+    ],
+)
+async def test_a_scope_that_cannot_be_searched_is_refused(
+    home: Path, caller: Caller, scope: dict[str, Any], message: str
+) -> None:
+    async with brave(home, json_reply(answer(page(1)))) as (tools, upstream):
+        with pytest.raises(InvalidRequest, match=message):
+            await tools.invoke_tool(GROUP, "web_search", {"query": "owls", **scope}, caller)
+    assert upstream.received == []

@@ -11,7 +11,7 @@ from llama_stack.api.common import Caller
 from llama_stack.api.tools import Tools
 from llama_stack_providers.remote.tavily_search import provider
 from tests.providers.remote.upstream import Reply, Upstream, json_reply, running
-from tests.providers.tools.opening import KEY, OWN_KEY, ask, opened, words
+from tests.providers.tools.opening import GROUP, KEY, OWN_KEY, ask, opened, words
 
 
 def page(number: int, **more: Any) -> dict[str, Any]:
@@ -71,6 +71,20 @@ async def test_every_setting_reaches_the_service(tmp_path: Path, caller: Caller)
         result = await ask(tools, "q", caller)
     assert upstream.received[0].body == {"query": "q", **settings}
     assert len(result.metadata["sources"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("wanted", "sent"),
+    [(["docs.a.example"], ["docs.a.example"]), (["EXAMPLE"], ["a.example"]), (["b.example"], None)],
+)
+async def test_a_search_within_domains_keeps_to_those_of_the_settings(
+    tmp_path: Path, caller: Caller, wanted: list[str], sent: list[str] | None
+) -> None:
+    async with tavily(tmp_path, json_reply(answer()), include_domains=["a.example"]) as (tools, upstream):
+        scope = {"allowed_domains": wanted}
+        result = await tools.invoke_tool(GROUP, "web_search", {"query": "q", **scope}, caller)
+    assert [received.body.get("include_domains") for received in upstream.received] == ([sent] if sent else [])
+    assert ("may be searched" in words(result)) is (sent is None)
 
 
 async def test_a_query_over_the_limit_is_shortened_and_says_so(tmp_path: Path, caller: Caller) -> None:

@@ -8,14 +8,22 @@ from llama_stack.api.common import Caller, JsonObject
 from llama_stack.api.tools import ToolDefinition, ToolGroup, ToolResult
 from llama_stack.errors import InvalidRequest, NotAuthenticated, NotFound, ProviderFailed, RateLimited, StackError
 
-Answer = Callable[[str, Caller], Awaitable[ToolResult]]
-"""Answers one query. Raises NotAuthenticated, RateLimited or ProviderFailed for a failure the model is told of."""
+Answer = Callable[..., Awaitable[ToolResult]]
+"""Answers one query: `answer(query, caller)`, with what was given of the further arguments by name.
+
+Raises NotAuthenticated, RateLimited or ProviderFailed for a failure the model is told of.
+"""
 
 
 class QueryTools:
-    """Fulfils the Tools protocol with one tool `name(query: string)`."""
+    """Fulfils the Tools protocol with one tool `name(query: string)`.
 
-    def __init__(self, name: str, description: str, query_description: str, answer: Answer) -> None:
+    further: JSON Schemas of arguments that the model is not shown, for whoever offers the tool to it.
+    """
+
+    def __init__(
+        self, name: str, description: str, query_description: str, answer: Answer, further: JsonObject | None = None
+    ) -> None:
         query = {"type": "string", "description": query_description, "minLength": 1, "pattern": r"\S"}
         self._parameters: JsonObject = {
             "type": "object",
@@ -24,6 +32,7 @@ class QueryTools:
             "additionalProperties": False,
         }
         self._definition = ToolDefinition(name=name, description=description, parameters=self._parameters)
+        self._taken = {**self._parameters, "properties": {"query": query, **(further or {})}}
         self._answer = answer
 
     async def list_tools(self, tool_group: ToolGroup, caller: Caller) -> list[ToolDefinition]:
@@ -36,11 +45,12 @@ class QueryTools:
             raise NotFound(
                 f"the tool group {tool_group.identifier} has no tool {name!r}; its tool is {self._definition.name!r}"
             )
-        faults = schema_faults(arguments, self._parameters)
+        faults = schema_faults(arguments, self._taken)
         if faults:
             raise InvalidRequest(f"{name}: {'; '.join(faults)}", param="query")
+        further = {key: value for key, value in arguments.items() if key != "query"}
         try:
-            return await self._answer(_speakable(arguments["query"]), caller)
+            return await self._answer(_speakable(arguments["query"]), caller, **further)
         except (NotAuthenticated, RateLimited, ProviderFailed) as error:
             return failed(error)
 
