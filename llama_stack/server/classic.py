@@ -1,8 +1,9 @@
 """What the classic Llama Stack routes do otherwise than the others: their errors, and the older OpenAI prefix."""
 
 import logging
-from collections.abc import MutableMapping
-from typing import Any, ClassVar
+from collections.abc import AsyncGenerator, MutableMapping
+from contextlib import aclosing
+from typing import Any, ClassVar, TypeVar
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,8 +14,11 @@ from llama_stack.server.errors import error_response
 from llama_stack.server.hang_up import ClientGone
 from llama_stack.server.plain import PlainRoute
 from llama_stack.wire.openai_chat_stream import DONE_FRAME
+from llama_stack.wire.validation import naming
 
 logger = logging.getLogger(__name__)
+
+EventT = TypeVar("EventT")
 
 
 class ClassicRoute(PlainRoute):
@@ -61,6 +65,14 @@ class OnceRoute(ClassicRoute):
             response = error_response(internal_error(request_id))
             response.headers.update(self.error_headers)
             await response(scope, receive, send)
+
+
+async def in_words(events: AsyncGenerator[EventT, None], **fields: str) -> AsyncGenerator[EventT, None]:
+    """The same events; errors name the request's fields as in `naming`."""
+    with naming(**fields):
+        async with aclosing(events):
+            async for event in events:
+                yield event
 
 
 def is_classic_client(request: Request) -> bool:

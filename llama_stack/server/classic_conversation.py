@@ -19,6 +19,7 @@ from llama_stack.api.common import Caller, JsonObject
 from llama_stack.api.messages import ToolMessage
 from llama_stack.api.stack import ServedStack
 from llama_stack.errors import Conflict, NotFound, StackError
+from llama_stack.server.classic import in_words
 from llama_stack.server.classic_queries import config_of_team, whole_session_id
 from llama_stack.wire.classic.agents import turn_settings
 from llama_stack.wire.classic.steps import (
@@ -41,7 +42,9 @@ from llama_stack.wire.classic.turns import (
     decode_tool_responses,
     decode_turn_messages,
 )
-from llama_stack.wire.validation import naming
+
+_WORDS = {"tool_groups": "toolgroups", "tool_group_id": "toolgroups", "tool_choice": "tool_config.tool_choice"}
+"""What the body of a turn calls the fields that errors name in our words."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ class Conversation:
             settings=turn_settings(body.toolgroups, body.tool_config, config),
             documents=documents,
         )
-        return Run(events, ClassicTurnEncoder())
+        return Run(in_words(events, **_WORDS), ClassicTurnEncoder())
 
     async def resumed(self, turn_id: str, body: ClassicResumeBody) -> Run:
         """A turn gone on with.
@@ -148,7 +151,9 @@ class Conversation:
             decisions=decisions,
             outcomes=outcomes,
         )
-        return Run(_in_classic_words(events), ClassicTurnEncoder(earlier=parts[:-1], resumed=last), parts[:-1])
+        return Run(
+            in_words(events, tool_call_id="call_id"), ClassicTurnEncoder(earlier=parts[:-1], resumed=last), parts[:-1]
+        )
 
     def _further(self, parts: list[Turn], results: list[ToolMessage]) -> Run:
         part_id = next_part_id(parts)
@@ -162,13 +167,6 @@ class Conversation:
         )
         brought = brought_step(part_id, results, datetime.now(UTC))
         return Run(events, ClassicTurnEncoder(earlier=parts, brought=brought), parts)
-
-
-async def _in_classic_words(events: AsyncGenerator[AgentEvent, None]) -> AsyncGenerator[AgentEvent, None]:
-    with naming(tool_call_id="call_id"):
-        async with aclosing(events):
-            async for event in events:
-                yield event
 
 
 def _waiting_for(results: list[ToolMessage], session: Session) -> list[Turn] | None:

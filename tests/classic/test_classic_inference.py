@@ -8,6 +8,7 @@ import pytest
 from llama_stack_client import BadRequestError, InferenceEventLogger, InternalServerError, NotFoundError, RateLimitError
 
 from llama_stack.api.inference import (
+    Capabilities,
     ChatEnd,
     ChatRequest,
     ChoiceEnd,
@@ -31,7 +32,7 @@ from llama_stack.api.messages import (
 )
 from llama_stack.api.tools import NamedToolChoice, ToolDefinition
 from llama_stack.errors import ProviderFailed, RateLimited
-from llama_stack.testing.scripted import calls, says
+from llama_stack.testing.scripted import ScriptedInference, calls, says
 from tests.classic.conftest import Running, Start, frames_of
 
 NO_SCHEMA = {"type": "json_schema", "json_schema": {"type": 1}}
@@ -333,6 +334,33 @@ async def test_errors_come_as_the_clients_own(start: Start) -> None:
     body: Any = bad.value.body
     assert body["error"]["param"] == "messages.0.content"
     assert body["detail"] == body["error"]["message"]
+
+
+async def test_a_form_of_prompts_has_no_meaning_where_the_provider_writes_them_itself(start: Start) -> None:
+    writes_itself = ScriptedInference(says("hi"), capabilities=Capabilities())
+    async with start(inference=writes_itself) as server:
+        asked: Any = {"model_id": "scripted", "tool_prompt_format": "json"}
+        await server.client.inference.chat_completion(messages=HELLO, **asked)
+        del asked["tool_prompt_format"]
+        await server.client.inference.batch_chat_completion(
+            messages_batch=[HELLO], tool_config={"tool_prompt_format": "json"}, **asked
+        )
+    assert [request.tool_prompt_format for request in writes_itself.requests] == [None, None]  # type: ignore[union-attr]
+
+
+async def test_errors_name_fields_as_the_classic_bodies_do(start_agents: Start) -> None:
+    async with start_agents() as server:
+        params = []
+        for path, body in (
+            ("chat-completion", {"messages": HELLO, "stream": True}),
+            ("completion", {"content": "x"}),
+            ("batch-completion", {"content_batch": ["x"]}),
+            ("embeddings", {"contents": ["x"]}),
+        ):
+            answer = await server.http.post(f"/v1/inference/{path}", json={"model_id": "nope", **body})
+            assert answer.status_code == 404
+            params.append(answer.json()["error"]["param"])
+    assert params == ["model_id"] * 4
 
 
 async def test_a_stream_that_fails_ends_with_one_error_frame(start: Start) -> None:

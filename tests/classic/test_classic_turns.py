@@ -406,6 +406,26 @@ async def test_parameters_of_a_class_take_any_value(start_agents: Start) -> None
     assert offered["properties"] == {name: {"description": ""} for name in names}
 
 
+@pytest.mark.parametrize(
+    ("wanted", "param"),
+    [
+        ({"toolgroups": ["builtin::nope"]}, "toolgroups"),
+        ({"toolgroups": ["builtin::math/nope"]}, "toolgroups"),
+        ({"toolgroups": ["builtin::math"], "tool_config": {"tool_choice": "nope"}}, "tool_config.tool_choice"),
+    ],
+)
+async def test_what_a_turn_refuses_is_named_as_its_body_names_it(
+    start_agents: Start, wanted: dict[str, Any], param: str
+) -> None:
+    async with start_agents(tools={"builtin::math": Arithmetic()}) as server:
+        agent_id, session_id = await begin(server)
+        answer = await server.http.post(
+            f"/v1/agents/{agent_id}/session/{session_id}/turn",
+            json={"messages": HELLO, **wanted},
+        )
+    assert answer.json()["error"]["param"] == param
+
+
 class Away(Arithmetic):
     async def list_tools(self, tool_group: ToolGroup, caller: Caller) -> list[ToolDefinition]:
         raise ProviderUnavailable("cannot reach it")

@@ -6,12 +6,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from llama_stack.api.answers import collect
-from llama_stack.api.inference import ChatAnswer, ChatEvent
+from llama_stack.api.common import Caller
+from llama_stack.api.inference import ChatAnswer, ChatEvent, ChatRequest
 from llama_stack.api.stack import Stack
 from llama_stack.server.answers import json_response, stops_with_its_client
 from llama_stack.server.bodies import read_json
 from llama_stack.server.callers import caller_of
-from llama_stack.server.classic import ClassicRoute
+from llama_stack.server.classic import ClassicRoute, in_words
 from llama_stack.server.classic_schema import (
     ClassicChatAnswer,
     ClassicChatBatch,
@@ -42,6 +43,17 @@ from llama_stack.wire.classic.inference import (
     encode_embeddings,
 )
 from llama_stack.wire.classic.inference_stream import ClassicChatEncoder, ClassicCompletionEncoder
+from llama_stack.wire.validation import naming
+
+_WORDS = {
+    "model": "model_id",
+    "prompt": "content",
+    "input": "contents",
+    "dimensions": "output_dimension",
+    "truncate": "text_truncation",
+    "task": "task_type",
+}
+"""What the classic bodies call the fields that errors name in our words."""
 
 
 def routes(stack: Stack, options: ServerOptions) -> PlainRouter:
@@ -54,7 +66,10 @@ def routes(stack: Stack, options: ServerOptions) -> PlainRouter:
     )
     async def chat_completion(request: Request) -> Response:
         chat, stream = decode_chat(await read_json(request, options))
-        events = stack.inference.stream_chat(chat, caller_of(request))
+        caller = caller_of(request)
+        with naming(**_WORDS):
+            chat = await _heard(stack, chat, caller)
+            events = in_words(stack.inference.stream_chat(chat, caller), **_WORDS)
         if stream:
             return EventStream[ChatEvent](events, ClassicChatEncoder().encode)
         return json_response(encode_chat_answer(await _whole(events, request)))
@@ -66,7 +81,8 @@ def routes(stack: Stack, options: ServerOptions) -> PlainRouter:
     )
     async def completion(request: Request) -> Response:
         wanted, stream = decode_completion(await read_json(request, options))
-        events = stack.inference.complete(wanted, caller_of(request))
+        with naming(**_WORDS):
+            events = in_words(stack.inference.complete(wanted, caller_of(request)), **_WORDS)
         if stream:
             return EventStream[ChatEvent](events, ClassicCompletionEncoder().encode)
         return json_response(encode_completion_answer(await _whole(events, request)))
@@ -78,8 +94,9 @@ def routes(stack: Stack, options: ServerOptions) -> PlainRouter:
     )
     async def embeddings(request: Request) -> Response:
         wanted = decode_embeddings(await read_json(request, options))
-        async with stops_with_its_client(request):
-            answer = await stack.inference.embed(wanted, caller_of(request))
+        with naming(**_WORDS):
+            async with stops_with_its_client(request):
+                answer = await stack.inference.embed(wanted, caller_of(request))
         return json_response(encode_embeddings(answer))
 
     @router.post(
@@ -90,8 +107,10 @@ def routes(stack: Stack, options: ServerOptions) -> PlainRouter:
     async def batch_chat_completion(request: Request) -> Response:
         chats = decode_chat_batch(await read_json(request, options))
         caller = caller_of(request)
-        async with stops_with_its_client(request):
-            answers = await gather_results([collect(stack.inference.stream_chat(chat, caller)) for chat in chats])
+        with naming(**_WORDS):
+            async with stops_with_its_client(request):
+                heard = [await _heard(stack, chat, caller) for chat in chats]
+                answers = await gather_results([collect(stack.inference.stream_chat(chat, caller)) for chat in heard])
         return json_response({"batch": [encode_chat_answer(answer) for answer in answers]})
 
     @router.post(
@@ -102,11 +121,22 @@ def routes(stack: Stack, options: ServerOptions) -> PlainRouter:
     async def batch_completion(request: Request) -> Response:
         wanted = decode_completion_batch(await read_json(request, options))
         caller = caller_of(request)
-        async with stops_with_its_client(request):
-            answers = await gather_results([collect(stack.inference.complete(one, caller)) for one in wanted])
+        with naming(**_WORDS):
+            async with stops_with_its_client(request):
+                answers = await gather_results([collect(stack.inference.complete(one, caller)) for one in wanted])
         return json_response({"batch": [encode_completion_answer(answer) for answer in answers]})
 
     return router
+
+
+async def _heard(stack: Stack, chat: ChatRequest, caller: Caller) -> ChatRequest:
+    """Programs that name a form of prompts are used to be served by every provider, also where it has no meaning."""
+    if chat.tool_prompt_format is None:
+        return chat
+    await stack.model(chat.model, caller)
+    if stack.inference.capabilities(chat.model).tool_prompt_format:
+        return chat
+    return chat.model_copy(update={"tool_prompt_format": None})
 
 
 async def _whole(events: AsyncGenerator[ChatEvent, None], request: Request) -> ChatAnswer:
