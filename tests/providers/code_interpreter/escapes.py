@@ -165,6 +165,16 @@ print('ESCAPED')
         works_without=True,
     ),
     Attempt(
+        "lock on a file of the host",
+        """
+import fcntl, os, sys
+assert sys.platform == 'linux'
+fcntl.flock(open(os.__file__), fcntl.LOCK_EX | fcntl.LOCK_NB)
+print('ESCAPED')
+""",
+        works_without=True,
+    ),
+    Attempt(
         "timer that sends SIGCONT",
         """
 import ctypes, platform

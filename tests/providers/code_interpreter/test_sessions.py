@@ -53,6 +53,23 @@ async def test_an_error_is_told_and_harms_nothing(stack_home: Path, driver: str)
         assert printed(await desk.says("x")) == "1"
 
 
+@in_each_sandbox
+async def test_the_words_of_a_shell_are_there(stack_home: Path, driver: str) -> None:
+    async with open_desk(stack_home, settings(driver)) as desk:
+        assert await desk.says("x = 1\nexit()\nx = 2") == "completed"
+        assert "SystemExit: too old" in await desk.says("quit('too old')")
+        assert printed(await desk.says("print(x); input.__name__")) == "1\n'input'"
+        assert "Return the absolute value" in await desk.says("help(abs)")
+
+
+@needs_bubblewrap
+async def test_folders_below_folders_without_end_spoil_no_session(stack_home: Path) -> None:
+    async with open_desk(stack_home, settings("bubblewrap")) as desk:
+        await desk.call("import os\nfor _ in range(2500): os.mkdir('d'); os.chdir('d')")
+        result = await desk.call("os.chdir('/sandbox'); open('d/near', 'w').write('x')")
+    assert [made["name"] for made in result.metadata["files"]] == ["d/near"]
+
+
 @needs_bubblewrap
 async def test_owners_and_sessions_share_nothing(stack_home: Path) -> None:
     async with open_desk(stack_home, settings("bubblewrap")) as desk:
@@ -95,6 +112,16 @@ async def test_the_session_unused_longest_makes_room(stack_home: Path) -> None:
         for session in ("first", "second", "third"):
             await desk.call("x = 1", session=session)
         assert printed(await desk.says("x", session="second")) == "1"
+        assert "the session made room for others" in await desk.says("x", session="first")
+
+
+@needs_bubblewrap
+async def test_the_owner_with_most_sessions_makes_room(stack_home: Path) -> None:
+    async with open_desk(stack_home, settings("bubblewrap", max_sessions=3)) as desk:
+        await desk.call("x = 1", session="only", caller=BOB)
+        for session in ("first", "second", "third"):
+            await desk.call("x = 1", session=session)
+        assert printed(await desk.says("x", session="only", caller=BOB)) == "1"
         assert "the session made room for others" in await desk.says("x", session="first")
 
 

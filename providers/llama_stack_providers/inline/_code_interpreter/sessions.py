@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from types import TracebackType
@@ -104,14 +104,18 @@ class Sessions:
             self._warm_up()
 
     async def _make_room(self) -> None:
-        idle = [(session.used_at, key) for key, session in self._by_key.items() if not self._is_at_work(key)]
+        held = Counter(owner for owner, _ in self._by_key)
+        # Whoever holds most gives one up: no owner's many sessions end those of the others.
+        idle = [
+            (-held[key[0]], session.used_at, key) for key, session in self._by_key.items() if not self._is_at_work(key)
+        ]
         if not idle:
             raise RateLimited(
                 f"all {self.config.max_sessions} sessions of the code interpreter are at work; "
                 "try again later, or raise max_sessions",
                 retry_after_s=RETRY_AFTER_S,
             )
-        await self._end(min(idle)[1], "the session made room for others")
+        await self._end(min(idle)[2], "the session made room for others")
 
     def _is_at_work(self, key: SessionKey) -> bool:
         lock = self._key_locks.get(key)

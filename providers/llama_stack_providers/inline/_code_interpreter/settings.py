@@ -33,7 +33,9 @@ class Config(ProviderConfig):
     files_kb: int = Field(8192, ge=1, le=65536, description="figures and files of a call together, going in or out")
 
     idle_s: float = Field(600.0, gt=0, description="a session unused this long is ended")
-    max_sessions: int = Field(16, ge=1, le=1024, description="the one unused longest makes room for the next")
+    max_sessions: int = Field(
+        16, ge=1, le=1024, description="of the owner with most, the one unused longest makes room"
+    )
     warm: int | None = Field(
         None, ge=0, le=16, description="sandboxes started ahead of need; default: 1 for wasm, else 0"
     )

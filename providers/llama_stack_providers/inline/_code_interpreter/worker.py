@@ -8,6 +8,7 @@ Lines to the host are JSON: `ready` once, then for each request any number of `o
 `forged`, each with the request's nonce.
 """
 
+import _sitebuiltins
 import ast
 import base64
 import builtins
@@ -42,6 +43,8 @@ PIXELS = 1 << 25
 """Of one figure: read again, each takes four bytes."""
 SIDE_PIXELS = 16_384
 SCANNED_FILES = 2000
+SCANNED_PATH = 400
+"""Characters of a folder's path beyond which its folders are not looked into."""
 ERROR_CHARACTERS = 20_000
 FONTS = "<fontconfig><dir>/usr/share/fonts</dir><cachedir>/sandbox/.tmp/fonts</cachedir></fontconfig>"
 
@@ -277,6 +280,7 @@ def execute(requests: int, replies: int, orders: dict[str, Any]) -> NoReturn:
     sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)  # type: ignore[misc]  # noqa: SIM115
     sys.stdout = sys.__stdout__ = text_stream(1)  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = text_stream(2)  # type: ignore[misc]
+    add_shell_words()
     main_module = types.ModuleType("__main__")
     sys.modules["__main__"] = main_module
     own_pid = os.getpid()
@@ -313,6 +317,12 @@ def text_stream(fd: int) -> io.TextIOWrapper:
     return io.TextIOWrapper(
         io.BufferedWriter(io.FileIO(fd, "wb", closefd=False)), "utf-8", "replace", line_buffering=True
     )
+
+
+def add_shell_words() -> None:
+    """What every Python shell has and `-S` leaves out; its own would close standard input."""
+    builtins.exit = builtins.quit = sys.exit  # type: ignore[assignment]
+    builtins.help = _sitebuiltins._Helper()
 
 
 def perform(request: dict[str, Any], variables: dict[str, Any], name: str, orders: dict[str, Any]) -> dict[str, Any]:
@@ -411,7 +421,9 @@ def seen_files(folder: Path) -> dict[str, tuple[int, int]]:
     """Regular files by name relative to the folder, with size and time of change; hidden ones are left out."""
     seen: dict[str, tuple[int, int]] = {}
     for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        # Deeper down, os.walk meets Python's limit of recursion, and then the limit of a path's length.
+        is_deep = len(parent) > SCANNED_PATH
+        folders[:] = [] if is_deep else sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             if len(seen) >= SCANNED_FILES:
                 return seen
