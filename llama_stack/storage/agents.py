@@ -55,7 +55,13 @@ class AgentStore:
         query = select(agents).where(agents.c.owner == caller.owner, agents.c.kind == "agent")
         async with self._database.read() as connection:
             rows = await rows_by_time(
-                connection, query, agents.c.created_at, agents.c.agent_id, limit=limit, after=after
+                connection,
+                query,
+                agents.c.created_at,
+                agents.c.agent_id,
+                limit=limit,
+                after=after,
+                passed=self._database.passed("agents", caller.owner),
             )
         entries = [_read_agent(row) for row in rows[:limit]]
         return Page(entries=entries, next_after=entries[-1].agent_id if len(rows) > limit else None)
@@ -115,7 +121,13 @@ class AgentStore:
             query = query.where(sessions.c.name == name)
         async with self._database.read() as connection:
             rows = await rows_by_time(
-                connection, query, sessions.c.started_at, sessions.c.session_id, limit=limit, after=after
+                connection,
+                query,
+                sessions.c.started_at,
+                sessions.c.session_id,
+                limit=limit,
+                after=after,
+                passed=self._database.passed("sessions", caller.owner, agent_id),
             )
         entries = [_read_session(row, []) for row in rows[:limit]]
         return Page(entries=entries, next_after=entries[-1].session_id if len(rows) > limit else None)

@@ -101,6 +101,7 @@ class BankStore:
                 banks.c.bank_id,
                 limit=limit,
                 between=between,
+                passed=self._database.passed("banks", caller.owner),
                 newest_first=order is ListedOrder.NEWEST_FIRST,
             )
         entries = [_bank_of(row) for row in rows[:limit]]

@@ -62,6 +62,7 @@ class CompletionStore:
                     chat_completions.c.completion_id,
                     limit=check_limit(limit),
                     after=after,
+                    passed=self._database.passed("chat_completions", caller.owner),
                     newest_first=order == "desc",
                 )
                 read = [_read(row) for row in rows]

@@ -254,6 +254,7 @@ class DocumentStore:
                 documents.c.document_id,
                 limit=limit,
                 between=between,
+                passed=self._database.passed("documents", caller.owner, bank_id),
                 newest_first=order is ListedOrder.NEWEST_FIRST,
             )
         entries = [StoredDocument(row).status for row in rows[:limit]]

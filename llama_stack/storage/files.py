@@ -59,6 +59,7 @@ class FileStore:
                     files.c.file_id,
                     limit=most,
                     after=after,
+                    passed=self._database.passed("files", caller.owner),
                     newest_first=order == "desc",
                 )
                 has_more = len(rows) > most

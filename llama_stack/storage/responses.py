@@ -216,6 +216,7 @@ class ResponseStore:
                 responses.c.response_id,
                 limit=limit,
                 after=after,
+                passed=self._database.passed("responses", caller.owner),
                 newest_first=order == "desc",
             )
         entries = [_read(row) for row in rows[:limit]]

@@ -25,8 +25,11 @@ async def test_a_store_is_made_listed_changed_and_deleted(server: Running) -> No
     assert made.expires_at == made.last_active_at + 7 * 24 * 3600
     assert await stores.retrieve(made.id) == made
 
-    changed = await stores.update(made.id, name="Pages", expires_after=None, metadata={})
-    assert (changed.name, changed.metadata, changed.expires_at) == ("Pages", {}, None)
+    assert made.to_dict()["description"] == "pages for new colleagues"
+
+    changed = await stores.update(made.id, name="Pages", expires_after=None, metadata={"description": "mine"})
+    assert (changed.name, changed.metadata, changed.expires_at) == ("Pages", {"description": "mine"}, None)
+    assert changed.to_dict()["description"] == "pages for new colleagues"
 
     names = [(await stores.create(name=f"store {number}")).name for number in range(3)]
     listed = [store.name async for store in stores.list(limit=2, order="asc")]
@@ -38,6 +41,23 @@ async def test_a_store_is_made_listed_changed_and_deleted(server: Running) -> No
     assert (gone.deleted, gone.object) == (True, "vector_store.deleted")
     with pytest.raises(NotFoundError, match="no memory bank"):
         await stores.retrieve(made.id)
+
+
+async def test_a_list_goes_on_behind_what_is_deleted_or_changed_meanwhile(server: Running) -> None:
+    stores = server.openai.vector_stores
+    store_ids = [await server.store() for _ in range(5)]
+    file_ids = [await server.upload(f"{number}.md", f"page {number}") for number in range(5)]
+    await stores.file_batches.create_and_poll(store_ids[0], file_ids=file_ids, poll_interval_ms=20)
+    async for attached in stores.files.list(store_ids[0], limit=2, filter="completed"):
+        await stores.files.delete(attached.id, vector_store_id=store_ids[0])
+    async for file in server.openai.files.list(limit=2):
+        await server.openai.files.delete(file.id)
+    assert (await stores.files.list(store_ids[0])).data == []
+    async for store in stores.list(limit=2, order="asc"):
+        await stores.delete(store.id)
+    assert ((await stores.list()).data, (await server.openai.files.list()).data) == ([], [])
+    with pytest.raises(BadRequestError, match="after: there is no 'file-x' in this list"):
+        await server.openai.files.list(after="file-x")
 
 
 async def test_files_are_read_in_the_background_and_found(server: Running) -> None:

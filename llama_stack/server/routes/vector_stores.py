@@ -28,6 +28,7 @@ from llama_stack.wire.openai_vector_stores.stores import (
     decode_new_store,
     encode_page,
     encode_store,
+    with_description,
 )
 
 ALL = "/v1/vector_stores"
@@ -70,9 +71,9 @@ def routes(stack: ServedStack, options: ServerOptions) -> PlainRouter:
     @router.post(ONE, summary="Change a vector store", **describe(body=UpdateStoreBody, answer=VectorStoreObject))
     async def update_store(request: Request, vector_store_id: str) -> Response:
         changed, caller = decode_changed_store(await read_json(request, options)), caller_of(request)
-        await found(stack, vector_store_id, caller)
+        metadata = with_description(changed.metadata, (await found(stack, vector_store_id, caller)).metadata)
         record = await (await stack.memory()).update_bank(
-            vector_store_id, caller, name=changed.name, metadata=changed.metadata, expiry=changed.expiry
+            vector_store_id, caller, name=changed.name, metadata=metadata, expiry=changed.expiry
         )
         return json_response(_shown(record))
 

@@ -84,8 +84,8 @@ class ChangedStore:
     expiry: Expiry | Literal["never"] | None
 
 
-DESCRIPTION = "description"
-"""Kept among the metadata under this name, and shown as a field of its own."""
+DESCRIPTION = "openai:description"
+"""Kept among the metadata under this name, which no client's key is likely to have, and shown as a field of its own."""
 
 
 def decode_new_store(body: Any) -> NewStore:
@@ -125,6 +125,13 @@ def decode_changed_store(body: Any) -> ChangedStore:
         metadata=None if said.metadata is None else read_metadata(said.metadata),
         expiry=expiry,
     )
+
+
+def with_description(metadata: dict[str, str] | None, kept: Mapping[str, str]) -> dict[str, str] | None:
+    """New metadata, with the description that stands in those that are kept: no change names it."""
+    if metadata is None or DESCRIPTION not in kept:
+        return metadata
+    return {**metadata, DESCRIPTION: kept[DESCRIPTION]}
 
 
 def read_metadata(metadata: Mapping[str, str] | None) -> dict[str, str]:
