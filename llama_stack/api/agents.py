@@ -68,6 +68,10 @@ ToolGroupChoice = Annotated[ToolGroupUse, BeforeValidator(_group_use)]
 """A ToolGroupUse, or the name of a group (`group` or `group/tool`)."""
 
 
+CHAT_AGENT_NAME = "llama agent chat "
+"""Begins the names of agents that are no more than a chat somebody had in the terminal; they are offered to nobody."""
+
+
 class AgentConfig(Word):
     """What an agent is.
 

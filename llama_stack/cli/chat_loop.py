@@ -9,7 +9,7 @@ from llama_stack.api.agents import AgentEvent, ApprovalDecision, TurnAwaitingInp
 from llama_stack.api.messages import ToolCall
 from llama_stack.api.tools import ToolDefinition
 from llama_stack.cli.chat_input import ChatInput
-from llama_stack.cli.chat_screen import ChatScreen, fitted, shown_call, shown_history
+from llama_stack.cli.chat_screen import ChatScreen, fitted, shown_history
 from llama_stack.cli.lazy import nearest
 from llama_stack.cli.printing import print_error, print_note, styled
 from llama_stack.errors import StackError
@@ -59,7 +59,7 @@ class ChatLoop:
             except KeyboardInterrupt:
                 click.echo()
                 return
-            if line is None or line.strip() == "/quit":
+            if line is None or line.split()[:1] == ["/quit"]:
                 if line is None and self._input.is_terminal:
                     click.echo()
                 return
@@ -132,7 +132,7 @@ class ChatLoop:
         return last if isinstance(last, TurnAwaitingInput) and last.approvals else None
 
     def _decision(self, call: ToolCall) -> ApprovalDecision:
-        self._screen.note(f"The agent wants to call {shown_call(call)}", mark="?", fg="yellow", bold=True)
+        self._screen.ask(call)
         while True:
             typed = self._input.ask("  Allow it? yes, no, or why not: ")
             word = NOBODY_THERE if typed is None else typed.strip()

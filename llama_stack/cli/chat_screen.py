@@ -5,6 +5,7 @@ import re
 import shutil
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -29,6 +30,7 @@ from llama_stack.cli.printing import styled
 RESULT_LINES = 6
 MAX_VALUE_CHARS = 60
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_DIRECTION = re.compile(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _ENDS: dict[TurnEndReason, str] = {
     "max_infer_iters": "the limit of model calls was reached",
     "max_tool_calls": "the limit of tool calls was reached",
@@ -77,6 +79,24 @@ class ChatScreen:
         """A line beside the conversation; `mark` says what kind it is, with or without colours."""
         self.end_line()
         click.echo(styled(f"  {mark} {fitted(text)}", **style))
+
+    def ask(self, call: ToolCall) -> None:
+        """A call that waits for a person's word, with all that is in it: who agrees has seen what to."""
+        style: dict[str, Any] = {"fg": "yellow", "bold": True}
+        opening = "The agent wants to call"
+        line = f"{opening} {shown_call(call)}"
+        arguments = _arguments(call)
+        if arguments is None or (_is_short(arguments) and printable(line) == fitted(line)):
+            self.end_line()
+            click.echo(styled(f"  ? {_plain(line)}", **style))
+            return
+        self.note(f"{opening} {call.name}(", mark="?", **style)
+        for name, value in arguments.items():
+            first, *rest = _value_lines(value)
+            click.echo(styled(_plain(f"      {name} = {first}"), **style))
+            for more in rest:
+                click.echo(styled(_plain(f"        {more}"), **style))
+        click.echo(styled("    )", **style))
 
     def end_line(self) -> None:
         if self._in_line:
@@ -165,14 +185,34 @@ def _found(step: MemoryRetrievalStep) -> str:
 
 
 def shown_call(call: ToolCall) -> str:
-    """A call as a person writes it: name(key="value", ...)."""
+    """A call as a person writes it: name(key="value", ...), with long values cut."""
+    arguments = _arguments(call)
+    if arguments is None:
+        return f"{call.name}({call.arguments})"
+    return f"{call.name}({', '.join(f'{name}={_shortened(value)}' for name, value in arguments.items())})"
+
+
+def _arguments(call: ToolCall) -> dict[str, Any] | None:
+    """None where the model wrote none that can be read."""
     try:
         arguments = json.loads(call.arguments or "{}")
     except ValueError:
-        return f"{call.name}({call.arguments})"
-    if not isinstance(arguments, dict):
-        return f"{call.name}({call.arguments})"
-    return f"{call.name}({', '.join(f'{name}={_shortened(value)}' for name, value in arguments.items())})"
+        return None
+    return arguments if isinstance(arguments, dict) else None
+
+
+def _is_short(arguments: dict[str, Any]) -> bool:
+    return all(len(_as_json(value)) <= MAX_VALUE_CHARS for value in arguments.values())
+
+
+def _value_lines(value: object) -> list[str]:
+    """A text of several lines as it will be read, such as code; anything else as JSON."""
+    lines = value.splitlines() if isinstance(value, str) else []
+    return ["", *lines] if len(lines) > 1 else [_as_json(value)]
+
+
+def _as_json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def shown_history(turns: Sequence[Turn]) -> list[str]:
@@ -194,7 +234,7 @@ def shown_history(turns: Sequence[Turn]) -> list[str]:
 
 
 def _shortened(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False)
+    text = _as_json(value)
     return text if len(text) <= MAX_VALUE_CHARS else f"{text[: MAX_VALUE_CHARS - 4]}...{text[-1]}"
 
 
@@ -203,10 +243,15 @@ def printable(text: str) -> str:
     return _CONTROL.sub("", text)
 
 
+def _plain(text: str) -> str:
+    """Printable, and in the order it stands in: marks that turn the direction of writing are shown as their codes."""
+    return _DIRECTION.sub(lambda mark: f"\\u{ord(mark[0]):04x}", printable(text))
+
+
 def fitted(line: str) -> str:
     """The line cut to the terminal's width, room left for the mark before it."""
     line = printable(line)
-    room = max(40, shutil.get_terminal_size().columns - 5)
+    room = max(20, shutil.get_terminal_size().columns - 5)
     return line if len(line) <= room else f"{line[: room - 3]}..."
 
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from secrets import token_hex
 
-from llama_stack.api.agents import AgentConfig, AgentRecord, Agents, Session
+from llama_stack.api.agents import CHAT_AGENT_NAME, AgentConfig, AgentRecord, Agents, Session
 from llama_stack.cli.lazy import nearest
 from llama_stack.errors import NotFound
 from llama_stack.sdk.stack import LlamaStack
 
-NAME = "llama agent chat "
+NAME = CHAT_AGENT_NAME
 """Begins the name of a chat's agent; the chat's id follows. So chats with other models or tools do not meet."""
 TITLE_CHARS = 60
 

@@ -14,7 +14,15 @@ from functools import partial
 
 from llama_stack.agents.json_schema import schema_faults
 from llama_stack.agents.toolboxes import without_parameters
-from llama_stack.api.agents import AgentEvent, AgentRecord, Agents, StepStarted, TurnAwaitingInput, TurnCompleted
+from llama_stack.api.agents import (
+    CHAT_AGENT_NAME,
+    AgentEvent,
+    AgentRecord,
+    Agents,
+    StepStarted,
+    TurnAwaitingInput,
+    TurnCompleted,
+)
 from llama_stack.api.common import Caller, JsonObject
 from llama_stack.api.messages import UserMessage, text_of
 from llama_stack.api.stack import ServedStack
@@ -124,7 +132,7 @@ async def _agents(stack: ServedStack, caller: Caller) -> list[Offer]:
     after: str | None = None
     while len(records) < MAX_AGENTS:
         page = await agents.list_agents(caller, limit=100, after=after)
-        records.extend(page.entries)
+        records.extend(one for one in page.entries if not (one.config.name or "").startswith(CHAT_AGENT_NAME))
         after = page.next_after
         if after is None:
             break
@@ -134,7 +142,9 @@ async def _agents(stack: ServedStack, caller: Caller) -> list[Offer]:
 def _agent_offer(agents: Agents, record: AgentRecord, caller: Caller) -> Offer:
     name = _word(record.config.name or "") or _word(record.agent_id)
     instructions = " ".join(record.config.instructions.split())
-    about = f"Its instructions begin: {instructions[:300]}" if instructions else "It has no instructions of its own."
+    about = record.config.description or (
+        f"Its instructions begin: {instructions[:300]}" if instructions else "It has no instructions of its own."
+    )
     return Offer(
         name=name,
         qualified_name=f"{name}__{_word(record.agent_id)}",

@@ -1,5 +1,6 @@
 """`llama agent chat` and `llama agent sessions`, as a person and as a pipe see them."""
 
+import json
 import re
 import subprocess
 import sys
@@ -117,9 +118,21 @@ def test_a_call_waits_for_a_word(serve: Any, stack_home: Path, word: str, result
     assert without_times(done.stdout) == f"{asked}{made}{result}Well.\n"
 
 
+def test_who_is_asked_sees_the_whole_call(serve: Any, stack_home: Path) -> None:
+    code = "print('a long and harmless beginning of a program')\nimport os\nos.system('rm -rf ~')  # \u202e"
+    with serve(calls(("get_weather", json.dumps({"city": code}))), says("Well.")) as url:
+        done = piped("Weather?\nno\n", "--url", url, "--tools", "weather", "--ask")
+
+    assert done.stdout == (
+        "  ? The agent wants to call get_weather(\n      city = \n"
+        "        print('a long and harmless beginning of a program')\n        import os\n"
+        "        os.system('rm -rf ~')  # \\u202e\n    )\nWell.\n"
+    )
+
+
 def test_slash_commands(serve: Any, stack_home: Path) -> None:
     with serve(says("Hi.")) as url:
-        done = piped("/help\n/tools\n/resume\n/nwe\n/quit\nnever said\n", "--url", url, "--tools", "weather")
+        done = piped("/help\n/tools\n/resume\n/nwe\n/quit now\nnever said\n", "--url", url, "--tools", "weather")
 
     assert "  /history  what was said in this chat\n" in done.stdout
     assert "  weather" in done.stdout

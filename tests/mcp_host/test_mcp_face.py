@@ -12,7 +12,7 @@ from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import ImageContent
 
-from llama_stack.api.agents import AgentConfig
+from llama_stack.api.agents import CHAT_AGENT_NAME, AgentConfig
 from llama_stack.api.common import Caller
 from llama_stack.api.tools import ToolDefinition, ToolGroup
 from llama_stack.errors import ProviderFailed
@@ -85,9 +85,14 @@ async def test_an_agent_is_a_tool_whose_conversation_goes_on(tmp_path: Path) -> 
         config = AgentConfig(model=MODEL, name="Potter's helper", instructions="Weigh.", tool_groups=["scales"])
         record = await agents.create_agent(config, LOCAL)
         await agents.create_agent(AgentConfig(model=MODEL, name="theirs"), Caller(owner="bob"))
+        await agents.create_agent(AgentConfig(model=MODEL, name=f"{CHAT_AGENT_NAME}1a2b3c"), LOCAL)
+        await agents.create_agent(AgentConfig(model=MODEL, name="billing", description="For invoices."), LOCAL)
 
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
-        assert "theirs" not in tools
+        assert [name for name in tools if tools[name].output_schema] == ["Potter_s_helper", "billing"], (
+            "no chat of the terminal"
+        )
+        assert tools["billing"].description == "Asks the agent billing. For invoices."
         assert tools["Potter_s_helper"].description == "Asks the agent Potter's helper. Its instructions begin: Weigh."
         first = await client.call_tool("Potter_s_helper", {"message": "How heavy is clay?"}, progress_callback=told)
         assert text(first) == "One kilogram."

@@ -178,3 +178,15 @@ async def test_a_text_that_cannot_be_kept_is_an_error_for_the_model(tmp_path: Pa
         result = await call(tools, "insert_into_memory", content=LLAMAS, vector_db_ids=["notes"])
     assert result.is_error
     assert "the engine of the vectors is down" in text_of(result.content)
+
+
+async def test_who_names_no_bank_means_the_default_one(tmp_path: Path) -> None:
+    async with tools_over(tmp_path, default_bank="default") as (tools, _):
+        before = await call(tools, "knowledge_search", query="wool")
+        kept = await call(tools, "insert_into_memory", content=LLAMAS)
+        found = await call(tools, "knowledge_search", query="wool")
+        with pytest.raises(NotFound, match="there is no memory bank 'nope'"):
+            await call(tools, "knowledge_search", query="wool", vector_db_ids=["nope"])
+    assert "Nothing was found for 'wool'" in text_of(before.content)
+    assert kept.metadata["bank_id"] == "default"
+    assert LLAMAS in text_of(found.content)

@@ -1,11 +1,12 @@
 """The stack's memory as tools of an agent: `knowledge_search` finds passages, `insert_into_memory` keeps a text.
 
 Which banks are meant is said by whoever gives an agent the group, in its argument `vector_db_ids`. It stands over what
-the model writes, so a model reaches no other bank; a second name for it would be a way around.
+the model writes, so a model reaches no other bank; a second name for it would be a way around. Where nobody says it, it
+is the bank that the provider's `default_bank` names, as everywhere in the stack where no bank is named.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from hashlib import sha256
 from typing import Any
 
@@ -13,8 +14,9 @@ from pydantic import Field
 
 from llama_stack.api.common import Caller, JsonObject
 from llama_stack.api.memory import Chunk, Document, DocumentState, Memory
+from llama_stack.api.resources import BankKind, KeywordBank, MemoryBank, VectorBank
 from llama_stack.api.tools import ToolDefinition, ToolGroup, ToolResult, Tools
-from llama_stack.errors import InvalidRequest, NotFound, ProviderFailed, RateLimited
+from llama_stack.errors import Conflict, InvalidRequest, NotFound, ProviderFailed, RateLimited
 from llama_stack.memory.context import Passage, as_context, passages_of, told_passages
 from llama_stack.provider import ProviderConfig, ToolsFloor, ToolsProvider
 from llama_stack.wire.classic.memory.rag import RagQuery, decode_rag_query, encode_context
@@ -53,6 +55,11 @@ MAX_CONTENT_CHARACTERS = 100_000
 
 
 class Config(ProviderConfig):
+    default_bank: str | None = Field(
+        default=None,
+        min_length=1,
+        description="memory bank that is meant where vector_db_ids is not given; made when used",
+    )
     max_chunks: int = Field(5, ge=1, le=50, description="passages that a search gives")
     max_tokens: int = Field(3_000, ge=100, le=100_000, description="of all passages together, about")
 
@@ -73,13 +80,28 @@ class RagRuntime:
         if name not in TOOLS:
             known = ", ".join(TOOLS)
             raise NotFound(f"the tool group {tool_group.identifier!r} has no tool {name!r}; its tools are {known}")
-        banks = _bank_ids(arguments)
+        banks = _bank_ids(arguments, self._config.default_bank)
+        if arguments.get("vector_db_ids") is None:
+            await self._made(banks[0], caller)
         try:
             if name == SEARCH.name:
                 return await self._search(self._asked(arguments, banks), arguments, caller)
             return await self._insert(banks[0], arguments, caller)
         except (ProviderFailed, RateLimited) as error:
             return ToolResult(content=f"Error: {error.message}", is_error=True, metadata={"code": error.code})
+
+    async def _made(self, bank_id: str, caller: Caller) -> None:
+        """The bank is there afterwards: of vectors, or of words alone in a stack without a model that embeds."""
+        memory = await self._memory()
+        with suppress(NotFound):
+            await memory.bank(bank_id, caller)
+            return
+        kinds: tuple[BankKind, ...] = (VectorBank(), KeywordBank())
+        for kind in kinds:
+            bank = MemoryBank(identifier=bank_id, provider_id="", provider_resource_id="", bank=kind)
+            with suppress(Conflict, InvalidRequest):  # somebody else was quicker; no model embeds
+                await memory.create_bank(bank, caller)
+                return
 
     def _asked(self, arguments: dict[str, Any], banks: list[str]) -> RagQuery:
         _text(arguments, "query")
@@ -117,9 +139,11 @@ class RagRuntime:
         return ToolResult(content=f"Kept as {document_id!r}.", metadata=metadata)
 
 
-def _bank_ids(arguments: dict[str, Any]) -> list[str]:
+def _bank_ids(arguments: dict[str, Any], default: str | None) -> list[str]:
     """The banks that are meant. Raises InvalidRequest where none is."""
     given = arguments.get("vector_db_ids")
+    if given is None:
+        given = default
     if given is None:
         raise InvalidRequest(
             "vector_db_ids: is required; name the memory banks in the arguments of the tool group, such as "
