@@ -193,6 +193,20 @@ async def test_an_mcp_server_is_registered_used_and_removed(start_agents: Start)
     assert turn.steps[1].tool_responses[0].content == "42"
 
 
+async def test_the_name_that_older_servers_gave_their_mcp_provider_is_known(start_agents: Start) -> None:
+    wanted: Any = {"toolgroup_id": "mcp::shop", "provider_id": "model-context-protocol"}
+    endpoint: Any = {"uri": "http://127.0.0.1:9/mcp"}
+    async with start_agents(providers=MCP) as server:
+        with pytest.raises(BadRequestError, match="there is no provider 'model-context-protocol'"):
+            await server.client.toolgroups.register(**wanted)
+        await server.client.toolgroups.register(**wanted, mcp_endpoint=endpoint)
+        group = await server.client.toolgroups.get("mcp::shop")
+    async with start_agents() as server:
+        with pytest.raises(BadRequestError, match="this stack reaches no MCP servers"):
+            await server.client.toolgroups.register(**wanted, mcp_endpoint=endpoint)
+    assert group.provider_id == "mcp"
+
+
 @pytest.mark.parametrize(
     "uri", ["stdio:///bin/sh", "file:///etc/passwd", "http://", "http://x:99999/", "https://a b/mcp", "shop"]
 )

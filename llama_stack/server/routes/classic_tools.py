@@ -43,6 +43,9 @@ from llama_stack.wire.validation import naming
 
 logger = logging.getLogger(__name__)
 
+_OLDER_MCP_PROVIDER = "model-context-protocol"
+"""What every distribution of the servers before this one called its provider of MCP servers; programs name it."""
+
 Listed = list[tuple[ToolGroup, ToolDefinition]]
 
 
@@ -67,7 +70,7 @@ def _add_groups(router: PlainRouter, stack: ServedStack, options: ServerOptions)
     async def register_group(request: Request) -> Response:
         group = decode_tool_group(await read_json(request, options))
         with naming(mcp_endpoint="mcp_endpoint.uri", identifier="toolgroup_id"):
-            registered = await stack.registry.register(group, caller_of(request))
+            registered = await _registered(stack, group, caller_of(request))
         return json_response(encode_tool_group(registered))
 
     # Identifiers hold slashes, and clients send them unescaped: the rest of the path is the identifier.
@@ -138,6 +141,17 @@ def run_routes(stack: ServedStack, options: ServerOptions) -> PlainRouter:
         return json_response(encode_tool_result(result))
 
     return router
+
+
+async def _registered(stack: ServedStack, group: ToolGroup, caller: Caller) -> ToolGroup:
+    try:
+        return await stack.registry.register(group, caller)
+    except InvalidRequest as error:
+        if error.param != "provider_id" or group.provider_id != _OLDER_MCP_PROVIDER or group.mcp_endpoint is None:
+            raise
+    use = ToolGroupUse(identifier=group.identifier, mcp_endpoint=group.mcp_endpoint)
+    owner = (await stack.tools.group(use, caller)).provider_id
+    return await stack.registry.register(group.model_copy(update={"provider_id": owner}), caller)
 
 
 def _failed(name: str, error: BaseException, request_id: str) -> ToolResult:
