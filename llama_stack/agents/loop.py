@@ -227,8 +227,8 @@ class _TurnUnderWay:
         by_id = {call.id: call for call in awaited}
         for position, call_id in enumerate(ids):
             if call_id not in by_id or call_id in ids[:position]:
-                awaited = f"; awaited: {', '.join(by_id) or 'none'}"
-                hint = f" twice; send one {what}" if call_id in by_id else awaited
+                waiting = f"; awaited: {', '.join(by_id) or 'none'}"
+                hint = f" twice; send one {what}" if call_id in by_id else waiting
                 raise InvalidRequest(
                     f"no call {call_id!r} awaits a {what} in turn {self._turn.turn_id}{hint}", param="tool_call_id"
                 )

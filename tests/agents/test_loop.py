@@ -405,7 +405,7 @@ async def test_a_second_result_for_one_call_is_refused() -> None:
     turn = await paused(ScriptedInference(calls(("pick", {"color": "red"}))))
     twice = [ToolMessage(tool_call_id="call_0", content=color) for color in ("red", "blue")]
 
-    with pytest.raises(InvalidRequest, match="no call 'call_0' awaits a result in turn .* twice; send one result"):
+    with pytest.raises(InvalidRequest, match=r"no call 'call_0' awaits a result in turn .* twice; send one result"):
         await everything(resume_turn(setup_of(ScriptedInference(), PICK), [], turn, twice))
 
 
