@@ -147,11 +147,12 @@ class AgentStore:
 
     @asynccontextmanager
     async def open_turn(
-        self, turn: Turn, caller: Caller, *, first: Callable[[Connection], None] | None = None
+        self, turn: Turn, caller: Caller, *, first: Callable[[Connection], bool] | None = None
     ) -> AsyncIterator[OpenTurn]:
         """Store a new turn and hold it while the block runs.
 
-        first: what is stored before it, in the same transaction, such as its session.
+        first: what is stored before it, in the same transaction; tells whether the turn's session is a part of that,
+            and so has no other turn.
         A block left before the turn was completed or put aside lets it go: it can be reopened, until the session's
         next turn begins and ends it as interrupted. The same happens to a turn that awaits results.
         Raises NotFound for a session the caller has not, Conflict while another turn of the session is worked on,
@@ -164,12 +165,13 @@ class AgentStore:
 
         def work(connection: Connection) -> Turn:
             nonlocal turns_before
-            if first is not None:
-                first(connection)
+            is_session_new = first is not None and first(connection)
+            before, sequence = (0, 0) if is_session_new else _turns_before(connection, turn, caller)
             try:
-                turns_before = _insert_turn(connection, turn, caller, holder)
+                _insert_turn(connection, turn, caller, holder, sequence)
             except IntegrityError as error:
                 raise Conflict(f"there is a turn {turn.turn_id} already", param="turn_id") from error
+            turns_before = before
             return turn.model_copy(update={"steps": []})
 
         async with held(self._database, turn.turn_id, caller, holder, work) as open_turn:
@@ -223,21 +225,25 @@ _SELECT_SESSION = select(sessions).where(
 )
 
 
-def _insert_turn(connection: Connection, turn: Turn, caller: Caller, holder: str) -> int:
-    """Gives how many turns the session had before."""
+def _turns_before(connection: Connection, turn: Turn, caller: Caller) -> tuple[int, int]:
+    """How many turns the session has, and the number of the next. One that was not finished is left behind."""
     # The session's row is locked, so of two turns that begin together the second sees the first.
     place = {"session": turn.session_id, "of_owner": caller.owner}
     if connection.execute(_LOCK_SESSION, place).one_or_none() is None:
         raise _no_session(turn.session_id)
-    moment = now()
     before, sequence, unfinished = connection.execute(_TURNS_BEFORE, place).one()
     if unfinished:
         _leave_behind(connection, turn.session_id)
+    return int(before), 0 if sequence is None else int(sequence) + 1
+
+
+def _insert_turn(connection: Connection, turn: Turn, caller: Caller, holder: str, sequence: int) -> None:
+    moment = now()
     row = {
         "turn_id": turn.turn_id,
         "owner": caller.owner,
         "session_id": turn.session_id,
-        "sequence": 0 if sequence is None else sequence + 1,
+        "sequence": sequence,
         "state": TurnState.RUNNING,
         "holder": holder,
         "held_until": moment + LEASE,
@@ -247,7 +253,6 @@ def _insert_turn(connection: Connection, turn: Turn, caller: Caller, holder: str
         "started_at": turn.started_at,
     }
     _INSERT_TURN.run(connection, row)
-    return int(before)
 
 
 def _leave_behind(connection: Connection, session_id: str) -> None:

@@ -4,14 +4,14 @@ SQLAlchemy's way from a statement to a SQLite file costs several times what the 
 dozen of them. What is run here changes rows and gives their number; whatever reads rows goes the usual way.
 """
 
-import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Insert, Update
 from sqlalchemy.engine import Dialect
-from sqlalchemy.exc import DBAPIError
+
+from llama_stack.storage.engine import execute_plainly
 
 
 class Prepared:
@@ -28,17 +28,7 @@ class Prepared:
             return connection.execute(self._statement, values).rowcount
         if not self._sql:
             self._prepare(connection.dialect, values)
-        row = [place.filled(values) for place in self._places]
-        cursor = connection.connection.cursor()
-        try:
-            cursor.execute(self._sql, row)
-            return cursor.rowcount
-        except sqlite3.Error as error:
-            raise DBAPIError.instance(
-                self._sql, None, error, sqlite3.Error, hide_parameters=True, dialect=connection.dialect
-            ) from error
-        finally:
-            cursor.close()
+        return execute_plainly(connection, self._sql, [place.filled(values) for place in self._places])
 
     def _prepare(self, dialect: Dialect, values: Mapping[str, Any]) -> None:
         columns = self._statement.table.columns

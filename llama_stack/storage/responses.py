@@ -82,8 +82,8 @@ class ResponseStore:
 
     def inserting(
         self, record: StoredResponse, caller: Caller, *, approvals: Collection[str] = ()
-    ) -> Callable[[Connection], None]:
-        """Keeps a new response, with a session for it unless it belongs to a conversation's.
+    ) -> Callable[[Connection], bool]:
+        """Keeps a new response, with a session for it unless it belongs to a conversation's; tells whether it did so.
 
         approvals: ids of the approval requests that it decides on. Raises Conflict where another response of the same
         chain has carried one of them out, or may yet.
@@ -104,12 +104,14 @@ class ResponseStore:
             "created_at": record.created_at,
         }
 
-        def work(connection: Connection) -> None:
+        def work(connection: Connection) -> bool:
             if approvals:
                 refuse_used(connection, record.response_id, record.root_id, caller.owner, approvals)
-            if request.conversation is None:
+            has_own_session = request.conversation is None
+            if has_own_session:
                 insert_session(self._database, connection, record.session_id, record.created_at, caller)
             _INSERT_RESPONSE.run(connection, row)
+            return has_own_session
 
         return work
 
