@@ -55,7 +55,8 @@ class Sessions:
             raise lost.failure from lost
 
     def _session(self, endpoint: Endpoint) -> Session:
-        session = self._sessions.pop(endpoint.key, None)
+        key = endpoint.key
+        session = self._sessions.pop(key, None)
         if session is None or session.is_over:
             self._make_room()
             opener = Opener(endpoint, self._ground, self._config, self._resolve)
@@ -67,7 +68,7 @@ class Sessions:
                 is_process=endpoint.process is not None,
             )
             self._keep(session)
-        self._sessions[endpoint.key] = session
+        self._sessions[key] = session
         return session
 
     def _keep(self, session: Session) -> None:
