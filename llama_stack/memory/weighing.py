@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from llama_stack.api.memory import Chunk
-from llama_stack.text.common_words import COMMON_WORDS
-from llama_stack.text.languages import language_of
 from llama_stack.text.words import query_stems, stems
 
 SATURATION = 1.2
@@ -55,7 +53,4 @@ def weighed(question: str, chunks: Mapping[K, Chunk]) -> Weighed[K]:
 
 
 def _terms(question: str, languages: Set[str]) -> dict[str, frozenset[str]]:
-    """The question's stems in each language; the common words of its own are not looked for in any of them."""
-    common = COMMON_WORDS.get(language_of(question), frozenset())
-    telling = " ".join(word for word in question.split() if word.casefold().strip(".,;:?!¿¡\"'()") not in common)
-    return {language: frozenset(query_stems(telling or question, [language])) for language in languages}
+    return {language: frozenset(query_stems(question, [language])) for language in languages}

@@ -19,6 +19,7 @@ from operator import add
 import Stemmer
 
 from llama_stack.text.common_words import COMMON_WORDS
+from llama_stack.text.languages import language_of
 
 MAX_STEM_CHARACTERS = 64
 """Longer words are cut."""
@@ -103,16 +104,25 @@ def stems(text: str, language: str) -> list[str]:
 def query_stems(text: str, languages: Iterable[str]) -> list[str]:
     """What to look for in an index whose texts are in these languages: each stem once, at most MAX_QUERY_STEMS.
 
-    A word that is common in one of the languages counts where it is none in another.
+    The common words of the question's own language are looked for in none of them. Any other word that is common in one
+    of the languages counts where it is none in another.
     """
     analyses = [_analysis_of(language) for language in sorted(set(languages)) or [""]]
     found: dict[str, None] = {}
-    for word in dict.fromkeys(_words(text)):
+    for word in dict.fromkeys(_telling(_words(text), language_of(text))):
         for analysis in analyses:
             found.update(dict.fromkeys(analysis.query_stems(word)))
         if len(found) >= MAX_QUERY_STEMS:
             break
     return list(found)[:MAX_QUERY_STEMS]
+
+
+def _telling(words: list[str], language: str) -> list[str]:
+    """Those that are not common in the language; all of them where no other is left."""
+    common = COMMON_WORDS.get(language, frozenset())
+    # In capitals it is rather a name: the WHO, an IT department.
+    telling = [word for word in words if word.casefold() not in common or (len(word) > 1 and word.isupper())]
+    return telling or words
 
 
 def _words(text: str) -> list[str]:

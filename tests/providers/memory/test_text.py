@@ -100,6 +100,10 @@ def test_what_is_written_is_found_by_what_is_asked(written: str, asked: str) -> 
     assert set(stems(written, "")) & set(query_stems(asked, [""]))
 
 
+def test_the_common_words_of_a_question_are_looked_for_in_no_language() -> None:
+    assert query_stems("What does a tent cost?", ["en", ""]) == ["tent", "cost"]
+
+
 def test_a_query_of_one_word_does_not_ask_for_every_character_of_it() -> None:
     assert query_stems("数据库", ["zh"]) == ["数据", "据库"]
     assert stems("数据库", "zh") == ["数据", "据库", "数", "据", "库"]
