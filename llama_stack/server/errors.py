@@ -30,6 +30,19 @@ def error_response(error: StackError, *, status: int | None = None, more: JsonOb
     )
 
 
+_NOT_SERVED = {
+    "datasets": "datasets",
+    "datasetio": "datasets",
+    "eval": "evaluation",
+    "scoring": "scoring",
+    "scoring-functions": "scoring",
+    "post-training": "post-training",
+    "synthetic-data-generation": "synthetic data",
+    "telemetry": "telemetry",
+}
+"""APIs that clients of earlier servers have calls for, by the beginning of their paths."""
+
+
 def add_error_handlers(app: Starlette) -> None:
     async def stack_error(request: Request, error: Exception) -> Response:
         if not isinstance(error, StackError):
@@ -67,6 +80,14 @@ def _methods_of(app: Starlette, scope: Scope) -> list[str]:
 def _no_such_path(app: Starlette, path: str) -> str:
     paths = [route.path for route in app.routes if isinstance(route, PlainRoute)]
     prefixed = f"/v1{path}"
-    nearest = [prefixed] if prefixed in paths else get_close_matches(path, paths, n=1)
-    hint = f"did you mean {nearest[0]}?" if nearest else "GET /v1/inspect/routes lists what there is"
+    family = path.removeprefix("/v1/").partition("/")[0]
+    # What all paths have in common makes none of them alike.
+    ends = {known.removeprefix("/v1/"): known for known in reversed(paths)}
+    nearest = [prefixed] if prefixed in paths else get_close_matches(path.removeprefix("/v1/"), ends, n=1, cutoff=0.7)
+    if family in _NOT_SERVED:
+        hint = f"this server has no {_NOT_SERVED[family]} API"
+    elif nearest:
+        hint = f"did you mean {ends.get(nearest[0], nearest[0])}?"
+    else:
+        hint = "GET /v1/inspect/routes lists what there is"
     return f"there is no {path[:200]!r} here; {hint}"

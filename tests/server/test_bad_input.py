@@ -153,6 +153,10 @@ async def test_an_unknown_model_is_404_with_its_field(start: Start) -> None:
     [
         ("POST", "/chat/completions", 404, "did you mean /v1/chat/completions?"),
         ("GET", "/v1/model", 404, "did you mean /v1/models?"),
+        ("GET", "/v1/agent", 404, "did you mean /v1/agents?"),
+        ("GET", "/v1/zzzzzz", 404, "GET /v1/inspect/routes lists"),
+        ("POST", "/v1/telemetry/traces", 404, "this server has no telemetry API"),
+        ("GET", "/v1/datasets/d", 404, "this server has no datasets API"),
         ("GET", "/", 404, "GET /v1/inspect/routes lists"),
         ("GET", "/v1/completions", 405, "use POST"),
         ("DELETE", "/v1/models", 405, "use GET"),
