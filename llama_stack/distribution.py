@@ -28,6 +28,9 @@ from llama_stack.api.resources import BankKind, ModelType
 from llama_stack.errors import ConfigError
 from llama_stack.substitution import Origin, Path, spell, substitute
 
+CLASSIC_KEYS = ("apis", "built_at", "distribution_spec", "image_name", "image_type", "metadata_store")
+"""Keys of the files that other implementations of the Llama Stack API are configured with, at their top."""
+KNOWN_KEYS = "; known keys: "
 EMBEDDED_ENGINE = "inline::llama-cpp"
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
@@ -199,6 +202,7 @@ def load_distribution(
     tree, origins = substitute(_read(file), os.environ if env is None else env, where=where)
     if not isinstance(tree, dict):
         raise ConfigError("a distribution is a mapping with the keys version, name and providers", where=where)
+    _refuse_classic(tree, where)
     for key, value in (overrides or {}).items():
         _override(tree, origins, key, value, where)
     if model is not None:
@@ -214,8 +218,15 @@ def check_config(model: type[ConfigT], tree: Any, *, where: str, prefix: Path = 
     try:
         return model.model_validate(tree)
     except ValidationError as error:
+        # Several unknown keys of one mapping share the list of what is known: it is told once, at the last of them.
         faults = [_explain(fault, model, prefix) for fault in error.errors(include_url=False)]
+        faults = [_without_repeat(fault, faults[position + 1 :]) for position, fault in enumerate(faults)]
     raise ConfigError("; ".join(faults), where=where)
+
+
+def _without_repeat(fault: str, later: list[str]) -> str:
+    said, mark, known = fault.partition(KNOWN_KEYS)
+    return said if mark and any(other.endswith(mark + known) for other in later) else fault
 
 
 def _explain(fault: Any, model: type[BaseModel], prefix: Path) -> str:
@@ -224,8 +235,8 @@ def _explain(fault: Any, model: type[BaseModel], prefix: Path) -> str:
     if fault["type"] == "extra_forbidden":
         known = _known_keys(model, location[:-1])
         nearest = get_close_matches(str(location[-1]), known, n=1)
-        hint = f"did you mean {nearest[0]!r}?" if nearest else f"known keys: {', '.join(sorted(known)) or 'none'}"
-        return f"{key} is not a known key; {hint}"
+        hint = f"; did you mean {nearest[0]!r}?" if nearest else f"{KNOWN_KEYS}{', '.join(sorted(known)) or 'none'}"
+        return f"{key} is not a known key{hint}"
     if fault["type"] == "missing":
         return f"{key} is required"
     shown = "" if fault["type"].startswith(("secret", "model")) else f", got {str(fault['input'])[:80]!r}"
@@ -263,6 +274,8 @@ def _find(name_or_path: str) -> FilePath:
     shipped = {file.stem: file for file in find_distributions()}
     if name_or_path in shipped:
         return shipped[name_or_path]
+    if path.is_dir():
+        raise ConfigError(f"{name_or_path} is a folder", remedy="Give the path of a distribution's YAML file.")
     if path.suffix in (".yaml", ".yml") or path.parent != FilePath():
         raise ConfigError(f"there is no file {name_or_path}", remedy="Give the path of a distribution's YAML file.")
     nearest = get_close_matches(name_or_path, shipped, n=1)
@@ -271,6 +284,17 @@ def _find(name_or_path: str) -> FilePath:
         f"there is no distribution named {name_or_path!r}",
         remedy=f"{hint}Shipped: {', '.join(shipped)}. Or give the path of a YAML file.",
     )
+
+
+def _refuse_classic(tree: dict[str, Any], where: str) -> None:
+    found = [key for key in CLASSIC_KEYS if key in tree]
+    if found:
+        raise ConfigError(
+            f"this is a configuration of another Llama Stack ({', '.join(found)}), and its form differs",
+            where=where,
+            remedy=f"Begin with a copy of {distributions_folder() / 'starter.yaml'}: models, shields and tool groups "
+            "stand there under the provider that serves them.",
+        )
 
 
 class _StrictLoader(yaml.SafeLoader):

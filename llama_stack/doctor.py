@@ -213,7 +213,9 @@ def _reinstall(requirement: str = ENGINE_PACKAGE) -> str:
 
 
 def _words(error: StackError) -> str:
-    return " ".join(str(error).split())
+    """On one line: what is wrong, and the sentence on how it is mended."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return ". ".join(line.rstrip(".") for line in lines)
 
 
 def _models(name_or_path: str, distribution: Distribution) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ from llama_stack.cli.local_models import find_local_model
 from llama_stack.cli.printing import print_json, print_note, progress_bar, size_words
 from llama_stack.cli.registry import nearest_models, registered_model
 from llama_stack.compose import stack_home
-from llama_stack.errors import NotFound, ProviderFailed
+from llama_stack.errors import ConfigError, NotFound, ProviderFailed
 from llama_stack.hub import PREFIX, HubReference, list_files, verify
 from llama_stack.hub import remove as remove_download
 
@@ -69,11 +69,16 @@ def _is_file(reference: str) -> bool:
 
 
 def _reference(model: str) -> str:
-    """`hf:owner/repository/file` or `hf:owner/repository` of what a person typed. Raises NotFound."""
+    """`hf:owner/repository/file` or `hf:owner/repository` of what a person typed. Raises NotFound, or ConfigError."""
     local = find_local_model(model)
     if local is not None and local.reference.startswith(PREFIX):
         return local.reference
     if model.startswith(PREFIX):
+        if model.count("/") == 0:
+            raise ConfigError(
+                f"{model!r} names no repository of the hub",
+                remedy="Write hf:owner/repository, or hf:owner/repository/file.gguf.",
+            )
         return model
     registered = registered_model(model)
     if registered is None or registered.huggingface_repo is None:

@@ -6,7 +6,8 @@ from functools import cache
 from typing import Any
 
 from llama_stack.build import install_command
-from llama_stack.errors import ConfigError
+from llama_stack.cli.local_models import local_models
+from llama_stack.errors import ConfigError, NotFound
 
 RegisteredModel = Any
 """`llama_models.sku_types.Model`; the package ships no types."""
@@ -39,17 +40,33 @@ def registered_models(*, show_all: bool) -> list[RegisteredModel]:
 
 
 def registered_model(name: str) -> RegisteredModel | None:
-    """The model by its registry name or its Hugging Face repository, in any case of letters."""
+    """The model by its registry name or its Hugging Face repository, in any case of letters.
+
+    Raises NotFound for a name that is almost one of this machine's, ConfigError when the registry is not installed.
+    """
     wanted = name.removeprefix("hf:").casefold()
-    for model in _registry():
+    for model in _registry_or_local(name):
         if wanted in (model.descriptor().casefold(), (model.huggingface_repo or "").casefold()):
             return model
     return None
 
 
+def _registry_or_local(name: str) -> list[RegisteredModel]:
+    try:
+        return _registry()
+    except ConfigError as error:
+        here = {one.name.casefold(): one.name for one in local_models()}
+        near = difflib.get_close_matches(name.casefold(), here, n=1)
+        if near:
+            raise NotFound(f"there is no model '{name}' on this machine. Did you mean {here[near[0]]}?") from error
+        missing = error.message.partition("\n")[0]
+        raise ConfigError(f"there is no model '{name}' on this machine, and {missing}", remedy=error.remedy) from error
+
+
 def nearest_models(name: str) -> list[str]:
-    """Up to three registry names like the one given."""
-    names = {model.descriptor().casefold(): model.descriptor() for model in _registry()}
+    """Up to three names of the registry and of this machine like the one given."""
+    known = [*(model.descriptor() for model in _registry()), *(one.name for one in local_models())]
+    names = {one.casefold(): one for one in known}
     return [names[close] for close in difflib.get_close_matches(name.casefold(), names, n=3)]
 
 

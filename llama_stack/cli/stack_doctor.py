@@ -32,7 +32,7 @@ def doctor(name_or_path: str, overrides: dict[str, object], model: str | None, a
     if as_json:
         print_json({"well": not failed, "findings": [asdict(finding) for finding in findings]})
     else:
-        click.echo(f"\n{len(failed)} of {len(findings)} checks failed." if failed else "\nAll is well.")
+        click.echo(f"\n{_summary(findings)}")
     if failed:
         raise click.exceptions.Exit(1)
 
@@ -45,6 +45,15 @@ async def _examine(name_or_path: str, overrides: dict[str, object], model: str |
             if not quiet:
                 _print(finding)
     return findings
+
+
+def _summary(findings: list[Finding]) -> str:
+    failed, warnings = (sum(one.state == state for one in findings) for state in ("failed", "warning"))
+    if failed:
+        return f"{failed} of {len(findings)} checks failed."
+    if warnings:
+        return f"It can run, with {warnings} {'warning' if warnings == 1 else 'warnings'}."
+    return "All is well."
 
 
 def _print(finding: Finding) -> None:

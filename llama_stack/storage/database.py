@@ -316,6 +316,12 @@ def _fatal_at_start(location: Location) -> Iterator[None]:
         with _database_errors(location):
             yield
     except ProviderUnavailable as error:
-        raise ConfigError(
-            error.message, where="storage.url", remedy="start the database, or correct storage.url"
-        ) from error
+        raise ConfigError(error.message, where="storage.url", remedy=_start_remedy(location, error.message)) from error
+
+
+def _start_remedy(location: Location, message: str) -> str:
+    if location.dialect != "sqlite":
+        return "start the database, or correct storage.url"
+    if "disk is full" in message:
+        return "make room on its disk, or set LLAMA_STACK_HOME to a folder on a larger one"
+    return "end the program that holds it, or name another file in storage.url"

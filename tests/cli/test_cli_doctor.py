@@ -13,6 +13,8 @@ import httpx
 import pytest
 
 from llama_stack import doctor
+from llama_stack.cli.stack_doctor import _summary
+from llama_stack.doctor import Finding
 from tests.cli.loopback_hub import loopback_hub
 from tests.cli.running import Llama, run_stack
 from tests.cli.test_cli_run import engine_distribution, free_port
@@ -167,3 +169,21 @@ def test_a_database_that_cannot_be_reached_is_found(write_distribution: Write, l
     assert "sesame" not in json.dumps(found)
     mended = llama("stack", "doctor", file, "--json", *arguments_of(found["database"]["remedy"])[3:])
     assert findings(mended)["database"]["state"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("states", "summary"),
+    [
+        (["ok", "ok"], "All is well."),
+        (["ok", "warning"], "It can run, with 1 warning."),
+        (["ok", "warning", "failed"], "1 of 3 checks failed."),
+    ],
+    ids=["well", "warned", "failed"],
+)
+def test_the_last_line_sums_up(states: list[Any], summary: str) -> None:
+    assert _summary([Finding("disk", state, "") for state in states]) == summary
+
+
+def test_a_distribution_that_there_is_not_is_told_in_sentences(llama: Llama) -> None:
+    done = llama("stack", "doctor", "startr")
+    assert "there is no distribution named 'startr'. Did you mean 'starter'?" in done.stdout

@@ -5,12 +5,15 @@ import hashlib
 import json
 import re
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from llama_stack.cli import registry
+from llama_stack.errors import ConfigError, NotFound
 from llama_stack.wire.llama_prompts.families import LlamaFamily
 from tests.cli.loopback_hub import LoopbackHub, loopback_hub
 from tests.cli.running import STOP_LIMIT_S, Llama, assert_refused, start_llama
@@ -108,6 +111,15 @@ def test_a_dialog_is_shown_exactly_as_the_model_reads_it(llama: Llama) -> None:
 def test_a_guard_models_prompt_is_its_own(llama: Llama) -> None:
     shown = json.loads(llama("model", "prompt-format", "Llama-Guard-3-8B", "--json").stdout)
     assert "S1: Violent Crimes" in shown["examples"][0]["prompt"]
+
+
+def test_without_the_registry_a_name_of_this_machine_is_still_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "llama_models.sku_list", None)
+    registry._registry.cache_clear()
+    with pytest.raises(NotFound, match=r"no model 'llama-micr' on this machine\. Did you mean llama-micro\?"):
+        registry.registered_model("llama-micr")
+    with pytest.raises(ConfigError, match="there is no model 'x' on this machine, and Meta's model registry is not"):
+        registry.registered_model("x")
 
 
 def test_a_model_of_no_known_family_is_refused(llama: Llama) -> None:
@@ -224,6 +236,7 @@ def test_a_whole_repository_is_removed_at_once(hub: LoopbackHub, stack_home: Pat
         ("hf:acme/tiny/huge.gguf", ("no file 'huge.gguf'", "tiny.gguf"), 1),
         ("hf:nobody/nothing/x.gguf", ("nobody/nothing",), 1),
         ("hf:acme/../x.gguf", ("hf:owner/repository/file.gguf",), 2),
+        ("hf:acme", ("'hf:acme' names no repository", "hf:owner/repository"), 2),
     ],
 )
 def test_a_wrong_reference_says_what_there_is(

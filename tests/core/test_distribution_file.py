@@ -115,6 +115,16 @@ def test_an_unknown_name_is_answered_with_the_nearest_and_all() -> None:
     assert "openai-compatible" in text
 
 
+def test_what_is_known_is_told_once_and_what_is_no_file_of_ours_by_its_form(tmp_path: Path) -> None:
+    text = refusal(written(tmp_path, f"{SMALL}wholly: 1\nother: 2\n"))
+    assert "wholly is not a known key; other is not a known key; known keys: " in text
+    classic = "version: '2'\nimage_name: ollama\napis: [inference]\nproviders: {}\nmodels: []\n"
+    text = refusal(written(tmp_path, classic))
+    assert "another Llama Stack (apis, image_name)" in text
+    assert "starter.yaml" in text
+    assert f"{tmp_path} is a folder" in refusal(str(tmp_path))
+
+
 def test_a_missing_file_and_a_swap_without_an_engine_are_refused(tmp_path: Path) -> None:
     assert "there is no file" in refusal(str(tmp_path / "none.yaml"))
     remote = SMALL.replace("inline::llama-cpp", "remote::openai-compatible")

@@ -11,12 +11,14 @@ from pathlib import Path
 import asyncpg
 import pytest
 from sqlalchemy import insert, text
+from sqlalchemy.exc import OperationalError
 
 from llama_stack.api.common import Caller
 from llama_stack.errors import ConfigError, ProviderUnavailable
 from llama_stack.storage import Database, KeyValueStore, default_url, open_database
 from llama_stack.storage import engine as engine_module
 from llama_stack.storage.columns import now
+from llama_stack.storage.database import _fatal_at_start as fatal_at_start
 from llama_stack.storage.tables import key_values
 
 OUR_CONNECTIONS = "FROM pg_stat_activity WHERE application_name = 'llama-stack' AND datname = current_database()"
@@ -218,3 +220,10 @@ async def test_a_file_locked_for_too_long_is_unavailable_and_then_serves_again(
         foreign.execute("ROLLBACK")
         foreign.close()
         await store.put("n", "k", 1, alice)
+
+
+def test_a_full_disk_is_told_as_what_it_is(tmp_path: Path) -> None:
+    location = engine_module.locate(f"sqlite:///{tmp_path / 'stack.db'}")
+    full = OperationalError("INSERT", {}, sqlite3.OperationalError("database or disk is full"))
+    with pytest.raises(ConfigError, match="make room on its disk, or set LLAMA_STACK_HOME"), fatal_at_start(location):
+        raise full
