@@ -4,10 +4,10 @@ Name, description and parameters are read from the signature, its annotations an
 the check of a call's arguments are Pydantic's, so a function is called with the very types it declares.
 """
 
-import asyncio
 import inspect
+import math
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, get_args, get_origin, get_type_hints, overload
@@ -18,6 +18,7 @@ from pydantic_core import from_json, to_json
 
 from llama_stack.agents.context import ToolContext, changed_state, current_call, encoded_state
 from llama_stack.agents.docstrings import read_docstring
+from llama_stack.agents.threads import in_own_thread
 from llama_stack.agents.tools import BadArguments, Tool
 from llama_stack.api.common import JsonObject
 from llama_stack.api.messages import AudioPart, FilePart, ImagePart, TextPart
@@ -85,13 +86,13 @@ def tool_from_function(
     """
     if isinstance(function, FunctionTool):
         return function.tool
-    tool_name = name or str(getattr(function, "__name__", type(function).__name__))
+    inner = function.func if isinstance(function, partial) else function
+    tool_name = name or str(getattr(inner, "__name__", type(inner).__name__))
     if not _NAME.fullmatch(tool_name):
         raise InvalidRequest(
             f"{tool_name!r} is no name for a tool (1 to 64 letters, digits, _ or -); give one: tool(name=...)",
             param="tools",
         )
-    inner = function.func if isinstance(function, partial) else function
     docstring = read_docstring(inner)
     hints = _hints(function, tool_name)
     contexts = [name for name in inspect.signature(function).parameters if hints.get(name) is ToolContext]
@@ -163,6 +164,10 @@ def _schema_of(arguments: type[BaseModel], tool_name: str) -> JsonObject:
     # The loop answers for unknown names; a small model's prompt is better without this line.
     schema.pop("additionalProperties", None)
     _drop_titles(schema)
+    for described in schema["properties"].values():
+        default = described.get("default")
+        if isinstance(default, float) and not math.isfinite(default):
+            del described["default"]  # JSON has no infinity
     return schema
 
 
@@ -206,9 +211,11 @@ async def _call(function: Callable[..., Any], arguments: Mapping[str, Any]) -> T
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
         answer = await _going_on(function(**arguments))
     else:
-        answer = await asyncio.to_thread(_called, function, arguments)
+        answer = await in_own_thread(partial(_called, function, arguments))
         if isinstance(answer, Awaitable):
             answer = await _going_on(answer)
+    if isinstance(answer, AsyncIterator):
+        answer = await _going_on(_listed(answer))
     return _as_result(answer)
 
 
@@ -218,9 +225,14 @@ def _called(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
     On its way through the event loop either would end that, and all who wait for it would wait for ever.
     """
     try:
-        return function(**arguments)
+        answer = function(**arguments)
+        return list(answer) if isinstance(answer, Generator) else answer
     except (SystemExit, KeyboardInterrupt) as error:
         raise _ending(error) from error
+
+
+async def _listed(answer: AsyncIterator[Any]) -> list[Any]:
+    return [part async for part in answer]
 
 
 async def _going_on(answer: Awaitable[Any]) -> Any:
@@ -265,4 +277,6 @@ def _as_result(answer: Any) -> ToolResult:
         case [*parts] if parts and all(isinstance(part, _CONTENT_PARTS) for part in parts):
             return ToolResult(content=parts)
         case _:
-            return ToolResult(content=to_json(answer, fallback=str, bytes_mode="base64").decode())
+            said = to_json(answer, fallback=str, bytes_mode="base64")
+            # A date, a table: what is one text in JSON is a text as it is.
+            return ToolResult(content=from_json(said) if said.startswith(b'"') else said.decode())

@@ -1,8 +1,11 @@
 """Python functions as tools: what the model is told of them, and with what they are called."""
 
 import asyncio
+import math
 import threading
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from datetime import date
 from enum import StrEnum
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -10,6 +13,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, Field
 
+from llama_stack.agents import threads
 from llama_stack.agents.docstrings import read_docstring
 from llama_stack.agents.functions import tool, tool_from_function
 from llama_stack.agents.tools import BadArguments, Toolbox
@@ -165,6 +169,8 @@ def test_wrong_arguments_are_named(arguments: JsonObject, fault: str) -> None:
         ([], "[]"),
         (Place(title="attic"), '{"title":"attic","floor":0}'),
         (Point(1, 2), '{"x":1,"y":2}'),
+        (date(2024, 2, 29), "2024-02-29"),
+        (range(3), "range(0, 3)"),
         (b"\x00\x01", "2 bytes of binary data, which cannot be shown as text"),
         ([TextPart(text="a"), ImagePart(url="data:,")], [TextPart(text="a"), ImagePart(url="data:,")]),
         (ToolResult(content="no", is_error=True), ToolResult(content="no", is_error=True)),
@@ -191,6 +197,45 @@ async def test_a_plain_function_runs_in_a_thread_and_a_coroutine_function_on_the
     assert (await run(coroutine, "{}")).content == "true"
 
 
+async def test_a_function_may_yield_what_it_finds() -> None:
+    def plain() -> Iterator[str]:
+        yield from ("one", str(threading.current_thread() is threading.main_thread()))
+
+    async def coroutine() -> AsyncIterator[str]:
+        yield "two"
+
+    assert (await run(plain, "{}")).content == '["one","False"]'
+    assert (await run(coroutine, "{}")).content == '["two"]'
+
+
+async def test_functions_that_hang_keep_nobody_else_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "_free", threading.BoundedSemaphore(41))
+    let_go, begun = threading.Event(), threading.Semaphore(0)
+
+    def hang() -> None:
+        begun.release()
+        let_go.wait()
+
+    hanging = [asyncio.create_task(run(hang, "{}")) for _ in range(40)]
+    try:
+        async with asyncio.timeout(30):
+            for _ in hanging:
+                await asyncio.sleep(0)
+                assert begun.acquire(timeout=10)
+            for task in hanging:
+                task.cancel()
+            await asyncio.wait(hanging)
+            assert await threads.in_own_thread(lambda: "quick") == "quick"
+            assert await asyncio.to_thread(str, 1) == "1"
+            last = asyncio.create_task(run(hang, "{}"))
+            await asyncio.to_thread(begun.acquire)
+            with pytest.raises(RuntimeError, match="256 calls of functions are running already, or hang"):
+                await threads.in_own_thread(let_go.is_set)
+            last.cancel()
+    finally:
+        let_go.set()
+
+
 async def test_methods_and_partials_and_callable_objects_are_tools() -> None:
     class Store:
         """Keeps things."""
@@ -206,8 +251,15 @@ async def test_methods_and_partials_and_callable_objects_are_tools() -> None:
     assert (await run(Store(), '{"key": "k"}')).content == "called k"
     assert tool_from_function(Store().find).definition.description == "Find a value."
 
-    part = tool_from_function(partial(Store().find, key="fixed"), name="find")
-    assert part.definition.description == "Find a value."
+    part = tool_from_function(partial(Store().find, key="fixed"))
+    assert (part.definition.name, part.definition.description) == ("find", "Find a value.")
+
+
+def test_a_default_that_json_has_not_is_left_out() -> None:
+    def limit(most: float = math.inf) -> None:
+        """Limit."""
+
+    assert parameters(limit)["properties"] == {"most": {"type": "number"}}
 
 
 def test_the_decorator_renames_and_leaves_the_function_callable() -> None:
