@@ -119,7 +119,8 @@ class DocumentFiles:
             return FilePart(data_url=await arrived.data_url(PDF), filename=name)
         document = await self._reader.read(arrived.source, filename=arrived.name, mime_type=arrived.mime_type)
         notes = "".join(f"\n\n[Note: {warning}]" for warning in document.warnings)
-        return TextPart(text=f"File {name!r}:\n\n{document.text}{notes}\n\n")
+        # Models are given the parts of a message without anything between them: the question may stand before.
+        return TextPart(text=f"\nFile {name!r}:\n\n{document.text}{notes}\n\n")
 
 
 def _sent(part: FilePart, field: str) -> SentFile:

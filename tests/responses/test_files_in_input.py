@@ -51,7 +51,7 @@ async def test_an_uploaded_pdf_is_told_as_text_under_its_name(start: Start) -> N
         counted = await running.openai.responses.input_tokens.count(model="scripted", input=asking(part))
     (message,) = told(running)
     assert message.content[0] == TextPart(text="What is it about?")
-    assert message.content[1].text.startswith("File 'owls.pdf':\n\n")
+    assert message.content[1].text.startswith("\nFile 'owls.pdf':\n\n")
     assert "Owls fly by night." in message.content[1].text and "They eat mice." in message.content[1].text
     (item,) = items.data
     echoed = item.model_dump(exclude_none=True)["content"][1]
@@ -83,7 +83,7 @@ async def test_a_file_is_told_that_comes_inline_or_in_a_tools_output_or_lies_in_
         bare = {**inline, "file_data": TEXT.partition(",")[2]}
         await running.openai.responses.create(model="scripted", input=asking(inline, bare))
         content = told(running)[0].content
-        assert content[1] == content[2] == TextPart(text="File 'owls.txt':\n\nOwls fly by night.\n\n")
+        assert content[1] == content[2] == TextPart(text="\nFile 'owls.txt':\n\nOwls fly by night.\n\n")
         call: Any = {"type": "function_call", "call_id": "c", "name": "look", "arguments": "{}"}
         output: Any = {"type": "function_call_output", "call_id": "c", "output": [inline]}
         await running.openai.responses.create(model="scripted", input=[call, output])
@@ -137,7 +137,7 @@ async def test_an_address_is_fetched_but_never_one_of_our_own_network(start: Sta
     async with serving(answer) as base, start(says("Owls."), transport=Detour(base)) as running:
         part = {"type": "input_file", "file_url": "http://93.184.215.14/owls.txt"}
         await running.openai.responses.create(model="scripted", input=asking(part))
-        assert told(running)[0].content[1] == TextPart(text="File 'owls.txt':\n\nOwls fly by night.\n\n")
+        assert told(running)[0].content[1] == TextPart(text="\nFile 'owls.txt':\n\nOwls fly by night.\n\n")
         refused = (
             ("http://127.0.0.1:9/private", "address_not_allowed"),
             ("http://93.184.215.14/gone.txt", "file_not_fetched"),

@@ -23,7 +23,7 @@ from tests.responses.conftest import Start, start, told
 
 __all__ = ["start"]
 
-OWLS = TextPart(text="File 'owls.txt':\n\nOwls fly by night.\n\n")
+OWLS = TextPart(text="\nFile 'owls.txt':\n\nOwls fly by night.\n\n")
 INLINE = {"filename": "owls.txt", "file_data": "data:text/plain;base64," + b64encode(b"Owls fly by night.").decode()}
 
 
@@ -120,7 +120,7 @@ async def test_the_model_is_told_what_could_not_be_read(start: Start) -> None:
             model="scripted", messages=asking({"filename": "a.txt", "file_data": f"data:text/plain;base64,{data}"})
         )
     text = told(running)[0].content[1].text
-    assert text.startswith("File 'a.txt':\n\nGröße: 3 m\n\n[Note: ")
+    assert text.startswith("\nFile 'a.txt':\n\nGröße: 3 m\n\n[Note: ")
 
 
 async def test_documents_of_anthropics_messages_are_read(start: Start) -> None:
@@ -147,7 +147,7 @@ async def test_documents_of_anthropics_messages_are_read(start: Start) -> None:
         result, asked = told(running)[2:]
         for message in (result, asked):
             content = message.content if isinstance(message.content, str) else message.content[0].text
-            assert content.startswith("File 'document':\n\n") and "Owls fly by night." in content
+            assert content.startswith("\nFile 'document':\n\n") and "Owls fly by night." in content
         counted = await client.messages.count_tokens(model="scripted", messages=[{"role": "user", "content": [pdf]}])
         assert counted.input_tokens > 5
         with pytest.raises(AnthropicBadRequest, match=r"messages\.2\.content\.0\.content\.0\.source: .*password"):

@@ -84,7 +84,7 @@ def test_messages_of_one_side_in_a_row_are_one() -> None:
     )
     assert request.messages == [
         SystemMessage(content="Be kind."),
-        UserMessage(content=[TextPart(text="hi"), TextPart(text="there")]),
+        UserMessage(content=[TextPart(text="hi\n\n"), TextPart(text="there")]),
         AssistantMessage(content=[TextPart(text="a"), TextPart(text="b")]),
         UserMessage(content="hi"),
     ]
@@ -171,7 +171,13 @@ def test_that_a_tool_failed_is_told_in_words(content: Any, read: Any) -> None:
     ],
 )
 def test_what_a_user_shows(block: Any, parts: list[Any]) -> None:
-    assert decoded(user(text("see"), block)).messages[-1].content == [TextPart(text="see"), *parts]
+    # Models are given the parts without anything between them; a text of another kind does not run on.
+    see = "see\n\n" if isinstance(parts[0], TextPart) else "see"
+    assert decoded(user(text("see"), block)).messages[-1].content == [TextPart(text=see), *parts]
+    after = decoded(user(block, text("see"))).messages[-1].content
+    assert isinstance(after, list)
+    assert after[-1] == TextPart(text="see")
+    assert not isinstance(after[-2], TextPart) or after[-2].text.endswith("\n\n")
 
 
 # --- settings ------------------------------------------------------------------------------------------------------

@@ -114,7 +114,10 @@ def _decode_user(body: UserMessageBody, names: dict[str, str], path: str) -> lis
     for number, block in enumerate(body.content):
         here = f"{path}.content.{number}"
         if not isinstance(block, ToolResultBlock):
-            parts += decode_block(block, here)
+            made = decode_block(block, here)
+            before = body.content[number - 1] if number else block
+            is_text = isinstance(block, TextBlock) and isinstance(before, TextBlock)
+            parts = [*parts, *made] if is_text else _apart(parts, made)
             continue
         if parts:
             raise InvalidRequest(f"{here}: tool_result blocks come first in their message", param=here)
@@ -160,9 +163,17 @@ def _plainest(parts: list[ContentPart]) -> Content:
 def _add_user(messages: list[Message], message: UserMessage | ToolMessage) -> None:
     last = messages[-1] if messages else None
     if isinstance(last, UserMessage) and isinstance(message, UserMessage):
-        messages[-1] = UserMessage(content=[*_parts(last.content), *_parts(message.content)])
+        messages[-1] = UserMessage(content=_apart(_parts(last.content), _parts(message.content)))
     else:
         messages.append(message)
+
+
+def _apart(before: list[ContentPart], after: list[ContentPart]) -> list[ContentPart]:
+    """Both, an empty line between text and text: models are given the parts without anything between them."""
+    last = before[-1] if before else None
+    if isinstance(last, TextPart) and after and isinstance(after[0], TextPart) and not last.text.endswith("\n"):
+        before = [*before[:-1], TextPart(text=f"{last.text}\n\n")]
+    return [*before, *after]
 
 
 def _add_assistant(messages: list[Message], message: AssistantMessage) -> None:
