@@ -206,15 +206,19 @@ class Ingestion:
 
     async def chunks_of(self, share: Share, document_id: str) -> list[Chunk]:
         """All that are there, in order."""
-        chunks: list[Chunk] = []
+        return [chunk async for chunk in self.chunks_in(share, [document_id])]
+
+    async def chunks_in(self, share: Share, document_ids: list[str]) -> AsyncIterator[Chunk]:
+        """Document by document, in order."""
         after: str | None = None
         while True:
             page = await share.index.list_chunks(
-                share.place, document_ids=[document_id], limit=CHUNKS_A_PAGE, after=after
+                share.place, document_ids=document_ids, limit=CHUNKS_A_PAGE, after=after
             )
-            chunks.extend(one.chunk for one in page)
+            for one in page:
+                yield one.chunk
             if len(page) < CHUNKS_A_PAGE:
-                return chunks
+                return
             after = page[-1].chunk.chunk_id
 
     async def _keep(self, share: Share, working: Working, described: Described, made: Made, ready: Ready) -> None:

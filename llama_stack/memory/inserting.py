@@ -1,6 +1,7 @@
 """What a caller brings itself, and waits for: documents, chunks, facts."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 from llama_stack.api.common import Caller, JsonObject
@@ -15,12 +16,14 @@ from llama_stack.memory.checks import check_ids, check_metadata
 from llama_stack.memory.cutting import sizes_of
 from llama_stack.memory.graph import chunks_of_facts
 from llama_stack.memory.ingestion import Described, Ingestion, Share
-from llama_stack.storage.documents import DocumentStore, NewDocument, Ready
+from llama_stack.storage.documents import DocumentStore, NewDocument, Ready, StoredDocument
 from llama_stack.text.languages import language_of
 
 _LEAST_LENGTH, _GREATEST_LENGTH = 1e-12, 1e12
 """Of vectors that are kept as they came."""
 DOCUMENTS_AT_ONCE = 16
+COUNTED_CHUNKS = 1_000
+"""Of a document that comes in pieces; each piece reads those that are there."""
 
 
 class Inserting:
@@ -102,6 +105,20 @@ class Inserting:
         known = await self._documents.some(share.bank.identifier, list(by_document), caller)
         new = {document_id: some for document_id, some in by_document.items() if document_id not in known}
         await self._note(share, new, {document_id: some[0].metadata for document_id, some in new.items()}, caller)
+        if known:
+            added = {document_id: len(by_document[document_id]) for document_id in known}
+            await self._note_more(share, known, added, caller)
+
+    async def _note_more(
+        self, share: Share, known: dict[str, StoredDocument], added: dict[str, int], caller: Caller
+    ) -> None:
+        """How many chunks the documents have now; of a long one, those that came again are counted again."""
+        chunks = {document_id: stored.status.chunks + added[document_id] for document_id, stored in known.items()}
+        counted = [document_id for document_id, count in chunks.items() if count <= COUNTED_CHUNKS]
+        if counted:
+            there = Counter([one.document_id async for one in self._ingestion.chunks_in(share, counted)])
+            chunks |= {document_id: there[document_id] for document_id in counted}
+        await self._documents.set_chunks(share.bank.identifier, chunks, caller)
 
     async def _note(
         self, share: Share, of_documents: dict[str, list[Chunk]], metadata: dict[str, JsonObject], caller: Caller

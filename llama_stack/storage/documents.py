@@ -314,6 +314,13 @@ class DocumentStore:
         async with self._database.write() as connection:
             await connection.execute(update(documents).where(own).values(metadata=json.dumps(metadata)))
 
+    async def set_chunks(self, bank_id: str, chunks: Mapping[str, int], caller: Caller) -> None:
+        """How many chunks the documents have, by their ids."""
+        async with self._database.write() as connection:
+            for document_id, count in chunks.items():
+                own = and_(_of_bank(bank_id, caller), documents.c.document_id == document_id)
+                await connection.execute(update(documents).where(own).values(chunks=count))
+
     async def forget(self, bank_id: str, document_ids: Sequence[str], caller: Caller) -> int:
         """Tells how many there were."""
         gone = 0

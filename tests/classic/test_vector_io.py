@@ -70,6 +70,7 @@ async def test_the_same_chunks_again_change_nothing(tmp_path: Path) -> None:
         listed = (await server.http.get("/v1/memory/documents", params={"bank_id": "team/notes"})).json()["data"]
     assert [content for content, _ in once] == ["Owls hunt by ear"]
     assert stats["chunks"] == 2
+    assert [document["chunks"] for document in listed] == [2]
     assert [document["document_id"][:4] for document in listed] == ["doc_"]
 
 
