@@ -12,21 +12,27 @@ _FIRST_WORDS = 12
 def without_duplicates(found: Sequence[FoundChunk], limit: int | None = None) -> list[FoundChunk]:
     """The first of each text, apart from its spaces; at most `limit`."""
     kept: list[FoundChunk] = []
-    # Texts that begin in different words need not be read to their ends.
-    alike: dict[tuple[str, ...], list[str]] = {}
+    seen: set[str] = set()
+    # Most texts begin in words of their own, and need not be read to their ends.
+    beginnings: dict[tuple[str, ...], str] = {}
     for one in found:
         if len(kept) == limit:
             break
-        beginning = tuple(one.chunk.content.split(maxsplit=_FIRST_WORDS)[:_FIRST_WORDS])
-        others = alike.setdefault(beginning, [])
-        if not any(_have_same_words(one.chunk.content, other) for other in others):
-            others.append(one.chunk.content)
-            kept.append(one)
+        content = one.chunk.content
+        beginning = tuple(content.split(maxsplit=_FIRST_WORDS)[:_FIRST_WORDS])
+        if beginning in beginnings:
+            seen.add(_spaced_alike(beginnings[beginning]))
+            text = _spaced_alike(content)
+            if text in seen:
+                continue
+            seen.add(text)
+        beginnings.setdefault(beginning, content)
+        kept.append(one)
     return kept
 
 
-def _have_same_words(one: str, other: str) -> bool:
-    return one == other or one.split() == other.split()
+def _spaced_alike(text: str) -> str:
+    return " ".join(text.split())
 
 
 def diverse(found: Sequence[FoundChunk], limit: int, diversity: float) -> list[FoundChunk]:

@@ -70,6 +70,13 @@ def test_the_same_text_twice_is_found_once() -> None:
     assert names(kept) == ["a", "c"]
 
 
+def test_texts_that_only_begin_alike_are_all_found_and_each_once() -> None:
+    header = " ".join(f"column{number}" for number in range(30))
+    rows = [f"{header} row {number}" for number in (1, 2, 1, 3, 2, 3)] + [header, f" {header}\n"]
+    kept = without_duplicates([found(str(place), 1, row) for place, row in enumerate(rows)])
+    assert names(kept) == ["0", "1", "3", "6"]
+
+
 def test_diversity_prefers_what_says_something_else() -> None:
     chunks = [
         found("first", 1.0, vector=[1, 0, 0]),
