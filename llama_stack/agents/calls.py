@@ -1,13 +1,14 @@
 """The calls of one answer, run side by side within the turn's limits."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 
 from llama_stack.agents.context import ToolContext, serving
 from llama_stack.agents.handoff import HANDED_TO
+from llama_stack.agents.retrieval import as_one_reads
 from llama_stack.agents.setup import new_id
 from llama_stack.agents.tools import Toolbox, bounded, denial, error_result, meaning_of
 from llama_stack.agents.transcript import last_inference
@@ -60,13 +61,15 @@ async def run_calls(
     allowed: int,
     deadline: float | None,
     context: Callable[[ToolCall], ToolContext],
+    room: Callable[[], Awaitable[int]] | None = None,
 ) -> None:
     """Run the calls; cancelling this stops them all.
 
     step_ids: the step of each call. events: told of each call's beginning and end as they happen, or that it was put
     aside; None says that nothing will follow.
     earlier: calls made before in this turn, for the note on repeated ones. allowed: how many may be run at all.
-    deadline: of the event loop's clock; calls that are not done by then are stopped. context: of each call.
+    deadline: of the event loop's clock; calls that are not done by then are stopped. context: of each call. room: how
+    many tokens of passages the model is shown of what a call has found.
     """
     repeated = _repeated(earlier, calls)
     free = asyncio.Semaphore(MAX_PARALLEL_CALLS)
@@ -81,6 +84,8 @@ async def run_calls(
         if isinstance(result, Unfinished):
             events.put_nowait(CallPutAside(step_id, call, result))
             return
+        if room is not None:
+            result = await as_one_reads(result, call, room)
         content = _with_note(result.content) if position in repeated else result.content
         message = ToolMessage(tool_call_id=call.id, name=call.name, content=content)
         events.put_nowait(

@@ -16,6 +16,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
+from functools import partial
 
 from llama_stack.agents import form
 from llama_stack.agents.budget import Allowance
@@ -24,7 +25,7 @@ from llama_stack.agents.context import STATE, ToolContext
 from llama_stack.agents.handoff import MAX_HANDOFFS, handed_over, handoffs_in
 from llama_stack.agents.inferring import Inferring
 from llama_stack.agents.inner_turns import put_aside, shown, taken_in, waiting_step
-from llama_stack.agents.retrieval import retrieve
+from llama_stack.agents.retrieval import retrieve, room_for_passages
 from llama_stack.agents.setup import AgentSetup, new_id
 from llama_stack.agents.shielding import Verdict, judge_all, judge_brought, judge_result, refused
 from llama_stack.agents.transcript import (
@@ -317,6 +318,7 @@ class _TurnUnderWay:
             allowed=max(0, self._allowance.calls_left(self._turn)),
             deadline=self._allowance.tools_deadline,
             context=self._context,
+            room=partial(room_for_passages, self._setup),
         )
         async with owned(work) as task:
             while (event := await events.get()) is not None:

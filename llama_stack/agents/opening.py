@@ -40,12 +40,14 @@ class Member:
 class Surroundings:
     """Where an agent's turns are run. stack: None where it is far away, or where there is only a model to be asked.
 
-    memory: opens the memory of a stack far away; None where there is none.
+    memory: opens the memory of a stack far away; None where there is none. window: tokens of a model's window, by its
+    name.
     """
 
     inference: Inference
     stack: ServedStack | None = None
     memory: Callable[[], Awaitable[MemorySearch]] | None = None
+    window: Callable[[str], Awaitable[int | None]] | None = None
 
 
 async def open_setup(
@@ -102,7 +104,10 @@ class _Opening:
                 )
             toolbox = Toolbox([*map(tool_from_schema, config.client_tools), *own_tools])
             memory = await where.memory() if where.memory is not None and config.memory_banks else None
-            return AgentSetup(where.inference, config, caller, toolbox, memory=memory, state=self.state, team=members)
+            window = None if where.window is None else partial(where.window, config.model)
+            return AgentSetup(
+                where.inference, config, caller, toolbox, memory=memory, window=window, state=self.state, team=members
+            )
         stack = where.stack
         toolbox = await toolbox_for(config, stack.tools, caller, session_id=self.session_id, own=own_tools)
         return AgentSetup(

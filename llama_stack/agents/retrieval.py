@@ -1,23 +1,28 @@
 """What memory holds on a conversation: looked up before the model is asked, or by a tool that the model calls."""
 
 import re
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
+
+from pydantic_core import from_json
 
 from llama_stack.agents.setup import AgentSetup, new_id
 from llama_stack.agents.tools import Tool, tool_from_schema
 from llama_stack.api.agents import AgentEvent, MemoryRetrievalStep, StepCompleted, StepStarted, StepType, Turn
 from llama_stack.api.common import Caller
 from llama_stack.api.memory import MemoryQuery, MemorySearch
-from llama_stack.api.messages import Message, UserMessage, text_of
+from llama_stack.api.messages import Message, ToolCall, UserMessage, text_of
 from llama_stack.api.tools import ToolDefinition, ToolResult
-from llama_stack.errors import InvalidRequest
+from llama_stack.errors import InvalidRequest, StackError
 from llama_stack.memory.context import (
     EXTRACT_TOKENS,
     MAX_CONTEXT_TOKENS,
+    PASSAGES,
+    Passage,
     as_context,
     as_message_part,
+    best_of_told,
     passages_for,
     told_passages,
     without_context,
@@ -47,6 +52,14 @@ def context_tokens(context_length: int | None) -> int:
     return min(most, MAX_CONTEXT_TOKENS)
 
 
+async def room_for_passages(setup: AgentSetup) -> int:
+    """How many tokens of passages the agent's model is shown."""
+    window = setup.context_length
+    if window is None and setup.window is not None:
+        window = await setup.window()
+    return context_tokens(window)
+
+
 # --- before the model is asked -------------------------------------------------------------------------------------
 
 
@@ -59,7 +72,7 @@ async def retrieve(setup: AgentSetup, history: Sequence[Message], turn: Turn) ->
     yield StepStarted(step_id=step_id, step_type=StepType.MEMORY_RETRIEVAL)
     question = question_of([*history, *turn.input])
     found = await setup.memory.query(banks, MemoryQuery(query=question, max_chunks=MAX_CHUNKS), setup.caller)
-    passages = await passages_for(question, found, context_tokens(setup.context_length))
+    passages = await passages_for(question, found, await room_for_passages(setup))
     step = MemoryRetrievalStep(
         step_id=step_id,
         memory_banks=banks,
@@ -139,3 +152,35 @@ def file_search(
         return ToolResult(content=as_context(passages) or nothing, metadata=told_passages(passages, found))
 
     return tool_from_schema(FILE_SEARCH, run)
+
+
+async def as_one_reads(result: ToolResult, call: ToolCall, room: Callable[[], Awaitable[int]]) -> ToolResult:
+    """What any tool has found, as a model with so much room for passages reads it: a small one the best sentence.
+
+    room: is asked only where the result tells of passages. They are left as they are where the model reads whole ones,
+    and where the call has no `query` that they could be fitted to.
+    """
+    if not result.metadata.get(PASSAGES):
+        return result
+    try:
+        question = from_json(call.arguments).get("query")
+    except (ValueError, AttributeError):
+        return result
+    if not isinstance(question, str):
+        return result
+    try:
+        best = await best_of_told(question[:MAX_QUERY_CHARACTERS], result.metadata, await room())
+    except StackError:
+        # A call has its result, whatever is not known of the model.
+        return result
+    if best is None:
+        return result
+    passages, metadata = best
+    return result.model_copy(update={"content": "\n\n".join(map(_with_source, passages)), "metadata": metadata})
+
+
+def _with_source(one: Passage) -> str:
+    """Small models take a sentence that stands alone, or has been given a capital, for a message of the tool's own."""
+    content = one.chunk.content
+    text = content if one.text.casefold() == content.casefold() else one.text
+    return f"[{one.number}] {one.chunk.document_name or one.chunk.document_id}\n{text}"

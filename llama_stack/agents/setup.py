@@ -17,6 +17,7 @@ from llama_stack.api.stack import ShieldRunner
 class AgentSetup:
     """toolbox: every tool the model may call, the caller's own among them. safety, memory: needed where the config
     names shields or memory banks. context_length: tokens of the model's window; None where nobody says.
+    window: asks for them, where a turn needs to know only when something was found.
     logprobs: alternatives whose log probabilities are wanted with each token; None for no log probabilities at all.
     whole: nobody reads the answer before its end, so a provider may be asked for it in one piece.
     state: of the session, shared by all its calls. earlier: turns of the conversation so far, as far as they are known
@@ -30,6 +31,7 @@ class AgentSetup:
     safety: ShieldRunner | None = None
     memory: MemorySearch | None = None
     context_length: int | None = None
+    window: Callable[[], Awaitable[int | None]] | None = None
     logprobs: int | None = None
     whole: bool = False
     state: dict[str, Any] = field(default_factory=dict)

@@ -7,7 +7,7 @@ stand behind the question.
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llama_stack.api.common import JsonObject
 from llama_stack.api.memory import Chunk
@@ -151,3 +151,21 @@ def passages_told(metadata: JsonObject) -> list[Passage]:
         except (KeyError, TypeError, ValueError):
             continue  # not shown, or a stranger's tool uses the same key
     return passages
+
+
+async def best_of_told(question: str, metadata: JsonObject, max_tokens: int) -> tuple[list[Passage], JsonObject] | None:
+    """Of the passages that a tool has shown whole, the sentence that a very small budget is given in their place, and
+    the metadata with it. None in a larger budget, and where there are none or they are sentences already."""
+    told = metadata.get(PASSAGES)
+    is_done = not isinstance(told, list) or any(isinstance(one, dict) and "shown" in one for one in told)
+    if is_done or max_tokens > EXTRACT_TOKENS:
+        return None
+    whole = {passage.chunk.chunk_id: passage for passage in passages_told(metadata)}
+    best = await passages_for(question, [passage.chunk for passage in whole.values()], max_tokens)
+    if not best:
+        return None
+    # Whoever has the numbers of the passages finds the sentence under the number of its own.
+    best = [replace(one, number=whole[one.chunk.chunk_id].number) for one in best]
+    shown = {one.chunk.chunk_id: one for one in best}
+    retold = [_told(passage.chunk, shown.get(chunk_id)) for chunk_id, passage in whole.items()]
+    return best, {**metadata, PASSAGES: retold}

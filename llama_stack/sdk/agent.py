@@ -191,7 +191,7 @@ class Agent:
         me, team = await self._team()
         needs_stack = any(getattr(member.config, wanted) for member in (me, *team) for wanted in STACKS_OWN)
         served = self._stack.served if needs_stack else None
-        where = Surroundings(self._stack.inference, served, self._stack.memory.service)
+        where = Surroundings(self._stack.inference, served, self._stack.memory.service, self._window)
         return await open_setup(
             where,
             me.config,
@@ -202,6 +202,9 @@ class Agent:
             turns=turns,
             under_way=under_way,
         )
+
+    async def _window(self, model: str) -> int | None:
+        return (await self._stack.model(model)).context_length
 
     async def _team(self) -> tuple[Member, list[Member]]:
         """This agent, and every agent that its conversation may come to be answered by, itself among them."""

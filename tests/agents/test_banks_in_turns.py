@@ -28,7 +28,7 @@ from llama_stack.api.tools import ToolDefinition, ToolGroup, ToolResult
 from llama_stack.cli.chat_screen import ChatScreen, shown_history
 from llama_stack.compose import LocalStack
 from llama_stack.errors import InvalidRequest, NotFound, UnsupportedParameter
-from llama_stack.memory.context import passages_of, passages_told, told_passages
+from llama_stack.memory.context import as_context, passages_of, passages_told, told_passages
 from llama_stack.testing.scripted import Script, calls, says
 from tests.documents.files import pdf_file
 from tests.memory.hashed import ALICE, BOB, EmbeddingInference, open_memory_stack
@@ -137,6 +137,33 @@ async def test_passages_that_a_tool_tells_of_are_cited_too(tmp_path: Path) -> No
     first, last = (step for step in turn.steps if isinstance(step, InferenceStep))
     assert first.citations == []
     assert [citation.document_name for citation in last.citations] == ["boots.txt"]
+
+
+async def test_a_small_model_reads_one_sentence_of_what_any_tool_finds(tmp_path: Path) -> None:
+    class Library:
+        async def list_tools(self, tool_group: ToolGroup, caller: Any) -> list[ToolDefinition]:
+            return [ToolDefinition(name="look", parameters={"type": "object"})]
+
+        async def invoke_tool(self, tool_group: ToolGroup, name: str, arguments: Any, caller: Any) -> ToolResult:
+            memory = await stacks[0].memory()
+            chunks = [
+                *await memory.chunks_of("manuals", "boots", ALICE),
+                *await memory.chunks_of("manuals", "lamp", ALICE),
+            ]
+            passages = passages_of(chunks)
+            return ToolResult(content=as_context(passages), metadata=told_passages(passages))
+
+    stacks: list[LocalStack] = []
+    scripts = (calls(("look", '{"query": "How long is the warranty of the lamp?"}')), says("It is 42 months [2]."))
+    async with held(tmp_path, *scripts, tools={"library": Library()}, context_length=1_024) as one:
+        stacks.append(one.stack)
+        await one.begin(banks=[], tool_groups=["library"])
+        turn, _ = await one.turn("How long is the warranty of the lamp?")
+        read = one.read()
+    sentence = LAMP[LAMP.index("Its") :]
+    assert read == f"[2] lamp.txt\n{sentence}"
+    [citation] = turn.citations
+    assert (citation.document_name, citation.quote) == ("lamp.txt", sentence)
 
 
 async def test_a_refusal_and_an_answer_without_passages_cite_nothing(tmp_path: Path) -> None:
