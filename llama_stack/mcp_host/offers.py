@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from llama_stack.agents.json_schema import schema_faults
-from llama_stack.agents.toolboxes import without_parameters
+from llama_stack.agents.toolboxes import offered_name, without_parameters
 from llama_stack.api.agents import (
     CHAT_AGENT_NAME,
     AgentEvent,
@@ -62,7 +62,10 @@ Report = Callable[[str], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Offer:
-    """One callable. qualified_name: takes the name's place where another has the same. run: raises StackError."""
+    """One callable. qualified_name: takes the name's place where another has the same. run: raises StackError.
+
+    Both are names that models take: a host offers its model all tools or, with one name that is refused, none.
+    """
 
     name: str
     qualified_name: str
@@ -118,8 +121,8 @@ def _tool_offer(
 
     shown = without_parameters(definition, group.args)
     return Offer(
-        name=definition.name,
-        qualified_name=f"{_word(group.identifier)}__{definition.name}",
+        name=offered_name(definition.name),
+        qualified_name=offered_name(f"{_word(group.identifier)}__{definition.name}"),
         description=definition.description,
         input_schema=shown.parameters or {"type": "object", "properties": {}},
         run=run,
@@ -147,7 +150,7 @@ def _agent_offer(agents: Agents, record: AgentRecord, caller: Caller) -> Offer:
     )
     return Offer(
         name=name,
-        qualified_name=f"{name}__{_word(record.agent_id)}",
+        qualified_name=offered_name(f"{name}__{_word(record.agent_id)}"),
         description=f"Asks the agent {record.config.name or record.agent_id}. {about}",
         input_schema=AGENT_INPUT,
         output_schema=AGENT_OUTPUT,

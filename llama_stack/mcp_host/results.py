@@ -1,5 +1,7 @@
 """Our words for tools and their results in MCP's (MCP specification 2025-11-25, "Tools")."""
 
+from typing import Any
+
 from mcp_types import AudioContent, CallToolResult, ContentBlock, ImageContent, TextContent, Tool
 
 from llama_stack.api.messages import AudioPart, Content, ContentPart, FilePart, ImagePart, TextPart
@@ -22,8 +24,9 @@ def encode_offer(offer: Offer) -> Tool:
 def encode_result(result: ToolResult) -> CallToolResult:
     metadata = dict(result.metadata)
     structure = metadata.pop("structured_content", None)
+    figures = _figures(metadata.pop("figures", None))
     return CallToolResult(
-        content=_blocks(result.content),
+        content=[*_blocks(result.content), *figures],
         structured_content=structure if isinstance(structure, dict) else None,
         is_error=result.is_error,
         _meta={METADATA_KEY: metadata} if metadata else None,
@@ -32,6 +35,12 @@ def encode_result(result: ToolResult) -> CallToolResult:
 
 def error_result(message: str) -> CallToolResult:
     return CallToolResult(content=[TextContent(text=message)], is_error=True)
+
+
+def _figures(drawn: Any) -> list[ContentBlock]:
+    """What a tool drew for its caller's eyes; the code interpreter's model reads only that it is there."""
+    shown = [one for one in drawn if isinstance(one, dict)] if isinstance(drawn, list) else []
+    return [_block(ImagePart(url=one["url"])) for one in shown if isinstance(one.get("url"), str)]
 
 
 def _blocks(content: Content) -> list[ContentBlock]:

@@ -1,6 +1,7 @@
 """The stack as an MCP server over HTTP, with the SDK's own client: its tools, its agents, and who may call them."""
 
 import asyncio
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from mcp_types import ImageContent
 
 from llama_stack.api.agents import CHAT_AGENT_NAME, AgentConfig
 from llama_stack.api.common import Caller
-from llama_stack.api.tools import ToolDefinition, ToolGroup
+from llama_stack.api.tools import ToolDefinition, ToolGroup, ToolResult
 from llama_stack.errors import ProviderFailed
 from llama_stack.server.options import ServerOptions
 from llama_stack.testing.scripted import calls, says
@@ -40,6 +41,30 @@ async def test_tools_of_every_group_are_offered_and_called(mode: str, tmp_path: 
         assert result.structured_content == {"kg": 2}
         assert (result.meta or {})["llama-stack/metadata"] == {"sources": ["the scales"]}
         assert not result.is_error
+
+
+class Drawing(Scales):
+    """Tools whose names no model takes as they are, and what a code interpreter gives back."""
+
+    async def list_tools(self, tool_group: ToolGroup, caller: Caller) -> list[ToolDefinition]:
+        return [ToolDefinition(name=name) for name in ("plot.line/v2", "画图", "x" * 90)]
+
+    async def invoke_tool(
+        self, tool_group: ToolGroup, name: str, arguments: dict[str, Any], caller: Caller, **context: Any
+    ) -> ToolResult:
+        figures = [{"type": "image", "url": "data:image/png;base64,AAAA"}]
+        return ToolResult(content=f"{name} <figure 1>", metadata={"figures": figures, "driver": "d"})
+
+
+async def test_names_are_those_that_models_take_and_figures_are_shown(tmp_path: Path) -> None:
+    async with served(tmp_path, tools={"draw": Drawing()}) as (_, url), Client(url) as client:
+        names = [tool.name for tool in (await client.list_tools()).tools]
+        result = await client.call_tool("plot_line_v2", {})
+    assert names[0] == "plot_line_v2"
+    assert all(re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", name) for name in names)
+    assert text(result) == "plot.line/v2 <figure 1>"
+    assert result.content[1:] == [ImageContent(data="AAAA", mime_type="image/png")]
+    assert (result.meta or {})["llama-stack/metadata"] == {"driver": "d"}
 
 
 async def test_a_failing_tool_is_a_result_and_a_bug_tells_nothing(tmp_path: Path) -> None:
