@@ -19,6 +19,7 @@ from llama_stack.api.messages import (
     UserMessage,
 )
 from llama_stack.errors import InvalidRequest
+from llama_stack.wire.classic.inference import decode_chat
 from llama_stack.wire.classic.messages import (
     MessageBody,
     decode_messages,
@@ -95,8 +96,10 @@ def test_image_data_is_named_by_its_first_bytes(data: str, kind: str) -> None:
 
 @pytest.mark.parametrize("image", [{}, {"data": "AAAA"}, {"data": None, "url": None}])
 def test_an_image_of_no_known_kind_is_refused(image: dict[str, Any]) -> None:
-    with pytest.raises(InvalidRequest, match="PNG, JPEG, GIF or WebP"):
-        decoded({"role": "user", "content": {"type": "image", "image": image}})
+    said = {"role": "user", "content": [{"type": "text", "text": "look"}, {"type": "image", "image": image}]}
+    with pytest.raises(InvalidRequest, match="PNG, JPEG, GIF or WebP") as caught:
+        decode_chat({"model_id": "m", "messages": [said]})
+    assert caught.value.param == "messages.0.content.1.image"
 
 
 def test_what_the_classic_shape_has_no_word_for_is_named() -> None:

@@ -170,6 +170,8 @@ async def test_an_mcp_server_is_registered_used_and_removed(start_agents: Start)
         with pytest.raises(ConflictError, match="belongs to the distribution"):
             await groups.register(toolgroup_id="builtin::math", provider_id="mcp")
         of_group = await server.client.tool_runtime.list_tools(tool_group_id="mcp::shop")
+        with pytest.raises(BadRequestError, match="kwargs: wrong arguments for add: left"):
+            await server.client.tool_runtime.invoke_tool(tool_name="mcp::shop/add", kwargs={})
         result = await server.client.tool_runtime.invoke_tool(tool_name="mcp::shop/add", kwargs={"left": 2})
 
         agent = await server.client.agents.create(

@@ -173,6 +173,8 @@ async def test_sessions_are_read_listed_and_deleted(start_agents: Start) -> None
             params=[("turn_ids", turns[0].turn_id), ("turn_ids", turns[1].turn_id)],
         )
         other = await sessions.create(agent_id, session_name="other")
+        with pytest.raises(BadRequestError, match="session_name: name must be 1 to 512 bytes"):
+            await sessions.create(agent_id, session_name="x" * 600)
         listed = (await server.http.get(f"/v1/agents/{agent_id}/sessions")).json()
         second = (await server.http.get(f"/v1/agents/{agent_id}/sessions?start_index=1&limit=1")).json()
         none = (await server.http.get(f"/v1/agents/{agent_id}/sessions?start_index=7")).json()

@@ -103,7 +103,8 @@ def _add_sessions(router: PlainRouter, stack: ServedStack, options: ServerOption
     async def create_session(request: Request, agent_id: str) -> Response:
         wanted = parse_body(ClassicSessionBody, await read_json(request, options))
         agents = await stack.agents()
-        session = await agents.create_session(agent_id, wanted.session_name, caller_of(request))
+        with naming(name="session_name"):
+            session = await agents.create_session(agent_id, wanted.session_name, caller_of(request))
         return json_response({"session_id": session.session_id})
 
     @router.get("/v1/agents/{agent_id}/sessions", summary="List sessions", **describe(answer=ClassicSessionList))

@@ -132,7 +132,8 @@ def run_routes(stack: ServedStack, options: ServerOptions) -> PlainRouter:
             group, tool = await _found(stack, name, caller)
             given = {**with_whole_numbers(arguments, tool.parameters), **group.args}
             try:
-                result = await stack.tools.invoke_tool(group, tool.name, given, caller)
+                with naming(arguments="kwargs"):
+                    result = await stack.tools.invoke_tool(group, tool.name, given, caller)
             except StackError:
                 raise
             # A stranger's code runs here, and its failure is the tool's, not the server's.

@@ -4,11 +4,10 @@ list of items, where an item is text or an image.
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from llama_stack.api.common import JsonObject
 from llama_stack.api.messages import AudioPart, Content, ContentPart, FilePart, ImagePart, ImageUrl, TextPart
-from llama_stack.errors import InvalidRequest
 from llama_stack.wire.classic.body import ClassicBody
 
 
@@ -25,6 +24,18 @@ class ImageBody(ClassicBody):
 
     url: ImageUrlBody | None = None
     data: str | None = None
+
+    @model_validator(mode="after")
+    def _has_an_image(self) -> "ImageBody":
+        if self.url is None and _image_type(self.data) is None:
+            raise ValueError(
+                "needs a url, or data that is a PNG, JPEG, GIF or WebP file in base64; "
+                "for another type send a data: URL that names it"
+            )
+        return self
+
+    def at_url(self) -> str:
+        return f"data:image/{_image_type(self.data)};base64,{self.data}" if self.url is None else self.url.uri
 
 
 class TextItemBody(ClassicBody):
@@ -44,8 +55,11 @@ _IMAGE_TYPES = {"iVBORw0KGgo": "png", "/9j/": "jpeg", "R0lGOD": "gif", "UklGR": 
 """First base64 characters of a file of each type that vision models read."""
 
 
+def _image_type(data: str | None) -> str | None:
+    return next((kind for beginning, kind in _IMAGE_TYPES.items() if (data or "").startswith(beginning)), None)
+
+
 def decode_content(body: ContentBody) -> Content:
-    """Raises InvalidRequest for an image that is neither a URL nor data of a known type."""
     if isinstance(body, str):
         return body
     return [_decode_item(item) for item in (body if isinstance(body, list) else [body])]
@@ -59,17 +73,7 @@ def content_parts(content: Content) -> list[ContentPart]:
 def _decode_item(item: TextItemBody | ImageItemBody) -> ContentPart:
     if isinstance(item, TextItemBody):
         return TextPart(text=item.text)
-    if item.image.url is not None:
-        return ImagePart(url=item.image.url.uri)
-    data = item.image.data or ""
-    for beginning, kind in _IMAGE_TYPES.items():
-        if data.startswith(beginning):
-            return ImagePart(url=f"data:image/{kind};base64,{data}")
-    raise InvalidRequest(
-        "image: needs a url, or data that is a PNG, JPEG, GIF or WebP file in base64; "
-        "for another type send a data: URL that names it",
-        param="image",
-    )
+    return ImagePart(url=item.image.at_url())
 
 
 def encode_content(content: Content | None) -> str | list[JsonObject]:

@@ -72,7 +72,6 @@ MessageBody = Annotated[
 
 
 def decode_messages(bodies: list[MessageBody]) -> list[Message]:
-    """Raises InvalidRequest for an image that cannot be used."""
     return [_decode_message(body) for body in bodies]
 
 
