@@ -9,11 +9,13 @@ from llama_stack.api.chunk_index import FoundChunk
 from llama_stack.api.common import Caller
 from llama_stack.api.inference import ChatRequest, Inference, RerankRequest
 from llama_stack.api.messages import UserMessage, text_of
+from llama_stack.errors import ContextOverflow
 
 MAX_RERANKED = 100
 MAX_JUDGED = 20
 """By a chat model, which reads them all at once."""
-JUDGED_CHARACTERS = 1_500
+JUDGED_CHARACTERS = (1_500, 600, 240)
+"""Of each passage; less where the model's window does not hold as much of all of them."""
 
 QUESTION = """\
 Question: {question}
@@ -48,17 +50,31 @@ async def _judged(
     model: str, question: str, found: Sequence[FoundChunk], inference: Inference, caller: Caller
 ) -> list[FoundChunk]:
     shown = found[:MAX_JUDGED]
-    passages = "\n\n".join(
-        f"[{number}] {one.chunk.indexed_text[:JUDGED_CHARACTERS]}" for number, one in enumerate(shown, start=1)
-    )
-    asked = UserMessage(content=QUESTION.format(question=question, passages=passages))
-    answer = await collect(inference.stream_chat(ChatRequest(model=model, messages=[asked], whole=True), caller))
-    order = _numbers(text_of(answer.choices[0].message.content), len(shown))
+    order = _numbers(await _listed(model, question, shown, inference, caller), len(shown))
     rest = [position for position in range(len(found)) if position not in order]
     return [
         found[position].model_copy(update={"score": 1 - rank / (len(found) + 1)})
         for rank, position in enumerate([*order, *rest])
     ]
+
+
+async def _listed(model: str, question: str, shown: Sequence[FoundChunk], inference: Inference, caller: Caller) -> str:
+    """What the model answers. Raises ContextOverflow where its window does not even hold the passages' starts."""
+    for characters in JUDGED_CHARACTERS:
+        passages = "\n\n".join(
+            f"[{number}] {one.chunk.indexed_text[:characters]}" for number, one in enumerate(shown, start=1)
+        )
+        asked = UserMessage(content=QUESTION.format(question=question, passages=passages))
+        try:
+            answer = await collect(
+                inference.stream_chat(ChatRequest(model=model, messages=[asked], whole=True), caller)
+            )
+        except ContextOverflow:
+            if characters == JUDGED_CHARACTERS[-1]:
+                raise
+        else:
+            return text_of(answer.choices[0].message.content)
+    return ""
 
 
 def _numbers(said: str, count: int) -> list[int]:

@@ -7,6 +7,7 @@ from llama_stack.api.common import Caller
 from llama_stack.api.inference import Capabilities
 from llama_stack.api.memory import Chunk
 from llama_stack.api.messages import text_of
+from llama_stack.errors import ContextOverflow
 from llama_stack.memory.reranking import MAX_JUDGED, reranked
 from llama_stack.testing.scripted import ScriptedInference
 from tests.agents.scripts import chats, says
@@ -52,6 +53,18 @@ async def test_a_chat_model_lists_what_helps_and_nothing_is_lost(said: str, orde
     asked = text_of(chats(inference)[0].messages[0].content)
     assert "Question: which stove?" in asked
     assert "[2] Gear\nb" in asked
+
+
+async def test_a_chat_model_with_a_small_window_is_shown_less_of_each() -> None:
+    long = found("a " * 1_000, "b " * 1_000)
+    inference = ScriptedInference([ContextOverflow("too long")], says("[2]"), capabilities=CHATS_ONLY)
+    ranked = await reranked("scripted", "q", long, inference, CALLER)
+    assert ranked[0].chunk.content == "b " * 1_000
+    first, second = (len(text_of(request.messages[0].content)) for request in chats(inference))
+    assert second < first / 2
+    overflowing = ScriptedInference(*[[ContextOverflow("too long")]] * 3, capabilities=CHATS_ONLY)
+    with pytest.raises(ContextOverflow):
+        await reranked("scripted", "q", long, overflowing, CALLER)
 
 
 async def test_a_chat_model_is_shown_no_more_than_it_can_judge() -> None:

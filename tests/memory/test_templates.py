@@ -48,6 +48,7 @@ async def test_a_template_sees_its_values() -> None:
         "{% include 'etc' %}",
         "x" * 30_000,
         "{{ lipsum }}",
+        "{{ query.upper | lower }}",
         "{{ [query, query] }}",
         "{{ query" + "|upper" * 3_000 + " }}",
         "{{ " + "(" * 3_000 + "query" + ")" * 3_000 + " }}",
