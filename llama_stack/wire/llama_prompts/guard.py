@@ -5,7 +5,7 @@ puts its own template around what it is sent: such a server gets the plain messa
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -196,8 +196,10 @@ _SPECIAL = re.compile(r"<\|[a-z_]+\|>")
 _CODE = re.compile(r"\bS([0-9]{1,2})\b", re.IGNORECASE)
 
 
-def parse_guard_verdict(text: str) -> GuardVerdict:
+def parse_guard_verdict(text: str, asked: Iterable[str] = ()) -> GuardVerdict:
     """Read an answer that should be `safe`, or `unsafe` and a line of codes; leading space and case do not matter.
+
+    asked: codes that the guard was asked about; they count beside S1 to S99, in capitals.
 
     Codes may be separated by anything and stand on the first line. An answer that says safe and yet names a category,
     or that begins with anything else, is unparsable.
@@ -205,7 +207,9 @@ def parse_guard_verdict(text: str) -> GuardVerdict:
     match = _VERDICT.match(_SPECIAL.sub("", text))
     if match is None:
         return GuardVerdict("unparsable", (), text)
-    codes = tuple(dict.fromkeys(f"S{int(number)}" for number in _CODE.findall(match["rest"])))
+    words = {word.upper() for word in re.findall(r"[\w-]+", match["rest"])}
+    of_their_own = [code.upper() for code in asked if code.upper() in words and not _CODE.fullmatch(code)]
+    codes = tuple(dict.fromkeys([*(f"S{int(number)}" for number in _CODE.findall(match["rest"])), *of_their_own]))
     if match[1].lower() == "unsafe":
         return GuardVerdict("unsafe", codes, text)
     if codes or re.search(r"\bunsafe\b", match["rest"], re.IGNORECASE):

@@ -144,7 +144,7 @@ class LlamaGuard:
                 whole=True,
             )
             answer = await collect(self._inference.stream_chat(chat, caller))
-        return parse_guard_verdict(answer.text), unsafe_probability(answer.choices[0].logprobs)
+        return parse_guard_verdict(answer.text, asked.categories), unsafe_probability(answer.choices[0].logprobs)
 
 
 def _refuses_completion(error: ProviderFailed | UnsupportedParameter) -> bool:

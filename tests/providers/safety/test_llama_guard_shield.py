@@ -184,6 +184,17 @@ async def test_each_category_has_its_action() -> None:
     assert both.metadata["categories"] == {"S1": "Violent Crimes"}
 
 
+async def test_a_category_may_have_a_code_of_any_form() -> None:
+    house = {"S1": "Violent Crimes", "O3": "Gossip", "S100": "Riddles"}
+    actions = {"O3": "warn", "S100": "log"}
+    violation = await judged("unsafe\nS100, o3", categories=house, actions=actions)
+    assert violation is not None
+    assert (violation.level, violation.metadata["categories"]) == (
+        ViolationLevel.WARN,
+        {"O3": "Gossip", "S100": "Riddles"},
+    )
+
+
 async def test_a_code_that_nobody_asked_about_counts() -> None:
     unknown = await judged("unsafe\nS99")
     assert unknown is not None
