@@ -8,6 +8,7 @@ linear in the text, so none of them can be made to hang; what an automaton canno
 import asyncio
 import json
 import logging
+import re
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -43,6 +44,9 @@ _MAX_MATCHES = 50
 _MAX_PREPARED = 100
 _JOINED = "content"
 """The place of a message's text as a whole."""
+_UNESCAPED = "content, unescaped"
+"""The same as a program reads it that takes it for JSON; places in it are its own."""
+_ESCAPES = re.compile(r"(?:\\u[0-9a-fA-F]{4})+")
 
 
 class Rule(BaseModel):
@@ -206,6 +210,8 @@ def _texts(message: Message) -> Iterator[tuple[str, str]]:
             yield f"content[{number}]", part.text
     if isinstance(message.content, list) and len(message.content) > 1:
         yield _JOINED, text_of(message.content)  # as a model reads it: what no part holds may stand across them
+    if "\\u" in (whole := text_of(message.content)):
+        yield _UNESCAPED, _ESCAPES.sub(lambda escapes: str(json.loads(f'"{escapes[0]}"')), whole)
     if isinstance(message, AssistantMessage):
         yield "refusal", message.refusal or ""
         yield "reasoning", message.reasoning or ""
@@ -284,7 +290,7 @@ def _matches(
         for search in searches:
             if given_up.is_set() or time.monotonic() > deadline:
                 raise OutOfTime
-            if text.place == _JOINED and any(match.search is search for match in found):
+            if text.place in (_JOINED, _UNESCAPED) and any(match.search is search for match in found):
                 continue
             span = search.find(text, deadline)
             if span is not None:

@@ -71,6 +71,16 @@ async def test_a_word_that_stands_across_two_parts_is_found_once() -> None:
     assert places == [("ticket", "content[1]", 6), ("project", "content", 6)]
 
 
+async def test_an_escape_in_an_answer_that_is_json_hides_nothing() -> None:
+    violation = await judged(
+        AssistantMessage(content='{"a": "\\u7206\\u5f3e", "b": "\\u0062luebird", "c": "TCK-1234"}')
+    )
+    assert violation is not None
+    places = [(match["rule"], match["place"]) for match in violation.metadata["matches"]]
+    assert places == [("ticket", "content"), ("project", "content, unescaped")]
+    assert await judged("a path: C:\\users\\u12") is None
+
+
 class TestRulesContract(SafetyContract):
     @pytest.fixture
     async def judge(self, tmp_path: Path) -> AsyncIterator[Judge]:
