@@ -45,7 +45,8 @@ class ChatScreen:
 
     def __init__(self, *, wraps: bool = False) -> None:
         """wraps: lines break between words at the terminal's edge, which a word waits for; a pipe gets them whole."""
-        self._flow = Flow(shutil.get_terminal_size().columns if wraps else None)
+        self._wraps = wraps
+        self._flow = Flow(None)
         self._in_line = False
         self._said = ""
         self._started: dict[str, float] = {}
@@ -105,6 +106,9 @@ class ChatScreen:
 
     def _write(self, text: str, **style: object) -> None:
         if text := printable(text):
+            if not self._in_line:
+                # Looked at anew with each line: the window may have another size by now.
+                self._flow.width = shutil.get_terminal_size().columns if self._wraps else None
             self._in_line = not text.endswith("\n")
             text = self._flow.feed(text)
             click.echo(styled(text, **style) if style else text, nl=False)
@@ -141,13 +145,13 @@ class Flow:
     """Text in lines of at most `width` characters, broken between words; None leaves it as it is."""
 
     def __init__(self, width: int | None) -> None:
-        self._width = width
+        self.width = width
         self._column = 0
         self._gap = ""
         self._word = ""
 
     def feed(self, text: str) -> str:
-        if self._width is None:
+        if self.width is None:
             return text
         out = ""
         for character in text:
@@ -172,7 +176,7 @@ class Flow:
         if not self._word:
             return ""
         piece = self._gap + self._word
-        breaks = self._width is not None and self._column > 0 and self._column + len(piece) > self._width
+        breaks = self.width is not None and self._column > 0 and self._column + len(piece) > self.width
         piece = self._word if breaks else piece
         self._column = len(piece) if breaks else self._column + len(piece)
         self._gap = self._word = ""

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from llama_stack.api.agents import StepProgress
 from llama_stack.api.common import Caller
+from llama_stack.api.inference import TextDelta
 from llama_stack.api.tools import ToolDefinition, ToolGroup, ToolResult
-from llama_stack.cli.chat_screen import Flow
+from llama_stack.cli.chat_screen import ChatScreen, Flow
 from llama_stack.sdk.loop_thread import LoopThread
 from llama_stack.server.app import create_app
 from llama_stack.server.serve import serving
@@ -179,6 +181,15 @@ def test_words_are_not_broken_at_the_edge_of_the_terminal(size: int) -> None:
         "incomprehensibilities",
         "stay whole",
     ]
+
+
+def test_the_edge_is_where_it_is_now(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    screen = ChatScreen(wraps=True)
+    monkeypatch.setenv("COLUMNS", "12")
+    for word in ("one ", "two ", "three ", "four"):
+        screen.show(StepProgress(step_id="s", event=TextDelta(text=word)))
+    screen.end_line()
+    assert capsys.readouterr().out == "one two\nthree four\n"
 
 
 # --- a terminal ----------------------------------------------------------------------------------------------------
