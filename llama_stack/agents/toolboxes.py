@@ -93,6 +93,8 @@ async def _invoke(
     session_id: str,
     arguments: Mapping[str, Any],
 ) -> ToolResult:
+    # The group may be used in another session; the model cannot say so.
+    session_id = given.get("session_id") or session_id
     result = await tools.invoke_tool(group, name, {**arguments, **given}, caller, session_id=session_id)
     if not result.metadata.keys() & _RESERVED:
         return result

@@ -64,9 +64,12 @@ class WebSearchTool(Word):
 
 
 class CodeInterpreterTool(Word):
-    """file_ids: files of the caller's that lie in the folder in which the code runs."""
+    """container_id: of an earlier response, whose variables and files the code goes on with. file_ids: files of the
+    caller's that lie in the folder in which the code runs.
+    """
 
     type: Literal["code_interpreter"] = "code_interpreter"
+    container_id: str | None = None
     file_ids: list[str] = []
 
 

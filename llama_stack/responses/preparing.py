@@ -29,7 +29,7 @@ from llama_stack.api.tools import NamedToolChoice, ToolChoice, ToolDefinition
 from llama_stack.errors import InvalidRequest, NotFound, ProviderFailed, StackError, UnsupportedParameter
 from llama_stack.gathering import gathered
 from llama_stack.responses.given_files import contents, given_files, told_of
-from llama_stack.wire.openai_responses.manner import KnownTool, Manner, McpListing
+from llama_stack.wire.openai_responses.manner import KnownTool, Manner, McpListing, container_of, session_of
 from llama_stack.wire.validation import named, naming
 
 WEB_SEARCH_GROUP = "builtin::websearch"
@@ -113,7 +113,7 @@ async def make_ready(
     manner = Manner(
         tools=known,
         requests=requests,
-        root_id=root_id,
+        container_id=_container(request) or container_of(root_id),
         include=request.include,
         is_summarised=request.reasoning_summary,
     )
@@ -172,12 +172,18 @@ async def _listed(
                 given = await given_files(stack, tool, caller, where)
                 use = use.model_copy(update={"args": {"files": await contents(stack, given, caller)}})
                 note = told_of(given)
+            if isinstance(tool, CodeInterpreterTool) and tool.container_id is not None:
+                use = use.model_copy(update={"args": {"session_id": session_of(tool.container_id)}})
             if isinstance(tool, WebSearchTool):
                 use = use.model_copy(update={"args": _scope(tool)})
                 note = f"The user is in or near {tool.location}." if tool.location else ""
             return _Group(tool, use, listed, note)
         case _:
             return None
+
+
+def _container(request: ResponseRequest) -> str | None:
+    return next((tool.container_id for tool in request.tools if isinstance(tool, CodeInterpreterTool)), None)
 
 
 def _scope(tool: WebSearchTool) -> JsonObject:

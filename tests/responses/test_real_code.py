@@ -44,6 +44,7 @@ async def test_code_reads_a_file_of_the_callers(tmp_path: Path) -> None:
 @needs_bubblewrap
 async def test_a_chain_keeps_its_variables(tmp_path: Path) -> None:
     scripts = [runs("n = 6"), says("Set."), runs("print(n * 7)"), says("42."), runs("n"), says("Lost.")]
+    scripts += [runs("print(n)"), says("6.")]
     async with (
         open_scripted_stack(*scripts, providers={"tools": [INTERPRETER]}, home=tmp_path) as stack,
         serving(create_app(stack)) as url,
@@ -53,9 +54,14 @@ async def test_a_chain_keeps_its_variables(tmp_path: Path) -> None:
         first = await openai.responses.create(input="Set n.", **asked)
         second = await openai.responses.create(input="Times 7?", previous_response_id=first.id, **asked)
         other = await openai.responses.create(input="n?", **asked)
+        container = first.output[0].to_dict()["container_id"]
+        named = await openai.responses.create(input="n?", **{**asked, "tools": [{**TOOL, "container": container}]})
     one, two, three = (response.output[0].to_dict() for response in (first, second, other))
     assert one["outputs"] == []
     assert two["outputs"] == [{"type": "logs", "logs": "42"}]
     assert one["container_id"] == two["container_id"] != three["container_id"]
+    # A container that is named is gone on with outside of its chain.
+    four = named.output[0].to_dict()
+    assert (four["container_id"], four["outputs"]) == (container, [{"type": "logs", "logs": "6"}])
     assert three["status"] == "failed"
     assert "NameError" in str(three["outputs"])

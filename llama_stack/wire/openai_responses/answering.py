@@ -174,8 +174,7 @@ def _call_item(output: AnswerOutput, known: KnownTool, bare_id: str, call_id: st
         case "file_search":
             return FileSearchItem(output, f"fs_{bare_id}", name)
         case "code_interpreter":
-            container_id = f"cntr_{bare(output.manner.root_id)}"
-            return CodeItem(output, f"ci_{bare_id}", name, container_id)
+            return CodeItem(output, f"ci_{bare_id}", name, output.manner.container_id)
 
 
 def bare(identifier: str) -> str:

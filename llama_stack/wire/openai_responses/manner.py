@@ -26,16 +26,29 @@ class McpListing:
     error: str | None = None
 
 
+_CONTAINER = "cntr_"
+
+
+def container_of(session_id: str) -> str:
+    """The id under which the session of a code interpreter is shown."""
+    return _CONTAINER + session_id.rpartition("_")[2]
+
+
+def session_of(container_id: str) -> str:
+    """The session that `container_of` has shown under this id."""
+    return "session_" + container_id.removeprefix(_CONTAINER)
+
+
 @dataclass(frozen=True)
 class Manner:
     """How a response is encoded.
 
-    tools: by name. requests: approval requests that earlier responses made, by the id of their call. root_id: what
-    tools that keep state keep it by.
+    tools: by name. requests: approval requests that earlier responses made, by the id of their call. container_id:
+    where code runs.
     """
 
     tools: Mapping[str, KnownTool] = field(default_factory=dict)
     requests: Mapping[str, str] = field(default_factory=dict)
-    root_id: str = ""
+    container_id: str = ""
     include: Collection[str] = ()
     is_summarised: bool = False

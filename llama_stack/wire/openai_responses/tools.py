@@ -69,6 +69,9 @@ class WebSearchToolBody(OpenBody):
     user_location: UserLocationBody | None = None
 
 
+ContainerId = Annotated[str, Field(pattern="^cntr_[0-9a-f]{32}$")]
+
+
 class ContainerBody(OpenBody):
     type: Literal["auto"]
     file_ids: list[Annotated[str, Field(min_length=1)]] | None = Field(None, max_length=MAX_CODE_FILES)
@@ -76,7 +79,7 @@ class ContainerBody(OpenBody):
 
 class CodeInterpreterToolBody(OpenBody):
     type: Literal["code_interpreter"]
-    container: ContainerBody | str | None = None
+    container: ContainerBody | ContainerId | None = None
 
 
 class FileSearchToolBody(OpenBody):
@@ -219,9 +222,7 @@ def _web_search(body: WebSearchToolBody) -> WebSearchTool:
 
 def _code_interpreter(container: ContainerBody | str | None, path: str) -> CodeInterpreterTool:
     if isinstance(container, str):
-        raise UnsupportedParameter(
-            f'{path}.container: containers by id are not supported; send {{"type": "auto"}}', param=f"{path}.container"
-        )
+        return CodeInterpreterTool(container_id=container)
     if container is None:
         return CodeInterpreterTool()
     _refuse(container.unknown(), _CONTAINER_LEFT_OUT, f"{path}.container")
