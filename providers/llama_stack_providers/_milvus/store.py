@@ -9,6 +9,7 @@ again here, more than that are not looked through.
 """
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -156,9 +157,25 @@ class MilvusStore:
             hits = (await self._door.call(search))[0]
             # Milvus Lite gives BM25 as a distance, below zero.
             scores = [float(hit["distance"]) if field == "dense" else abs(float(hit["distance"])) for hit in hits]
-            return [hit_of(hit["entity"], score) for hit, score in zip(hits, scores, strict=True)]
+            found = [hit_of(hit["entity"], score) for hit, score in zip(hits, scores, strict=True)]
+            if field == "dense" and len(found) < min(count, MAX_FOUND):
+                found += await self._overlooked(name, condition, asked, fields, found)
+                found.sort(key=lambda hit: -hit.found.score)
+            return [*found]
 
         return fetch
+
+    async def _overlooked(
+        self, name: str, condition: str, vector: list[float], fields: list[str], found: list[Hit]
+    ) -> list[Hit]:
+        """Rows that the graph of the index does not lead to, though the search was to give them, too."""
+        reached = {hit.row_id for hit in found}
+        selected = [row["id"] for row in await self._query(name, condition, ["id"], MAX_FOUND)]
+        overlooked: list[Hit] = []
+        for some in in_parts([row_id for row_id in selected if row_id not in reached], PAGE):
+            rows = await self._query(name, f"id in {quoted(some)}", [*OUTPUT, "dense"], len(some))
+            overlooked += await asyncio.to_thread(_scored, rows, vector, fields)
+        return overlooked
 
     async def places(self, bank: BankPlace, rows: Rows) -> AsyncIterator[list[PlacedRow]]:
         pages = self._pages(await self._usable(bank), condition_on(rows, SHOWN), ["id", *fields_of_places(rows.where)])
@@ -249,3 +266,16 @@ class MilvusStore:
         if flush_rows is not None and self._unflushed.get(name, 0) >= flush_rows:
             self._unflushed[name] = 0
             await self._door.call(lambda client, timeout: client.flush(name, timeout=timeout))
+
+
+def _scored(rows: list[dict[str, Any]], vector: list[float], fields: list[str]) -> list[Hit]:
+    """By the cosine, as Milvus does it."""
+    return [
+        hit_of({key: row[key] for key in fields}, _cosine([float(number) for number in row["dense"]], vector))
+        for row in rows
+    ]
+
+
+def _cosine(one: list[float], other: list[float]) -> float:
+    product = math.fsum(left * right for left, right in zip(one, other, strict=True))
+    return product / ((math.hypot(*one) * math.hypot(*other)) or 1.0)
