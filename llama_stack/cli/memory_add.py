@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import os
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -20,10 +21,12 @@ from llama_stack.cli.memory_options import bank_option, memory_options, opened, 
 from llama_stack.cli.memory_warnings import tell_warnings
 from llama_stack.cli.printing import colours_wanted, print_error, print_json, print_note
 from llama_stack.errors import NotFound
-from llama_stack.sdk.adding import Added
+from llama_stack.sdk.adding import PATH, Added
 from llama_stack.sdk.folders import FoundFiles, find_files
 from llama_stack.sdk.memory import DEFAULT_BANK, Source, is_address
 from llama_stack.sdk.stack import SyncLlamaStack
+
+MAX_GONE_SHOWN = 5
 
 
 @click.command()
@@ -93,12 +96,14 @@ def add(
             for one in events:
                 results.append(one)
                 report(len(results), one.source)
+        gone = _gone(stack, sources, bank)
     if as_json:
-        print_json(_as_json(results, found))
+        print_json({**_as_json(results, found), "gone": gone})
     else:
         for line in _summary(results, found, bank):
             click.echo(line)
         tell_warnings((_short(one.source), one.status.warnings) for one in results if one.status is not None)
+        _tell_gone(gone, bank)
     failed = [one for one in results if one.error is not None]
     if failed:
         _tell_failures(failed, len(results), bank)
@@ -174,6 +179,32 @@ def _summary(results: Sequence[Added], found: FoundFiles, bank: str) -> list[str
         listed = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
         lines.append(f"Skipped {len(found.skipped)}: {listed}.")
     return lines
+
+
+def _gone(stack: SyncLlamaStack, sources: Sequence[str], bank: str) -> list[str]:
+    """Paths in the bank that lay in the folders which were named, and lie there no more."""
+    folders = [Path(one).absolute() for one in sources if one != "-" and not is_address(one) and Path(one).is_dir()]
+    if not folders:
+        return []
+    paths = [str(status.metadata.get(PATH) or "") for status in stack.memory.documents(bank=bank)]
+    return sorted(
+        path
+        for path in paths
+        if any(Path(path).is_relative_to(folder) for folder in folders) and not Path(path).exists()
+    )
+
+
+def _tell_gone(gone: Sequence[str], bank: str) -> None:
+    """They are not forgotten unasked: a folder may be gone for a moment, as a disk that is not mounted."""
+    if not gone:
+        return
+    files = "1 file is" if len(gone) == 1 else f"{len(gone)} files are"
+    where = "" if bank == DEFAULT_BANK else f" --bank {shlex.quote(bank)}"
+    click.echo(f"{files} no longer there but still in the bank; to forget what is gone:")
+    for path in gone[:MAX_GONE_SHOWN]:
+        click.echo(printable(f"  llama memory delete {shlex.quote(path)}{where}"))
+    if len(gone) > MAX_GONE_SHOWN:
+        click.echo(f"  and {len(gone) - MAX_GONE_SHOWN} more; --json lists them all")
 
 
 def _tell_failures(failed: Sequence[Added], of: int, bank: str) -> None:

@@ -77,6 +77,19 @@ def test_a_folder_is_added_with_a_summary_and_left_when_nothing_changed(url: str
     assert changed.stdout.splitlines()[0] == "default: 1 changed, 1 unchanged; 2 passages."
 
 
+def test_what_is_gone_from_a_folder_is_told_with_the_command_that_forgets_it(
+    url: str, folder: Path, llama: Llama
+) -> None:
+    llama("memory", "add", "handbook", "--url", url)
+    (folder / "returns.txt").unlink()
+    told = llama("memory", "add", "handbook", "--url", url).stdout.splitlines()
+    assert told[0] == "default: 1 unchanged; 1 passages."
+    assert told[2:] == [
+        "1 file is no longer there but still in the bank; to forget what is gone:",
+        f"  llama memory delete {folder / 'returns.txt'}",
+    ]
+
+
 def test_passages_are_shown_with_where_they_stand(url: str, folder: Path, llama: Llama) -> None:
     llama("memory", "add", "handbook/kettle", "--url", url, "--attribute", "product=kettle", "--attribute", "year=2024")
     llama("memory", "add", "handbook/returns.txt", "--url", url, "--attribute", "year=2023")
