@@ -19,6 +19,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+import httpx
+
 from llama_stack.api.common import Caller, HealthStatus
 from llama_stack.api.stack import ProviderState
 from llama_stack.build import PACKAGE, install_command, plan_build, source_of
@@ -35,6 +37,7 @@ from llama_stack.weights import find_weights
 ENGINE_PACKAGE = "xllamacpp"
 LEAST_FREE_BYTES = 1_000_000_000
 ENGINE_LOAD_S = 60.0
+SERVED_LIMIT_S = 2.0
 CONTAINERS = {
     Path("/.dockerenv"): "host.docker.internal",
     Path("/run/.containerenv"): "host.containers.internal",
@@ -151,8 +154,20 @@ def _port(name_or_path: str, distribution: Distribution) -> Finding:
     except ConfigError as error:
         run = _run(name_or_path)
         remedy = f"{run} --host 127.0.0.1" if error.where == "server.host" else f"{run} --port {_free_port(host)}"
+        if error.where == "server.port" and _is_served(host, port):
+            return Finding("port", "warning", f"a stack answers at port {port} on {host} already", remedy)
         return Finding("port", "failed", error.message.partition("\n")[0], remedy)
     return Finding("port", "ok", f"{port} on {host} is free")
+
+
+def _is_served(host: str, port: int) -> bool:
+    """Whether a stack is what holds the port: someone who looks at what runs has done nothing wrong."""
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    try:
+        answer = httpx.get(f"http://{shown}:{port}/v1/health", timeout=SERVED_LIMIT_S, trust_env=False)
+        return "status" in answer.json()
+    except (httpx.HTTPError, ValueError, TypeError):
+        return False
 
 
 def _free_port(host: str) -> int:

@@ -1,5 +1,6 @@
 """`llama stack doctor`: what it finds, and that the commands it names mend what it found."""
 
+import asyncio
 import json
 import re
 import shlex
@@ -58,6 +59,9 @@ async def test_the_port_it_offers_is_free(micro_model: Path, write_distribution:
         stack_run, *arguments = arguments_of(found["port"]["remedy"])[1:]
         async with run_stack(*arguments) as stack, httpx.AsyncClient() as client:
             assert (await client.get(f"{stack.url}/v1/health")).status_code == 200
+            served = stack.url.rpartition(":")[2]
+            seen = await asyncio.to_thread(llama, "stack", "doctor", file, "--json", "--port", served)
+            assert findings(seen)["port"]["state"] == "warning", "a stack that runs is nothing that failed"
     assert stack_run == "run"
 
 
