@@ -233,7 +233,7 @@ async def test_a_tool_that_raises_is_an_error_the_model_can_read() -> None:
 
     assert results_in(chats(script)[1]) == [
         "Error: RuntimeError: the disk is full",
-        "Error: SystemExit: bye",
+        "Error: RuntimeError: it tried to end the program with SystemExit: bye",
         "Error: The tool cancelled itself.",
         "2",
     ]
