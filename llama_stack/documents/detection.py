@@ -28,7 +28,7 @@ XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 ODT = "application/vnd.oasis.opendocument.text"
 ODP = "application/vnd.oasis.opendocument.presentation"
 ODS = "application/vnd.oasis.opendocument.spreadsheet"
-EPUB, RTF = "application/epub+zip", "application/rtf"
+EPUB, RTF, NOTEBOOK = "application/epub+zip", "application/rtf", "application/x-ipynb+json"
 TEXT, MARKDOWN, HTML, CSV, TSV = "text/plain", "text/markdown", "text/html", "text/csv", "text/tab-separated-values"
 JSON, JSON_LINES, MAIL, PYTHON, CODE = (
     "application/json", "application/jsonl", "message/rfc822", "text/x-python", "text/x-source",
@@ -51,6 +51,7 @@ _EXTENSIONS = {
     TSV: "tsv tab",
     JSON: "json geojson webmanifest",
     JSON_LINES: "jsonl ndjson",
+    NOTEBOOK: "ipynb",
     MAIL: "eml",
     PYTHON: "py pyi",
     CODE: "c h cc cpp cxx hpp cs go java js jsx mjs ts tsx kt kts php pl ps1 r rb rs scala sh bash sql swift lua css"

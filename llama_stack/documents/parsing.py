@@ -10,6 +10,7 @@ from llama_stack.documents.formats.delimited import read_csv, read_tsv
 from llama_stack.documents.formats.json_text import read_json, read_json_lines
 from llama_stack.documents.formats.mail import read_mail
 from llama_stack.documents.formats.markdown import read_markdown
+from llama_stack.documents.formats.notebook import read_notebook
 from llama_stack.documents.formats.plain import read_plain
 from llama_stack.documents.formats.source_code import read_code, read_python
 from llama_stack.documents.formats.web_page import read_html
@@ -29,6 +30,7 @@ _SIMPLE = {
     detection.TSV: read_tsv,
     detection.JSON: read_json,
     detection.JSON_LINES: read_json_lines,
+    detection.NOTEBOOK: read_notebook,
     detection.PYTHON: read_python,
     detection.CODE: read_code,
 }

@@ -156,6 +156,25 @@ def test_json_is_a_line_a_value_under_its_path(content: str, filename: str, expe
     assert [text for _, text in shown(read(content, filename))] == expected
 
 
+def test_a_notebook_is_its_texts_its_code_and_what_that_printed() -> None:
+    outputs = [
+        {"output_type": "stream", "text": ["42\n"]},
+        {"output_type": "display_data", "data": {"image/png": "iVBORw0KGgo", "text/plain": "<Figure>"}},
+        {"output_type": "error", "ename": "KeyError", "evalue": "'x'"},
+    ]
+    cells = [
+        {"cell_type": "markdown", "source": ["# Tents\n", "\n", "We count."]},
+        {"cell_type": "code", "source": "x = 1\n\nprint(x)", "outputs": outputs},
+    ]
+    document = read(json.dumps({"cells": cells, "nbformat": 4}), "a.ipynb")
+    assert document.title == "Tents"
+    assert shown(document) == [
+        ("heading", "# Tents"), ("paragraph", "We count."), ("code", "x = 1\n\nprint(x)"), ("code", "42"),
+        ("code", "KeyError: 'x'"),
+    ]  # fmt: skip
+    assert read('{"cells": 7}', "a.ipynb").text == "cells: 7"
+
+
 def test_broken_json_is_read_as_text_and_says_so() -> None:
     document = read('{"a": 1,', "a.json")
     assert document.text == '{"a": 1,'
