@@ -52,8 +52,8 @@ def answer(stack: SyncLlamaStack, product: str, question: str, tickets: Path) ->
     print(f"  {result.text}")
     for citation in result.citations:
         source = next(one for one in result.passages if one.chunk_id == citation.chunk_id)
-        page = Path(source.metadata["path"]).relative_to(HANDBOOK)
-        print(f"  [{page}, {' > '.join(source.headings)}]")
+        page = Path(source.metadata["path"])
+        print(f"  [{page.parent.name}/{page.name}, {' > '.join(source.headings)}]")
 
 
 def main() -> None:
