@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import secrets
 import shutil
 import signal
@@ -16,6 +17,10 @@ from llama_stack.errors import ProviderUnavailable
 from llama_stack_providers.inline._llama_cpp.worker import WorkerOrders
 
 UNIX_SOCKETS = sys.platform != "win32"
+MAX_SOCKET_PATH = 103
+"""Bytes. Of the systems with such sockets macOS takes the shortest paths (`sun_path` in its sys/un.h)."""
+SOCKET_NAME = "engine.sock"
+"""llama.cpp knows a socket by its ending."""
 STOP_TIMEOUT_S = 5.0
 KEPT_LINES = 40
 
@@ -45,10 +50,9 @@ class WorkerProcess:
 
         Raises ProviderUnavailable with llama.cpp's reason when the model does not load, or not within `timeout_s`.
         """
-        folder = None
-        if UNIX_SOCKETS:
-            folder = Path(tempfile.mkdtemp(prefix="llama-"))  # mode 0700: nobody else reaches the socket
-            orders = replace(orders, socket=str(folder / "engine.sock"))  # llama.cpp knows a socket by its ending
+        folder = _folder_of_socket()
+        if folder is not None:
+            orders = replace(orders, socket=str(folder / SOCKET_NAME))
         orders = replace(orders, api_key=secrets.token_urlsafe(24))
         try:
             worker = await cls._spawn(model, orders)
@@ -166,6 +170,19 @@ class WorkerProcess:
         with suppress(ProcessLookupError):
             self._process.kill()
         await asyncio.shield(self._watching)
+
+
+def _folder_of_socket() -> Path | None:
+    """Of mode 0700, so nobody else reaches the socket. None where the worker listens on the loopback instead: there are
+    no such sockets, or the folder for temporary files lies too deep for one.
+    """
+    if not UNIX_SOCKETS:
+        return None
+    folder = Path(tempfile.mkdtemp(prefix="llama-"))
+    if len(os.fsencode(folder / SOCKET_NAME)) <= MAX_SOCKET_PATH:
+        return folder
+    folder.rmdir()
+    return None
 
 
 def _remove(folder: Path | None) -> None:

@@ -209,10 +209,9 @@ async def test_loading_has_a_time_limit(model: str, tmp_path: Path) -> None:
 
 
 async def test_a_load_nobody_waits_for_any_more_is_given_up(
-    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sockets = tmp_path / "sockets"
-    sockets.mkdir()
+    sockets = tmp_path_factory.mktemp("s")
     monkeypatch.setattr("tempfile.tempdir", str(sockets))
     async with opened(tmp_path, resource(model)) as inference:
         served = inference.models.find(model)

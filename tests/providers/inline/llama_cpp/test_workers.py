@@ -82,6 +82,19 @@ async def test_a_worker_may_listen_on_loopback_instead(
             assert answer.status == 401
 
 
+@posix_only
+async def test_a_folder_too_deep_for_a_socket_keeps_no_worker_from_its_work(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("d" * 90)
+    deep.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(deep))
+    async with opened(tmp_path, resource(model)) as inference:
+        assert (await loaded(inference, model)).worker.address.startswith("http://127.0.0.1:")
+        assert (await collect(inference.stream_chat(ask(model, "hello"), CALLER))).message.content
+    assert not list(deep.iterdir())
+
+
 def chat_in_a_thread(model: str, home: Path) -> str:
     async def chat() -> str:
         async with opened(home, resource(model)) as inference:
