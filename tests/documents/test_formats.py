@@ -272,8 +272,7 @@ def test_a_word_document() -> None:
     assert [block.level for block in document.blocks if block.kind is BlockKind.HEADING] == [1, 2]
 
 
-def test_slides_are_pages_with_their_notes() -> None:
-    document = read(slides_file(), "plan.pptx")
+def has_the_slides_of_a_plan(document: ReadDocument) -> None:
     assert document.pages == 2
     assert [(block.page, *line) for block, line in zip(document.blocks, shown(document), strict=True)] == [
         (1, "heading", "Plan"),
@@ -282,6 +281,10 @@ def test_slides_are_pages_with_their_notes() -> None:
         (2, "heading", "Figures"),
         (2, "table", "| year | sold |\n| --- | --- |\n| 2024 | 17 |"),
     ]
+
+
+def test_slides_are_pages_with_their_notes() -> None:
+    has_the_slides_of_a_plan(read(slides_file(), "plan.pptx"))
 
 
 def test_a_sheet_is_a_heading_with_a_table_under_its_header() -> None:
