@@ -1,9 +1,10 @@
 """While a large document is embedded, who brings one text, or asks a question, is answered by the next requests."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -264,7 +265,18 @@ async def test_closing_lets_nobody_wait_for_ever(model: Patient) -> None:
                 await order
 
 
-async def test_a_file_in_the_background_is_behind_what_callers_bring(model: Patient, tmp_path: Path) -> None:
+async def test_a_file_in_the_background_is_behind_what_callers_bring(
+    model: Patient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    come = asyncio.Event()
+    embed_documents = Embedder.embed_documents
+
+    async def embed_and_tell(embedder: Embedder, name: str, texts: Sequence[str], *more: Any, **options: Any) -> Any:
+        if "chapter 0" in texts:
+            come.set()
+        return await embed_documents(embedder, name, texts, *more, **options)
+
+    monkeypatch.setattr(Embedder, "embed_documents", embed_and_tell)
     async with open_memory_stack(tmp_path, inference=model) as stack:
         memory, files = await stack.memory(), await stack.files()
         bank = MemoryBank(
@@ -293,6 +305,8 @@ async def test_a_file_in_the_background_is_behind_what_callers_bring(model: Pati
             await sentence
 
         chapters = asyncio.create_task(insert(*(f"chapter {number}" for number in range(100))))
+        async with asyncio.timeout(30):
+            await come.wait()
         await settled()
         await model.answer(*before)
         (mixed,) = await model.asked(1)
