@@ -99,6 +99,11 @@ def routes(stack: Stack, options: ServerOptions) -> PlainRouter:
                 answer = await stack.inference.embed(wanted, caller_of(request))
         return json_response(encode_embeddings(answer))
 
+    _add_batches(router, stack, options)
+    return router
+
+
+def _add_batches(router: PlainRouter, stack: Stack, options: ServerOptions) -> None:
     @router.post(
         "/v1/inference/batch-chat-completion",
         summary="Continue several conversations (classic)",
@@ -125,8 +130,6 @@ def routes(stack: Stack, options: ServerOptions) -> PlainRouter:
             async with stops_with_its_client(request):
                 answers = await gather_results([collect(stack.inference.complete(one, caller)) for one in wanted])
         return json_response({"batch": [encode_completion_answer(answer) for answer in answers]})
-
-    return router
 
 
 async def _heard(stack: Stack, chat: ChatRequest, caller: Caller) -> ChatRequest:
