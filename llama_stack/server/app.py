@@ -96,8 +96,9 @@ def _families(app: Starlette, stack: ServedStack, options: ServerOptions) -> tup
         safety.routes(stack, options),
         safety.moderation_routes(stack, options),
         anthropic.routes(stack, options),
-        vector_stores.routes(stack, options),
+        # Before those of one store, which would read `search` as the end of its id.
         vector_stores.search_routes(stack, options),
+        vector_stores.routes(stack, options),
         vector_store_files.routes(stack, options),
         vector_store_files.batch_routes(stack, options),
     )

@@ -334,3 +334,44 @@ async def test_errors_are_openais(server: Running) -> None:
     with pytest.raises(APIStatusError) as refused:
         await server.openai.vector_stores.retrieve("vs_none")
     assert refused.value.code == "vector_store_not_found"
+
+
+async def test_ids_with_slashes_are_found_escaped_and_as_they_are(server: Running) -> None:
+    stores = server.openai.vector_stores
+    for bank_id in ("team/red", "team/files/x"):
+        memory = await server.http.post(
+            "/v1/memory-banks", json={"memory_bank_id": bank_id, "params": {"memory_bank_type": "vector"}}
+        )
+        assert memory.status_code == 200, memory.text
+    documents = [
+        {"document_id": "/home/ann/tent.md", "content": TENT},
+        {"document_id": "a/content", "content": "The stove burns gas."},
+    ]
+    await server.http.post("/v1/memory/insert", json={"bank_id": "team/red", "documents": documents})
+    await server.http.post("/v1/memory/insert", json={"bank_id": "team/files/x", "documents": documents})
+
+    async for store in stores.list():
+        assert (await stores.retrieve(store.id)).id == store.id
+        assert {file.id async for file in stores.files.list(store.id)} == {"/home/ann/tent.md", "a/content"}
+        assert (await stores.files.retrieve("a/content", vector_store_id=store.id)).status == "completed"
+        assert (await stores.search(store.id, query="gas stove")).data[0].file_id == "a/content"
+        assert (await stores.files.content("a/content", vector_store_id=store.id)).data[
+            0
+        ].text == "The stove burns gas."
+        batch = await stores.file_batches.create(store.id, file_ids=[await server.upload("n.md", "# Note")])
+        assert (await stores.file_batches.retrieve(batch.id, vector_store_id=store.id)).vector_store_id == store.id
+
+    one = "/v1/vector_stores/team/red"
+    assert (await server.http.get(one)).json()["id"] == "team/red"
+    assert (await server.http.post(one, json={"name": "Red"})).json()["name"] == "Red"
+    assert (await server.http.post(f"{one}/search", json={"query": "tent"})).json()["data"]
+    assert (await server.http.get(f"{one}/files//home/ann/tent.md")).json()["id"] == "/home/ann/tent.md"
+    content = (await server.http.get(f"{one}/files//home/ann/tent.md/content")).json()
+    assert "two poles" in content["data"][0]["text"]
+    gone = await server.http.delete(f"{one}/files//home/ann/tent.md")
+    assert gone.json()["deleted"] is True
+    assert (await server.http.delete("/v1/openai/v1/vector_stores/team/red")).json()["id"] == "team/red"
+    # Unescaped, `files` ends the store's id.
+    missing = (await server.http.get("/v1/vector_stores/team/files/x")).json()["error"]
+    assert missing["param"] == "vector_store_id"
+    assert (await stores.delete("team/files/x")).deleted

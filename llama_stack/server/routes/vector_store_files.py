@@ -16,6 +16,7 @@ from llama_stack.server.plain import PlainRouter
 from llama_stack.server.queries import asked_limit, asked_order
 from llama_stack.server.responses_schema import Deleted
 from llama_stack.server.routes.vector_stores import ONE, found
+from llama_stack.server.slashed_ids import SlashedIdsRoute
 from llama_stack.server.vector_stores_schema import (
     FileBatchObject,
     FileContentPage,
@@ -43,7 +44,7 @@ BATCH = f"{BATCHES}/{{batch_id}}"
 
 
 def routes(stack: ServedStack, options: ServerOptions) -> PlainRouter:
-    router = PlainRouter("vector stores")
+    router = PlainRouter("vector stores", SlashedIdsRoute)
 
     @router.post(FILES, summary="Attach a file", **describe(body=AttachBody, answer=VectorStoreFileObject))
     async def attach_file(request: Request, vector_store_id: str) -> Response:
@@ -58,6 +59,13 @@ def routes(stack: ServedStack, options: ServerOptions) -> PlainRouter:
     async def list_files(request: Request, vector_store_id: str) -> Response:
         await found(stack, vector_store_id, caller_of(request))
         return await _listed(stack, request, vector_store_id, None)
+
+    # Before that of one file, which would read `content` as the end of its id.
+    @router.get(f"{FILE}/content", summary="The text of a file, as it was read", **describe(answer=FileContentPage))
+    async def get_content(request: Request, vector_store_id: str, file_id: str) -> Response:
+        caller = caller_of(request)
+        await _status(stack, vector_store_id, file_id, caller)
+        return json_response(encode_content(await (await stack.memory()).chunks_of(vector_store_id, file_id, caller)))
 
     @router.get(FILE, summary="A file of a store", **describe(answer=VectorStoreFileObject))
     async def get_file(request: Request, vector_store_id: str, file_id: str) -> Response:
@@ -79,17 +87,11 @@ def routes(stack: ServedStack, options: ServerOptions) -> PlainRouter:
         await (await stack.memory()).delete_documents(vector_store_id, [file_id], caller)
         return json_response({"id": file_id, "object": "vector_store.file.deleted", "deleted": True})
 
-    @router.get(f"{FILE}/content", summary="The text of a file, as it was read", **describe(answer=FileContentPage))
-    async def get_content(request: Request, vector_store_id: str, file_id: str) -> Response:
-        caller = caller_of(request)
-        await _status(stack, vector_store_id, file_id, caller)
-        return json_response(encode_content(await (await stack.memory()).chunks_of(vector_store_id, file_id, caller)))
-
     return router
 
 
 def batch_routes(stack: ServedStack, options: ServerOptions) -> PlainRouter:
-    router = PlainRouter("vector stores")
+    router = PlainRouter("vector stores", SlashedIdsRoute)
 
     @router.post(BATCHES, summary="Attach many files", **describe(body=BatchBody, answer=FileBatchObject))
     async def attach_batch(request: Request, vector_store_id: str) -> Response:

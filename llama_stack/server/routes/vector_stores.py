@@ -19,6 +19,7 @@ from llama_stack.server.plain import PlainRouter
 from llama_stack.server.queries import asked_limit, asked_order
 from llama_stack.server.responses_schema import Deleted
 from llama_stack.server.side_by_side import gather_results
+from llama_stack.server.slashed_ids import SlashedIdsRoute
 from llama_stack.server.vector_stores_schema import SearchResultPage, VectorStoreList, VectorStoreObject
 from llama_stack.wire.openai_vector_stores.search import SearchBody, decode_search, encode_results, unknown_ranker
 from llama_stack.wire.openai_vector_stores.stores import (
@@ -36,7 +37,7 @@ ONE = "/v1/vector_stores/{vector_store_id}"
 
 
 def routes(stack: ServedStack, options: ServerOptions) -> PlainRouter:
-    router = PlainRouter("vector stores")
+    router = PlainRouter("vector stores", SlashedIdsRoute)
 
     @router.post(ALL, summary="Create a vector store", **describe(body=CreateStoreBody, answer=VectorStoreObject))
     async def create_store(request: Request) -> Response:
@@ -88,7 +89,7 @@ def routes(stack: ServedStack, options: ServerOptions) -> PlainRouter:
 
 
 def search_routes(stack: ServedStack, options: ServerOptions) -> PlainRouter:
-    router = PlainRouter("vector stores")
+    router = PlainRouter("vector stores", SlashedIdsRoute)
 
     @router.post(f"{ONE}/search", summary="Search a vector store", **describe(body=SearchBody, answer=SearchResultPage))
     async def search_store(request: Request, vector_store_id: str) -> Response:
