@@ -1,12 +1,14 @@
 """Fixtures every area shares."""
 
 import functools
+import inspect
 import os
 import signal
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from llama_stack.api.common import Caller
@@ -23,6 +25,14 @@ def certificates_are_read_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ssl, "create_default_context", functools.cache(ssl.create_default_context))
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def a_client_of_a_test_is_patient() -> None:
+    """httpx gives up after five seconds where nothing else is said, which a busy machine needs for a test's request."""
+    for client in (httpx.AsyncClient, httpx.Client):
+        limits = inspect.signature(client).parameters["timeout"].default
+        limits.connect = limits.read = limits.write = limits.pool = 60.0
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from llama_stack.api.tools import ToolDefinition
 from llama_stack.testing.scripted import ScriptedInference
 from tests.agents.scripts import asks, calls, chats, everything, results_in, says, setup_of, text_out, texts_in
 
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 
 
 def again() -> str:

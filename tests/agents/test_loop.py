@@ -35,7 +35,7 @@ from llama_stack.errors import Conflict, InvalidRequest, ProviderFailed
 from llama_stack.testing.scripted import ScriptedInference
 from tests.agents.scripts import asks, calls, chats, everything, results_in, says, setup_of, text_out
 
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 
 
 def double(number: int) -> int:

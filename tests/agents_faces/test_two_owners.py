@@ -166,7 +166,7 @@ async def _things(http: httpx.AsyncClient) -> dict[str, str]:
     await post("/v1/memory-banks", {"memory_bank_id": "alices-facts", "params": {"memory_bank_type": "keyvalue"}})
     store = await post("/v1/vector_stores", {"name": "alices-store"})
     batch = await post(f"/v1/vector_stores/{store['id']}/file_batches", {"file_ids": [file["id"]]})
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while batch["status"] == "in_progress":
             await asyncio.sleep(0.02)
             path = f"/v1/vector_stores/{store['id']}/file_batches/{batch['id']}"

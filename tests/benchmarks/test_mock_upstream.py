@@ -23,7 +23,7 @@ from benchmarks.mock_upstream import (
 
 @pytest_asyncio.fixture
 async def client(upstream: str) -> AsyncIterator[openai.AsyncOpenAI]:
-    async with openai.AsyncOpenAI(base_url=upstream, api_key="none", max_retries=0, timeout=10.0) as client:
+    async with openai.AsyncOpenAI(base_url=upstream, api_key="none", max_retries=0, timeout=60.0) as client:
         yield client
 
 

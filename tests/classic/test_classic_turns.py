@@ -321,7 +321,7 @@ async def test_a_second_turn_of_a_session_has_to_wait(start_agents: Start) -> No
     async with start_agents([*says("a")[:1], go_on, *says("b")]) as server:
         ids = await begin(server)
         running = asyncio.create_task(turn(server, ids))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await server.inference.opened.wait()
         with pytest.raises(ConflictError, match="is being worked on"):
             await turn(server, ids)

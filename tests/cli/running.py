@@ -13,7 +13,7 @@ from pathlib import Path
 LLAMA = Path(sys.executable).with_name("llama")
 
 START_LIMIT_S = 60.0
-STOP_LIMIT_S = 5.0
+STOP_LIMIT_S = 60.0
 
 Llama = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -10,7 +10,7 @@ from llama_stack import LlamaStack, errors
 from llama_stack.api.common import HealthStatus
 from llama_stack.client import stack as client
 
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 
 
 @asynccontextmanager
@@ -136,7 +136,7 @@ async def test_a_stream_that_ends_without_its_end_is_an_error() -> None:
 
 async def test_a_stream_that_falls_silent_is_a_timeout() -> None:
     answer = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n" + CHUNK
-    async with peer(answer, then_hang=True) as (url, _), LlamaStack.connect(url, timeout_s=0.2) as stack:
+    async with peer(answer, then_hang=True) as (url, _), LlamaStack.connect(url, timeout_s=1) as stack:
         async with asyncio.timeout(LIMIT_S):
             with pytest.raises(errors.ProviderTimeout, match="sent nothing in time"):
                 async for _ in stack.stream_chat("Tell.", model="m"):
@@ -144,13 +144,13 @@ async def test_a_stream_that_falls_silent_is_a_timeout() -> None:
 
 
 async def test_an_answer_in_one_piece_is_waited_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "WHOLE_ANSWER_TIMEOUT_S", 0.5)
-    async with peer(b"", then_hang=True) as (url, _), LlamaStack.connect(url, timeout_s=0.01) as stack:
+    monkeypatch.setattr(client, "WHOLE_ANSWER_TIMEOUT_S", 1.0)
+    async with peer(b"", then_hang=True) as (url, _), LlamaStack.connect(url, timeout_s=0.3) as stack:
         started = asyncio.get_running_loop().time()
         async with asyncio.timeout(LIMIT_S):
             with pytest.raises(errors.ProviderTimeout):
                 await stack.chat("Tell.", model="m")
-        assert asyncio.get_running_loop().time() - started >= 0.5
+        assert asyncio.get_running_loop().time() - started >= 0.9
 
 
 async def test_a_stack_without_models_says_that_none_can_be_chosen() -> None:

@@ -18,7 +18,7 @@ from llama_stack.sdk.loop_thread import LoopThread
 from llama_stack.testing.scripted import ScriptedInference
 from tests.client.ways import in_process, play
 
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 
 
 def threads() -> set[str]:

@@ -74,7 +74,7 @@ async def test_stopping_the_outer_turn_stops_the_inner_one() -> None:
     async with in_process(inference) as stack:
         chief = Agent(stack, tools=[Agent(stack, name="expert").as_tool()])
         running = asyncio.create_task(chief.run("?"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(inference.requests) < 2:
                 inference.opened.clear()
                 await inference.opened.wait()

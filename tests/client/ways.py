@@ -100,7 +100,7 @@ class AsyncWay:
         return Agent(self.stack, **options).session()
 
     async def wait_for(self, event: asyncio.Event) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             if self._server is None:
                 await event.wait()
             else:
@@ -156,7 +156,7 @@ class SyncWay:
         return SyncConversation(self.stack, options)
 
     async def wait_for(self, event: asyncio.Event) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await asyncio.to_thread(self._loop_thread.wait, event.wait())
 
 

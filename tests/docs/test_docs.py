@@ -100,7 +100,7 @@ def port(environment: dict[str, str]) -> Iterator[int]:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             try:
-                httpx.get(f"http://127.0.0.1:{port}/v1/health", timeout=2)
+                httpx.get(f"http://127.0.0.1:{port}/v1/health", timeout=10)
                 break
             except httpx.TransportError:
                 assert server.poll() is None, "the server ended"

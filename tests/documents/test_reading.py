@@ -22,7 +22,7 @@ from tests.documents.files import pdf_file, png_file, scanned_pdf, with_part, wo
 
 WORD_PART = "word/document.xml"
 HTML = b"<html><h1>Hello</h1><p>world</html>"
-SLOW = ReadingLimits(time_limit_s=0.5)
+SLOW = ReadingLimits(time_limit_s=2.0)
 
 
 def all_worker_ids() -> set[int]:
@@ -166,7 +166,7 @@ async def test_a_file_over_the_limit_is_refused_before_it_is_read() -> None:
 
 async def test_a_file_that_takes_too_long_is_given_up_and_its_process_ended(endless: Path) -> None:
     async with open_reader(SLOW) as reader:
-        with pytest.raises(DocumentUnreadable, match=r"longer than 0\.5 s") as caught:
+        with pytest.raises(DocumentUnreadable, match=r"longer than 2 s") as caught:
             await reader.read(endless, filename="a.html")
         assert caught.value.code == "too_complex"
         assert worker_ids() == set()

@@ -24,7 +24,7 @@ from llama_stack.storage import Database, open_database
 from llama_stack.testing.scripted_stack import open_scripted_stack
 
 ALICE, BOB = Caller(owner="alice"), Caller(owner="bob")
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True)

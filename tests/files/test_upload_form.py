@@ -7,7 +7,8 @@ import pytest
 
 from llama_stack.api.files import FilePurpose, NewFile
 from llama_stack.errors import InvalidRequest
-from llama_stack.wire.openai_files import MAX_FORM_BYTES, UploadDecoder, encode_upload
+from llama_stack.wire.openai_files import UploadDecoder, encode_upload
+from llama_stack.wire.upload_forms import MAX_FORM_BYTES
 
 BOUNDARY = "a-boundary"
 HEADER = f"multipart/form-data; boundary={BOUNDARY}"

@@ -157,7 +157,7 @@ async def test_an_agent_that_waits_for_a_person_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 async def test_a_host_that_leaves_stops_the_tool(mode: str, tmp_path: Path) -> None:
     scales = Scales()
-    async with served(tmp_path, tools={"scales": scales}) as (_, url), asyncio.timeout(15):
+    async with served(tmp_path, tools={"scales": scales}) as (_, url), asyncio.timeout(60):
         async with Client(url, mode=mode) as client:
             call = asyncio.create_task(client.call_tool("wait", {}))
             await scales.begun.wait()

@@ -65,7 +65,7 @@ async def test_a_host_calls_a_tool_behind_the_stack_and_an_agent(tmp_path: Path,
             failed = await client.call_tool("break_a_rule", {})
             assert failed.is_error
         assert len(children) >= 2, "the program and the server behind it"
-        _, alive = await asyncio.to_thread(psutil.wait_procs, children, timeout=10)
+        _, alive = await asyncio.to_thread(psutil.wait_procs, children, timeout=60)
         assert not [child for child in alive if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
 
 

@@ -75,7 +75,7 @@ class Patient(EmbeddingInference):
         await settled()
 
     async def answer_all(self, work: "asyncio.Task[object]") -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not work.done():
                 await self.answer(*self.waiting)
 
@@ -260,7 +260,7 @@ async def test_closing_lets_nobody_wait_for_ever(model: Patient) -> None:
         before = await model.asked(3)
     assert all(one.is_stopped for one in before)
     for order in (large, small, more):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             with pytest.raises(asyncio.CancelledError):
                 await order
 
@@ -301,11 +301,11 @@ async def test_a_file_in_the_background_is_behind_what_callers_bring(
         (own,) = [one for one in await model.asked(REQUESTS_AT_ONCE + 1) if one not in before]
         assert own.texts == ["one sentence"]
         await model.answer(own)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await sentence
 
         chapters = asyncio.create_task(insert(*(f"chapter {number}" for number in range(100))))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await come.wait()
         await settled()
         await model.answer(*before)

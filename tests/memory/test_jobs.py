@@ -47,7 +47,7 @@ async def test_a_fault_is_told_and_reading_goes_on(
 
     files = FileJobs(Store(fault), work, nothing)  # type: ignore[arg-type]  # what the jobs need of a store
     with caplog.at_level(logging.WARNING):
-        async with files.running(), asyncio.timeout(10):
+        async with files.running(), asyncio.timeout(60):
             await done.wait()
     assert "looking for files to read failed" in caplog.text or "the database is away" in caplog.text
 
@@ -61,6 +61,6 @@ async def test_what_is_under_way_at_the_end_is_given_back() -> None:
 
     store = Store()
     files = FileJobs(store, work, nothing)  # type: ignore[arg-type]  # what the jobs need of a store
-    async with files.running(), asyncio.timeout(10):
+    async with files.running(), asyncio.timeout(60):
         await begun.wait()
     assert store.given_back == [WORKING]

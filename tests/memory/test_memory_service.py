@@ -284,7 +284,7 @@ async def test_a_cancelled_insert_leaves_nothing_under_way(tmp_path: Path) -> No
         memory = await stack.memory()
         await memory.create_bank(bank("notes"), ALICE)
         inserting = asyncio.create_task(memory.insert_documents("notes", [TENT, STOVE], ALICE))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await entered.wait()
         inserting.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -311,7 +311,7 @@ class Held(EmbeddingInference):
         self.asked.clear()
         self.go.clear()
         task = asyncio.create_task(work)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await self.asked.wait()
         return task
 

@@ -12,7 +12,7 @@ from llama_stack.api.inference import EmbeddingAnswer, EmbeddingRequest
 from llama_stack.testing.scripted import ScriptedInference
 from tests.memory_faces.stacks import WORDS, serve_memory
 
-LIMIT_S = 10.0
+LIMIT_S = 60.0
 SEARCHES: list[tuple[str, Any]] = [
     ("/v1/vector-io/query", {"vector_db_id": "notes", "query": "wool"}),
     ("/v1/tool-runtime/rag-tool/query", {"vector_db_ids": ["notes"], "content": "wool"}),

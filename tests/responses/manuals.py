@@ -14,7 +14,7 @@ from tests.responses.conftest import Running, Start
 LAMP = "The lamp shines for 1,200 hours. Its warranty lasts 42 months from the day of purchase."
 BOOTS = "The boots are made of leather. Dry them slowly, never on a stove."
 ASKS = calls(("file_search", '{"query": "How long is the warranty of the lamp?"}'))
-LIMIT_S = 30
+LIMIT_S = 60
 WITH_MEMORY: dict[str, Any] = {
     "providers": {"memory": [{"provider_id": "sqlite-vec", "provider_type": "inline::sqlite-vec"}]},
     "embedding_models": {EMBEDDING_MODEL: DIMENSION},

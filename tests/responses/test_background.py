@@ -17,7 +17,7 @@ from llama_stack.testing.scripted import calls, says
 from tests.responses.conftest import FixedTools, Running, Start, streamed, told
 
 CRM: Any = {"type": "mcp", "server_label": "crm", "require_approval": "never"}
-LIMIT_S = 20
+LIMIT_S = 60
 
 
 async def ended(running: Running, response_id: str) -> Any:

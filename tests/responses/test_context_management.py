@@ -306,7 +306,7 @@ async def test_what_is_taken_up_by_the_next_server_is_compacted_again(start: Sta
         queued = await running.openai.responses.create(
             model="scripted", input="Find it.", tools=[MCP], background=True, context_management=COMPACTION
         )
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             stream = await running.openai.responses.retrieve(queued.id, stream=True)
             async for event in stream:
                 if event.type == "response.output_text.delta":
@@ -314,7 +314,7 @@ async def test_what_is_taken_up_by_the_next_server_is_compacted_again(start: Sta
             await stream.close()
     async with start(says("Found it."), says("Done."), says("Yes."), tools={"crm": crm}) as running:
         watched = await running.openai.responses.retrieve(queued.id, stream=True)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             response = [event async for event in watched][-1].response  # type: ignore[union-attr]
         await running.openai.responses.create(model="scripted", input="Sure?", previous_response_id=queued.id)
     assert [item.type for item in response.output] == ["mcp_list_tools", "mcp_call", "compaction", "message"]

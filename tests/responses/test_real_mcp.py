@@ -34,9 +34,9 @@ async def test_one_taken_up_by_another_process_names_the_headers_it_lacks(
         tool["server_url"] = f"{mcp_url}/mcp"
         async with start([never], providers={"tools": [MCP]}) as running:
             queued = await running.openai.responses.create(model="scripted", input="?", tools=[tool], background=True)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await running.inference.opened.wait()
-        async with start(says("Done."), providers={"tools": [MCP]}) as running, asyncio.timeout(20):
+        async with start(says("Done."), providers={"tools": [MCP]}) as running, asyncio.timeout(60):
             await running.stack.responses()
             async for _ in await running.openai.responses.retrieve(queued.id, stream=True):
                 pass

@@ -19,7 +19,7 @@ LAST = ("response.completed", "response.failed", "response.incomplete", "error")
 async def until_last(connection: AsyncResponsesConnection) -> list[Any]:
     """The events of one response, or of its failure."""
     events: list[Any] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not events or events[-1].type not in LAST:
             events.append(await connection.recv())
     return events
@@ -85,7 +85,7 @@ async def test_a_client_that_leaves_stops_the_work(start: Start) -> None:
             await connection.response.create(model="scripted", input="1")
             while (await connection.recv()).type != "response.output_text.delta":
                 pass
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await running.inference.closed_early.wait()
 
 

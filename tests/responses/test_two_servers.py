@@ -10,7 +10,7 @@ from llama_stack.api.inference import TextDelta
 from llama_stack.testing.scripted import calls, says
 from tests.responses.conftest import Start, streamed
 
-LIMIT_S = 20
+LIMIT_S = 60
 
 
 async def test_one_server_watches_what_the_other_makes(start: Start, tmp_path: Path) -> None:

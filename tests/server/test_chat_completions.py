@@ -216,7 +216,7 @@ async def test_structured_output_by_the_openai_helper(start: Start) -> None:
 async def test_a_chunk_is_sent_when_it_is_made_not_when_the_answer_is_done(start: Start) -> None:
     go_on = asyncio.Event()
     script: list[Step] = [TextDelta(text="first"), go_on, TextDelta(text="second"), *says()]
-    async with start(script) as server, asyncio.timeout(10):
+    async with start(script) as server, asyncio.timeout(60):
         stream = await server.openai.chat.completions.create(model="scripted", messages=HELLO, stream=True)
         texts: list[str] = []
         async for chunk in stream:
@@ -229,7 +229,7 @@ async def test_a_chunk_is_sent_when_it_is_made_not_when_the_answer_is_done(start
 
 async def test_many_streams_at_once_stay_apart(start: Start) -> None:
     scripts = [says(*(f"{number}." for _ in range(50))) for number in range(20)]
-    async with start(*scripts) as server, asyncio.timeout(30):
+    async with start(*scripts) as server, asyncio.timeout(60):
 
         async def read() -> str:
             stream = await server.openai.chat.completions.create(model="scripted", messages=HELLO, stream=True)

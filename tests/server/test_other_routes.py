@@ -105,7 +105,7 @@ async def test_one_failing_prompt_fails_the_call(start: Start) -> None:
     from llama_stack.errors import ContextOverflow
 
     overflow = ContextOverflow("too long")
-    async with start([asyncio.Event()], [overflow]) as server, asyncio.timeout(10):
+    async with start([asyncio.Event()], [overflow]) as server, asyncio.timeout(60):
         response = await server.http.post("/v1/completions", json={"model": "m", "prompt": ["a", "b"]})
         assert server.inference.closed_early.is_set()
     assert (response.status_code, response.json()["error"]["code"]) == (400, "context_length_exceeded")

@@ -97,17 +97,17 @@ async def test_a_bug_of_ours_tells_nothing_but_the_request_id(start: Start, capl
 async def test_a_client_that_hangs_up_stops_the_work(
     start: Start, path: str, body: dict[str, object], begun: list[Step], stream: bool
 ) -> None:
-    async with start([*begun, asyncio.Event(), *says()]) as server, asyncio.timeout(20):
+    async with start([*begun, asyncio.Event(), *says()]) as server, asyncio.timeout(60):
         request = asyncio.create_task(server.http.post(path, json={**body, "stream": stream}))
         await server.inference.opened.wait()
         request.cancel()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await server.inference.closed_early.wait()
 
 
 async def test_a_hang_up_in_the_middle_of_a_list_of_prompts_stops_all_of_them(start: Start) -> None:
     waiting: list[Step] = [TextDelta(text="x"), asyncio.Event()]
-    async with start(waiting) as server, asyncio.timeout(20):
+    async with start(waiting) as server, asyncio.timeout(60):
         body = {**COMPLETION, "prompt": ["a", "b", "c"]}
         async with server.http.stream("POST", "/v1/completions", json=body) as response:
             seen = 0
@@ -115,14 +115,14 @@ async def test_a_hang_up_in_the_middle_of_a_list_of_prompts_stops_all_of_them(st
                 seen += line.startswith("data: ")
                 if seen == 3:
                     break
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await server.inference.closed_early.wait()
         assert len(server.inference.requests) == 3
 
 
 async def test_a_hang_up_is_no_error_in_the_log(start: Start, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    async with start([TextDelta(text="x"), asyncio.Event()]) as server, asyncio.timeout(20):
+    async with start([TextDelta(text="x"), asyncio.Event()]) as server, asyncio.timeout(60):
         async with server.http.stream("POST", "/v1/chat/completions", json=CHAT) as response:
             async for _ in response.aiter_raw():
                 break
@@ -139,7 +139,7 @@ async def test_no_task_is_left_behind(start: Start) -> None:
         [TextDelta(text="x"), ProviderFailed("late")],
         [TextDelta(text="x"), RuntimeError("bug")],
     ]
-    async with start(*ends, [TextDelta(text="x"), asyncio.Event()]) as server, asyncio.timeout(20):
+    async with start(*ends, [TextDelta(text="x"), asyncio.Event()]) as server, asyncio.timeout(60):
         await server.http.get("/v1/health")
         before = asyncio.all_tasks()
         for _ in ends:
@@ -155,7 +155,7 @@ async def test_no_task_is_left_behind(start: Start) -> None:
 async def test_a_reader_that_stops_reading_holds_the_source_back(start: Start) -> None:
     """30 MB that nobody reads: were they not held back, the script would be over before the client leaves."""
     script: list[Step] = [TextDelta(text="x" * 10_000) for _ in range(3000)]
-    async with start([*script, *says()]) as server, asyncio.timeout(30):
+    async with start([*script, *says()]) as server, asyncio.timeout(60):
         reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(server.url).port, limit=1024)
         body = json.dumps(CHAT).encode()
         writer.write(

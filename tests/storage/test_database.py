@@ -84,12 +84,12 @@ async def test_closing_leaves_no_thread_and_no_connection(url: str, alice: Calle
                 group.create_task(store.page("n", alice))
     for thread in set(threading.enumerate()) - before:
         if not thread.name.startswith("asyncio_"):
-            thread.join(timeout=10)
+            thread.join(timeout=60)
             assert not thread.is_alive(), thread.name
     if database.dialect == "postgresql":
         connection = await asyncpg.connect(url)
         query = f"SELECT count(*) {OUR_CONNECTIONS}"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while await connection.fetchval(query):
                 pass
         await connection.close()
@@ -111,12 +111,12 @@ async def test_cancelled_work_leaves_the_database_usable(database: Database, ali
     for _ in range(5):
         started.clear()
         tasks = [asyncio.create_task(write_for_ever(writer)) for writer in range(20)]
-        await asyncio.wait_for(started.wait(), 30)
+        await asyncio.wait_for(started.wait(), 60)
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks, timeout=30)
         assert all(task.cancelled() for task in tasks)
-    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         for number in range(50):
             group.create_task(store.put("after", str(number), number, alice))
     assert len((await store.page("after", alice)).entries) == 50

@@ -30,7 +30,7 @@ async def test_responses_are_made_and_continued(url: str, tmp_path: Path, alice:
         assert second["output"][0]["content"][0]["text"] == "Mild."
 
         async with (
-            asyncio.timeout(20),
+            asyncio.timeout(60),
             aclosing(responses.stream(asked("?", previous_response_id=second["id"], background=True), alice)) as events,
         ):
             told = [event async for event in events]

@@ -52,6 +52,6 @@ async def test_what_one_process_wrote_another_sees_at_once(
         await values.put("mail", f"k{number}", number, alice)
         worker.stdin.write(f"k{number}\n")
         worker.stdin.flush()
-        assert await asyncio.wait_for(asyncio.to_thread(worker.stdout.readline), 30) == f"{number}\n"
+        assert await asyncio.wait_for(asyncio.to_thread(worker.stdout.readline), 60) == f"{number}\n"
         assert await values.get("mail", f"k{number}/answer", alice) == number
     assert await asyncio.to_thread(finished, worker) == ""

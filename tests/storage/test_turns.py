@@ -103,7 +103,7 @@ async def test_of_twenty_turns_that_begin_together_one_runs(store: AgentStore, s
             if len(refused) == 19:
                 leave.set()
 
-    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         for number in range(20):
             group.create_task(begin(number))
     assert len(begun) == 1
@@ -161,7 +161,7 @@ async def test_a_cancelled_turn_is_let_go_and_can_be_taken_up_again(
             await asyncio.Event().wait()
 
     task = asyncio.create_task(work())
-    await asyncio.wait_for(stored.wait(), 10)
+    await asyncio.wait_for(stored.wait(), 60)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -193,7 +193,7 @@ async def test_the_lease_is_renewed_while_a_turn_works(
     async with store.open_turn(a_turn(session), alice) as open_turn:
         query = select(turns.c.held_until).where(turns.c.turn_id == open_turn.turn.turn_id)
         seen: set[datetime | None] = set()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while len(seen) < 3:
                 async with database.read() as connection:
                     seen.add((await connection.execute(query)).scalar())

@@ -86,7 +86,7 @@ async def open_desk(home: Path, config: Config) -> AsyncIterator[Desk]:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for what another process or task does, and has no event for."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110  # of processes there is no event to wait on
             await asyncio.sleep(0.01)
 

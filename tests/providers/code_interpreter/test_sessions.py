@@ -127,7 +127,7 @@ async def test_the_owner_with_most_sessions_makes_room(stack_home: Path) -> None
 
 @needs_bubblewrap
 async def test_when_all_are_at_work_a_call_is_refused(stack_home: Path) -> None:
-    async with open_desk(stack_home, settings("bubblewrap", max_sessions=1, timeout_s=5)) as desk:
+    async with open_desk(stack_home, settings("bubblewrap", max_sessions=1, timeout_s=100)) as desk:
         await desk.interpreter.sessions()
         working = asyncio.create_task(desk.call("import time; time.sleep(60)", session="busy"))
         await until_at_work(desk)

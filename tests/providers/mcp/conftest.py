@@ -90,7 +90,7 @@ def _nothing() -> Any:
     return nullcontext()
 
 
-async def eventually(condition: Callable[[], Awaitable[bool]], within_s: float = 5.0) -> None:
+async def eventually(condition: Callable[[], Awaitable[bool]], within_s: float = 60.0) -> None:
     """Wait for what has no event of its own."""
     async with asyncio.timeout(within_s):
         while not await condition():  # noqa: ASYNC110  # the network and the processes tell nobody

@@ -50,7 +50,7 @@ async def test_a_callers_url_into_our_network_is_refused_before_anything_is_sent
         await send({"type": "http.response.start", "status": 500, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
-    async with serving(listening, lifespan="off") as base, open_tools(connect_timeout_s=5) as tools:
+    async with serving(listening, lifespan="off") as base, open_tools(connect_timeout_s=60) as tools:
         group = group_at(url.format(port=base.rpartition(":")[2]), from_caller=True)
         with pytest.raises((InvalidRequest, ProviderUnavailable), match=r"server's own network|no host named"):
             await tools.list_tools(group, ALICE)

@@ -22,7 +22,7 @@ from tests.providers.remote.upstream import json_reply, running
 
 async def test_two_callers_credentials_never_meet(open_tools: Open) -> None:
     server = workshop()
-    async with serving(server.streamable_http_app()) as base, open_tools() as tools, asyncio.timeout(20):
+    async with serving(server.streamable_http_app()) as base, open_tools() as tools, asyncio.timeout(60):
         url = f"{base}/mcp"
         callers = {
             "key-of-alice": with_headers(url, "alice", x_workshop_key="key-of-alice"),
@@ -99,10 +99,10 @@ async def test_a_callers_group_cannot_use_a_server_of_the_configuration(open_too
 
 
 async def test_a_session_that_nobody_uses_ends_with_its_process(open_tools: Open) -> None:
-    async with open_tools(servers={"shop": stdio_server()}, idle_s=0.2) as tools, asyncio.timeout(30):
+    async with open_tools(servers={"shop": stdio_server()}, idle_s=0.2) as tools, asyncio.timeout(60):
         group = group_named("shop")
         process = psutil.Process(int(str((await tools.invoke_tool(group, "process", {}, ALICE)).content)))
-        await asyncio.to_thread(process.wait, 10)
+        await asyncio.to_thread(process.wait, 60)
         again = (await tools.invoke_tool(group, "process", {}, ALICE)).content
         assert again != str(process.pid)
 
@@ -125,7 +125,7 @@ async def test_no_session_at_work_is_closed_for_another(open_tools: Open) -> Non
     async with serving(server.streamable_http_app()) as base, open_tools(max_sessions=1) as tools:
         group = group_at(f"{base}/mcp")
         call = asyncio.create_task(tools.invoke_tool(group, "wait", {}, ALICE))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await server.begun.wait()
         with pytest.raises(ProviderUnavailable, match=r"all 1 MCP sessions are at work; .*max_sessions"):
             await tools.list_tools(group, Caller(owner="bob"))
@@ -136,7 +136,7 @@ async def test_no_session_at_work_is_closed_for_another(open_tools: Open) -> Non
 async def test_calls_beyond_the_bounds_wait_and_then_fail(open_tools: Open) -> None:
     server = workshop()
     settings = {"max_parallel_calls": 1, "max_waiting_calls": 2}
-    async with serving(server.streamable_http_app()) as base, open_tools(**settings) as tools, asyncio.timeout(20):
+    async with serving(server.streamable_http_app()) as base, open_tools(**settings) as tools, asyncio.timeout(60):
         group = group_at(f"{base}/mcp")
         await tools.list_tools(group, ALICE)
         first = asyncio.create_task(tools.invoke_tool(group, "wait", {}, ALICE))

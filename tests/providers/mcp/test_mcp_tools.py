@@ -62,7 +62,7 @@ async def test_tools_are_listed_once_and_called(serve: Serve, open_tools: Open) 
 @TRANSPORTS
 async def test_twenty_calls_run_side_by_side_in_one_session(serve: Serve, open_tools: Open) -> None:
     server = workshop()
-    async with serve(server) as url, open_tools() as tools, asyncio.timeout(20):
+    async with serve(server) as url, open_tools() as tools, asyncio.timeout(60):
         calls = [tools.invoke_tool(group_at(url), "meet", {"parties": 20}, ALICE) for _ in range(20)]
         results = await asyncio.gather(*calls)
         assert {str(result.content) for result in results} == {"20 met"}
@@ -72,7 +72,7 @@ async def test_twenty_calls_run_side_by_side_in_one_session(serve: Serve, open_t
 @TRANSPORTS
 async def test_the_list_is_fetched_anew_when_the_server_says_it_changed(serve: Serve, open_tools: Open) -> None:
     server = workshop()
-    async with serve(server) as url, open_tools() as tools, asyncio.timeout(20):
+    async with serve(server) as url, open_tools() as tools, asyncio.timeout(60):
         before = await tools.list_tools(group_at(url), ALICE)
         assert "fold" not in [definition.name for definition in before]
         await tools.invoke_tool(group_at(url), "learn", {}, ALICE)
@@ -88,7 +88,7 @@ async def test_the_list_is_fetched_anew_when_the_server_says_it_changed(serve: S
 @TRANSPORTS
 async def test_a_cancelled_call_stops_its_tool_and_no_other(serve: Serve, open_tools: Open) -> None:
     server = workshop()
-    async with serve(server) as url, open_tools() as tools, asyncio.timeout(20):
+    async with serve(server) as url, open_tools() as tools, asyncio.timeout(60):
         other = asyncio.create_task(tools.invoke_tool(group_at(url), "meet", {"parties": 2}, ALICE))
         call = asyncio.create_task(tools.invoke_tool(group_at(url), "wait", {}, ALICE))
         await server.begun.wait()

@@ -195,7 +195,7 @@ class TestFailures:
         bank = BankPlace(key="bank", dimension=DIMENSION)
         async with AsyncExitStack() as stack:
             with run_milvus_server(tmp_path / "server") as uri:
-                config = RemoteConfig(uri=uri, timeout_s=2)
+                config = RemoteConfig(uri=uri, timeout_s=30)
                 index = await stack.enter_async_context(open_remote(config, floor(tmp_path)))
                 await index.create_bank(bank)
                 await index.write_chunks(bank, pieces("a", 1), random_rows(6))

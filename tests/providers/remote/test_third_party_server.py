@@ -141,7 +141,7 @@ async def test_closing_a_stream_frees_its_slot(micro_model: Path, open_provider:
             assert isinstance(await anext(stream), TextDelta)
             await stream.aclose()
         # Both of its slots would still be at work if closing did not reach it.
-        async with asyncio.timeout(10), httpx.AsyncClient(verify=False) as http:
+        async with asyncio.timeout(60), httpx.AsyncClient(verify=False) as http:
             while True:
                 headers = {"authorization": f"Bearer {KEY}"}
                 slots = (await http.get(url.removesuffix("/v1") + "/slots", headers=headers)).json()

@@ -362,16 +362,16 @@ async def test_a_broken_answer_is_a_result_that_says_so(home: Path, caller: Call
 
 async def test_an_endless_error_body_is_not_read_to_its_end(home: Path, caller: Caller) -> None:
     endless = Reply(400, [b"x" * 300_000], then=HANG)
-    async with brave(home, endless) as (tools, _), asyncio.timeout(5):
+    async with brave(home, endless) as (tools, _), asyncio.timeout(60):
         result = await ask(tools, "q", caller)
     assert result.metadata["status"] == 400
 
 
 async def test_a_service_that_does_not_answer_in_time(home: Path, caller: Caller) -> None:
-    async with brave(home, Reply(200, [b"{"], then=HANG), timeout_s=0.1) as (tools, upstream):
+    async with brave(home, Reply(200, [b"{"], then=HANG), timeout_s=0.5) as (tools, upstream):
         result = await ask(tools, "q", caller)
-        await asyncio.wait_for(upstream.hung_up.wait(), 5)
-    assert words(result) == "Error: Brave Search did not answer within 0.1 s"
+        await asyncio.wait_for(upstream.hung_up.wait(), 60)
+    assert words(result) == "Error: Brave Search did not answer within 0.5 s"
     assert result.metadata == {"code": "provider_timeout", "status": 504}
 
 

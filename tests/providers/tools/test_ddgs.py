@@ -108,12 +108,12 @@ def workers() -> list[psutil.Process]:
 async def test_an_engine_that_hangs_is_given_up_and_so_is_its_process(
     tmp_path: Path, patch: pytest.MonkeyPatch, caller: Caller
 ) -> None:
-    async with searching(tmp_path, patch, Reply(None, then=HANG), timeout_s=2) as (tools, upstream):
+    async with searching(tmp_path, patch, Reply(None, then=HANG), timeout_s=8) as (tools, upstream):
         call = asyncio.create_task(ask(tools, "q", caller))
-        await asyncio.wait_for(upstream.asked.wait(), 15)
+        await asyncio.wait_for(upstream.asked.wait(), 60)
         result = await call
         assert (result.is_error, result.metadata["code"]) == (True, "provider_timeout")
-        assert "did not answer within 2 s" in words(result)
+        assert "did not answer within 8 s" in words(result)
 
 
 async def test_cancelling_ends_the_search_at_once_and_the_next_one_has_another_process(
@@ -121,10 +121,10 @@ async def test_cancelling_ends_the_search_at_once_and_the_next_one_has_another_p
 ) -> None:
     async with searching(tmp_path, patch, Reply(None, then=HANG), TWO, timeout_s=100) as (tools, upstream):
         call = asyncio.create_task(ask(tools, "q", caller))
-        await asyncio.wait_for(upstream.asked.wait(), 15)
+        await asyncio.wait_for(upstream.asked.wait(), 60)
         (worker,) = workers()
         call.cancel()
-        await asyncio.wait([call], timeout=15)
+        await asyncio.wait([call], timeout=60)
         assert call.cancelled()
         assert not worker.is_running()
         assert len((await ask(tools, "again", caller)).metadata["sources"]) == 2
@@ -149,13 +149,13 @@ async def test_only_a_few_searches_run_at_the_same_time(
 ) -> None:
     async with searching(tmp_path, patch, Reply(None, then=HANG), timeout_s=100) as (tools, upstream):
         calls = [asyncio.create_task(ask(tools, f"q{number}", caller)) for number in range(9)]
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while len(upstream.received) < 4:  # noqa: ASYNC110  # the upstream tells of its first request only
                 await asyncio.sleep(0.01)
         assert len(workers()) == 4
         for call in calls:
             call.cancel()
-        await asyncio.wait(calls, timeout=15)
+        await asyncio.wait(calls, timeout=60)
         assert workers() == []
 
 

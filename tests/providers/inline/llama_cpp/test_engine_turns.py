@@ -36,7 +36,7 @@ async def test_the_lowest_precedence_comes_first_and_bulk_leaves_slots_free() ->
     turns = Turns(2)
     order: list[str] = []
     works = {name: Work(turns, name, order) for name in ("long", "longer", "short", "first question", "question")}
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         group.create_task(works["long"].run(0, is_bulk=True))
         await settled()
         group.create_task(works["longer"].run(1, is_bulk=True))

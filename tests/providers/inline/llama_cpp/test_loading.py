@@ -217,7 +217,7 @@ async def test_a_load_nobody_waits_for_any_more_is_given_up(
         served = inference.models.find(model)
         for passes in (0, 1, 5):  # how far the load has come when it is cancelled
             first = asyncio.create_task(chats(inference, model))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while not served.loading.locked():
                     await asyncio.to_thread(lambda: None)
                 for _ in range(passes):
@@ -253,7 +253,7 @@ async def test_a_model_at_work_is_never_unloaded(model: str, minilm: str, tmp_pa
             waiting = asyncio.create_task(inference.embed(EmbeddingRequest(model=minilm, inputs=["x"]), CALLER))
             assert await chats(inference, model)
             assert engine.alive and not waiting.done()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert len((await waiting).vectors) == 1
 
 
@@ -262,14 +262,14 @@ async def test_an_idle_model_is_unloaded_and_comes_back(model: str, tmp_path: Pa
         assert await chats(inference, model)
         engine = inference.models.find(model).engine
         assert engine is not None
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await engine.worker.ended.wait()
         assert await chats(inference, model)
 
 
 async def test_a_preloaded_model_is_there_before_its_first_use(model: str, tmp_path: Path) -> None:
     async with opened(tmp_path, resource(model), preload=[model]) as inference:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             async with inference.models.use(model):
                 pass
         assert inference.models.find(model).engine is not None
