@@ -17,7 +17,7 @@ test: $(VENV)/.dev-installed  ## lint, types, tests, and the wheel in a clean en
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python tools/run_tests.py
 	$(BIN)/python tools/check_wheel.py
 
 bench: $(VENV)/.dev-installed  ## speed beside the physical limit, and beside peers where they are installed

@@ -43,7 +43,7 @@ RUN_ELSEWHERE: dict[str, tuple[str, str]] = {
     ".venv/bin/pip install -e '.[dev]'": ("Makefile", "'.[dev]'"),
     ".venv/bin/python tools/demo.py --keep-serving": ("Makefile", "tools/demo.py --keep-serving"),
     ".venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy": ("Makefile", "$(BIN)/mypy"),
-    ".venv/bin/python -m pytest": ("Makefile", "-m pytest"),
+    ".venv/bin/python tools/run_tests.py": ("Makefile", "tools/run_tests.py"),
     ".venv/bin/python tools/check_wheel.py": ("Makefile", "tools/check_wheel.py"),
 }
 
