@@ -4,11 +4,11 @@
 the environment are honoured, one TLS context serves all, and failures carry httpx's proper names.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.request import getproxies, proxy_bypass
@@ -38,12 +38,15 @@ def open_transport(*, max_connections: int = 256) -> httpx.AsyncBaseTransport:
 class Answer:
     """A response whose body is not read yet.
 
-    headers: found by a name in any case. pieces: the body as it comes, decompressed; read once.
+    headers: found by a name in any case. raw_headers: as they came, in their order. pieces: the body as it comes,
+    decompressed; read once. close: gives the connection back, or closes it where the body was not read to its end.
     """
 
     status_code: int
     headers: Mapping[str, str]
+    raw_headers: Sequence[tuple[bytes, bytes]]
     pieces: AsyncIterator[bytes]
+    close: Callable[[], Awaitable[None]]
 
     @property
     def is_success(self) -> bool:
@@ -94,20 +97,41 @@ class Client(httpx.AsyncClient):
         limits = self.timeout.as_dict()
         if patience_s is not None:
             limits["read"] = patience_s
-        if isinstance(self._door, _Transport) and self._door.proxy_of(url) is None:
-            direct = await self._door.send(method, url, headers, content, limits)
-            try:
-                yield Answer(direct.status, direct.headers, _pieces(direct))
-            finally:
-                with _NAMED:
-                    await direct.__aexit__(None, None, None)
-            return
-        request = httpx.Request(method, url, headers=headers, content=content, extensions={"timeout": limits})
-        response = await self._door.handle_async_request(request)
+        answer = await self.begin(method, url, headers=headers, content=content, limits=limits)
         try:
-            yield Answer(response.status_code, response.headers, response.aiter_bytes())
+            yield answer
         finally:
-            await response.aclose()
+            await answer.close()
+
+    async def begin(
+        self,
+        method: str,
+        url: httpx.URL,
+        *,
+        headers: Mapping[str, str],
+        content: bytes,
+        limits: Mapping[str, float | None],
+        server_hostname: str | None = None,
+    ) -> Answer:
+        """As `exchange`, for an answer that is closed by whoever reads it.
+
+        limits: httpx's timeouts, in seconds. server_hostname: whose certificate is wanted, where the URL has another.
+        """
+        if isinstance(self._door, _Transport) and self._door.proxy_of(url) is None:
+            direct = await self._door.send(method, url, headers, content, limits, server_hostname)
+            return Answer(direct.status, direct.headers, direct.raw_headers, _pieces(direct), partial(_close, direct))
+        extensions: dict[str, Any] = {"timeout": limits}
+        if server_hostname is not None:
+            extensions["sni_hostname"] = server_hostname
+        request = httpx.Request(method, url, headers=headers, content=content, extensions=extensions)
+        response = await self._door.handle_async_request(request)
+        known = response.headers
+        return Answer(response.status_code, known, known.raw, response.aiter_bytes(), response.aclose)
+
+
+async def _close(response: "aiohttp.ClientResponse") -> None:
+    with _NAMED:
+        await response.__aexit__(None, None, None)
 
 
 async def _pieces(response: "aiohttp.ClientResponse") -> AsyncIterator[bytes]:
@@ -177,8 +201,9 @@ class _Transport(httpx.AsyncBaseTransport):
         headers: Mapping[str, str],
         content: bytes,
         limits: Mapping[str, float | None],
+        server_hostname: str | None = None,
     ) -> "aiohttp.ClientResponse":
-        """The response without httpx's objects. limits: httpx's timeouts, in seconds."""
+        """The response without httpx's objects; `limits` and `server_hostname` as of `Client.begin`."""
         import aiohttp
 
         session = self._pool_for(url).get_client()
@@ -188,7 +213,13 @@ class _Transport(httpx.AsyncBaseTransport):
 
         async def attempt() -> aiohttp.ClientResponse:
             return await session.request(
-                method, str(url), data=content or None, headers=headers, timeout=timeout, allow_redirects=False
+                method,
+                str(url),
+                data=content or None,
+                headers=headers,
+                timeout=timeout,
+                allow_redirects=False,
+                server_hostname=server_hostname,
             )
 
         return await _unless_stale(attempt, repeatable=True)

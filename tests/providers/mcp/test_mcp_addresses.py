@@ -6,6 +6,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from llama_stack.errors import InvalidRequest, ProviderFailed, ProviderUnavailable
+from llama_stack.transport import Client
 from llama_stack_providers.remote._mcp.addresses import Resolve, is_public, public_addresses
 from llama_stack_providers.remote._mcp.bridge import Bridge
 from tests.providers.mcp.conftest import ALICE, Open, group_at, serving
@@ -95,7 +96,7 @@ async def test_one_private_address_among_public_ones_is_enough() -> None:
 
 def bridge(transport: httpx.MockTransport, resolve: Resolve) -> httpx2.AsyncClient:
     passage = Bridge(
-        httpx.AsyncClient(transport=transport),
+        Client(transport=transport),
         resolve=resolve,
         max_answer_bytes=1000,
         answers_elsewhere=False,

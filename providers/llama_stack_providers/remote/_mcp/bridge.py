@@ -7,21 +7,31 @@ behind its errors) and holds a caller's endpoint to public addresses.
 
 import re
 from collections.abc import AsyncIterator, Callable, Iterable
+from functools import lru_cache
 
 import httpx
 import httpx2
 
 from llama_stack.errors import ProviderFailed, StackError
+from llama_stack.transport import Answer, Client
 from llama_stack_providers.remote._mcp.addresses import Resolve, public_addresses
 from llama_stack_providers.remote._mcp.exchange import Exchange, current_exchange
 from llama_stack_providers.remote._mcp.surrogates import MendedLines
 
 _NOT_PASSED_ON = frozenset({"user-agent", "connection", "accept-encoding"})
+_KEPT_BACK = frozenset({b"content-encoding", b"set-cookie"})
+"""Of an answer. Named again, an encoding would be undone without a bound; where there is one, the body is refused.
+Cookies would be kept for other calls."""
 _MAX_SSE_EVENT_BYTES = 1024 * 1024 - 4096
 """Of the SSE transport, for which the SDK has a bound of its own; ours is met first, and says what is wrong."""
 _MAX_ANSWERS_A_STREAM = 8
 """How many times the longest answer a stream may hold that belongs to one question: its progress and its log."""
 _END_OF_EVENT = re.compile(rb"\n\n|\n\r\n|\r\r|\n\r\r|\r\n\r")
+
+
+@lru_cache(maxsize=256)
+def _url_of(text: str) -> httpx.URL:
+    return httpx.URL(text)
 
 
 class Bridge(httpx2.AsyncBaseTransport):
@@ -36,7 +46,7 @@ class Bridge(httpx2.AsyncBaseTransport):
 
     def __init__(
         self,
-        http: httpx.AsyncClient,
+        http: Client,
         *,
         resolve: Resolve | None,
         max_answer_bytes: int,
@@ -45,6 +55,8 @@ class Bridge(httpx2.AsyncBaseTransport):
         sent: Iterable[str] = (),
     ) -> None:
         self._http = http
+        # They are the same for every call, and costly to merge.
+        self._own_headers = dict(http.headers.items())
         self._resolve = resolve
         self._max_answer_bytes = max_answer_bytes
         self._answers_elsewhere = answers_elsewhere
@@ -55,7 +67,7 @@ class Bridge(httpx2.AsyncBaseTransport):
         exchange = current_exchange.get(None) or Exchange()
         content = await request.aread()
         try:
-            response = await self._send(request, content)
+            answer = await self._send(request, content)
         except (httpx.TransportError, StackError) as failure:
             if request.method == "GET":
                 exchange.note(failure)
@@ -65,15 +77,15 @@ class Bridge(httpx2.AsyncBaseTransport):
             return httpx2.Response(self._status_for_failure(request), request=request)
         is_post = request.method == "POST"
         if request.method != "DELETE":
-            exchange.status = response.status_code
+            exchange.status = answer.status_code
             exchange.sent = self._sent
-            exchange.retry_after = response.headers.get("retry-after")
-            exchange.was_taken = exchange.was_taken or (is_post and response.is_success)
+            exchange.retry_after = answer.headers.get("retry-after")
+            exchange.was_taken = exchange.was_taken or (is_post and answer.is_success)
             exchange.had_session = is_post and ("mcp-session-id" in request.headers or self._answers_elsewhere)
-        if response.is_success or request.method == "GET" or (is_post and not self._answers_elsewhere):
-            return self._passed_on(response, request, exchange)
-        await response.aclose()
-        exchange.fail(ProviderFailed(f"it answered {response.status_code}", upstream_status=response.status_code))
+        if answer.is_success or request.method == "GET" or (is_post and not self._answers_elsewhere):
+            return self._passed_on(answer, request, exchange)
+        await answer.close()
+        exchange.fail(ProviderFailed(f"it answered {answer.status_code}", upstream_status=answer.status_code))
         return httpx2.Response(self._status_for_failure(request), request=request)
 
     def _status_for_failure(self, request: httpx2.Request) -> int:
@@ -82,40 +94,44 @@ class Bridge(httpx2.AsyncBaseTransport):
             return 405
         return 202 if self._answers_elsewhere else 503
 
-    async def _send(self, request: httpx2.Request, content: bytes) -> httpx.Response:
-        url = httpx.URL(str(request.url))
+    async def _send(self, request: httpx2.Request, content: bytes) -> Answer:
+        url = _url_of(str(request.url))
         if self._resolve is None:
-            return await self._http.send(self._built(request, url, content), stream=True)
+            return await self._begin(request, url, content)
         port = url.port or (443 if url.scheme == "https" else 80)
         failure: httpx.TransportError | None = None
         for address in await public_addresses(url.host, port, self._resolve):
-            pinned = self._built(request, url.copy_with(host=address), content)
-            if url.host != address:
-                pinned.extensions = {**pinned.extensions, "sni_hostname": url.host}
+            server_hostname = url.host if url.host != address else None
             try:
-                return await self._http.send(pinned, stream=True)
+                return await self._begin(request, url.copy_with(host=address), content, server_hostname)
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                 failure = error
         raise failure or httpx.ConnectError("it has no address")
 
-    def _built(self, request: httpx2.Request, url: httpx.URL, content: bytes) -> httpx.Request:
-        headers = [(name, value) for name, value in request.headers.multi_items() if name not in _NOT_PASSED_ON]
-        headers.append(("accept-encoding", "identity"))
-        extensions = {"timeout": request.extensions["timeout"]} if "timeout" in request.extensions else None
-        return self._http.build_request(request.method, url, headers=headers, content=content, extensions=extensions)
+    async def _begin(
+        self, request: httpx2.Request, url: httpx.URL, content: bytes, server_hostname: str | None = None
+    ) -> Answer:
+        passed_on = {name: value for name, value in request.headers.items() if name not in _NOT_PASSED_ON}
+        return await self._http.begin(
+            request.method,
+            url,
+            headers={**self._own_headers, **passed_on, "accept-encoding": "identity"},
+            content=content,
+            limits=request.extensions.get("timeout") or self._http.timeout.as_dict(),
+            server_hostname=server_hostname,
+        )
 
-    def _passed_on(self, response: httpx.Response, request: httpx2.Request, exchange: Exchange) -> httpx2.Response:
+    def _passed_on(self, answer: Answer, request: httpx2.Request, exchange: Exchange) -> httpx2.Response:
         return httpx2.Response(
-            response.status_code,
-            # Named again, the encoding would be undone without a bound; where there is one, the body is refused.
-            headers=[(name, value) for name, value in response.headers.raw if name.lower() != b"content-encoding"],
-            stream=_Body(response, exchange, self._bounds(response, request), ends_quietly=self._answers_elsewhere),
+            answer.status_code,
+            headers=[(name, value) for name, value in answer.raw_headers if name.lower() not in _KEPT_BACK],
+            stream=_Body(answer, exchange, self._bounds(answer, request), ends_quietly=self._answers_elsewhere),
             request=request,
         )
 
-    def _bounds(self, response: httpx.Response, request: httpx2.Request) -> "_Bounds":
+    def _bounds(self, answer: Answer, request: httpx2.Request) -> "_Bounds":
         longest = self._max_answer_bytes
-        if not response.headers.get("content-type", "").startswith("text/event-stream"):
+        if not answer.headers.get("content-type", "").startswith("text/event-stream"):
             return _Bounds(whole=longest)
         if request.method == "POST":
             return _Bounds(whole=longest * _MAX_ANSWERS_A_STREAM, event=longest)
@@ -179,21 +195,19 @@ class _Body(httpx2.AsyncByteStream):
     ends_quietly: a stream that breaks off looks like one that ends, which the SDK takes for the end of the session.
     """
 
-    def __init__(self, response: httpx.Response, exchange: Exchange, bounds: _Bounds, *, ends_quietly: bool) -> None:
-        self._response = response
+    def __init__(self, answer: Answer, exchange: Exchange, bounds: _Bounds, *, ends_quietly: bool) -> None:
+        self._answer = answer
         self._exchange = exchange
         self._bounds = bounds
         self._ends_quietly = ends_quietly
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        encoding = self._response.headers.get("content-encoding", "").strip().lower()
+        encoding = self._answer.headers.get("content-encoding", "").strip().lower()
         if encoding not in ("", "identity"):
             raise self._refused(f"sent an answer in the encoding {encoding[:20]!r}, which it was asked not to use")
-        stream = self._response.stream
-        assert isinstance(stream, httpx.AsyncByteStream)
         lines = MendedLines()
         try:
-            async for piece in stream:
+            async for piece in self._answer.pieces:
                 fault = self._bounds.fault(piece)
                 if fault is not None:
                     raise self._refused(fault)
@@ -214,4 +228,4 @@ class _Body(httpx2.AsyncByteStream):
         return httpx2.StreamError(fault)
 
     async def aclose(self) -> None:
-        await self._response.aclose()
+        await self._answer.close()
