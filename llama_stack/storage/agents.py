@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, case, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, case, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from llama_stack.api.agents import AgentConfig, AgentRecord, Session, Step, Turn, TurnSettings
@@ -14,6 +14,7 @@ from llama_stack.errors import Conflict, InvalidRequest, NotFound
 from llama_stack.storage.columns import as_json, new_id, now
 from llama_stack.storage.database import Database
 from llama_stack.storage.holders import new_holder
+from llama_stack.storage.listed import Listed, delete_listed
 from llama_stack.storage.pages import rows_by_time
 from llama_stack.storage.prepared import Prepared
 from llama_stack.storage.tables import agents, sessions, steps, turns
@@ -57,11 +58,9 @@ class AgentStore:
             rows = await rows_by_time(
                 connection,
                 query,
-                agents.c.created_at,
-                agents.c.agent_id,
+                _agents_of(caller),
                 limit=limit,
                 after=after,
-                passed=self._database.passed("agents", caller.owner),
             )
         entries = [_read_agent(row) for row in rows[:limit]]
         return Page(entries=entries, next_after=entries[-1].agent_id if len(rows) > limit else None)
@@ -77,7 +76,8 @@ class AgentStore:
     async def delete_agent(self, agent_id: str, caller: Caller) -> None:
         """Delete an agent with its sessions and all that was said in them. Raises NotFound."""
         async with self._database.write(erases=True) as connection:
-            if (await connection.execute(delete(agents).where(_own_agent(agent_id, caller)))).rowcount == 0:
+            own = _own_agent(agent_id, caller)
+            if await delete_listed(self._database, connection, _agents_of(caller), own) == 0:
                 raise _no_agent(agent_id)
 
     # --- sessions --------------------------------------------------------------------------------------------------
@@ -123,20 +123,18 @@ class AgentStore:
             rows = await rows_by_time(
                 connection,
                 query,
-                sessions.c.started_at,
-                sessions.c.session_id,
+                _sessions_of(agent_id, caller),
                 limit=limit,
                 after=after,
-                passed=self._database.passed("sessions", caller.owner, agent_id),
             )
         entries = [_read_session(row, []) for row in rows[:limit]]
         return Page(entries=entries, next_after=entries[-1].session_id if len(rows) > limit else None)
 
     async def delete_session(self, agent_id: str, session_id: str, caller: Caller) -> None:
         """Delete a session with its turns; whoever works on one of them is told at its next write. Raises NotFound."""
-        statement = delete(sessions).where(_own_session(session_id, caller), sessions.c.agent_id == agent_id)
+        listed, own = _sessions_of(agent_id, caller), _own_session(session_id, caller)
         async with self._database.write(erases=True) as connection:
-            if (await connection.execute(statement)).rowcount == 0:
+            if await delete_listed(self._database, connection, listed, own) == 0:
                 raise _no_session(session_id)
 
     # --- turns -----------------------------------------------------------------------------------------------------
@@ -320,6 +318,15 @@ def _read_session(row: Any, session_turns: list[Turn]) -> Session:
         turns=session_turns,
         started_at=row.started_at,
     )
+
+
+def _agents_of(caller: Caller) -> Listed:
+    return Listed(agents.c.created_at, agents.c.agent_id, {agents.c.owner: caller.owner})
+
+
+def _sessions_of(agent_id: str, caller: Caller) -> Listed:
+    among = {sessions.c.owner: caller.owner, sessions.c.agent_id: agent_id}
+    return Listed(sessions.c.started_at, sessions.c.session_id, among)
 
 
 def _own_agent(agent_id: str, caller: Caller) -> ColumnElement[bool]:

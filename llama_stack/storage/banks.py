@@ -13,6 +13,7 @@ from llama_stack.api.memory import ListedOrder
 from llama_stack.errors import NotFound
 from llama_stack.storage.columns import new_id, now
 from llama_stack.storage.database import Database
+from llama_stack.storage.listed import Listed, delete_listed
 from llama_stack.storage.memory_tables import banks, documents, file_batches
 from llama_stack.storage.pages import Between, rows_between
 
@@ -97,11 +98,9 @@ class BankStore:
             rows = await rows_between(
                 connection,
                 query,
-                banks.c.created_at,
-                banks.c.bank_id,
+                _listed(caller),
                 limit=limit,
                 between=between,
-                passed=self._database.passed("banks", caller.owner),
                 newest_first=order is ListedOrder.NEWEST_FIRST,
             )
         entries = [_bank_of(row) for row in rows[:limit]]
@@ -130,8 +129,9 @@ class BankStore:
     async def forget(self, bank_id: str, caller: Caller) -> None:
         """The bank, its batches and what is known of its documents. An unknown bank is no error."""
         async with self._database.write(erases=True) as connection:
-            for table in (documents, file_batches, banks):
+            for table in (documents, file_batches):
                 await connection.execute(delete(table).where(table.c.owner == caller.owner, table.c.bank_id == bank_id))
+            await delete_listed(self._database, connection, _listed(caller), banks.c.bank_id == bank_id)
 
     async def expired(self, limit: int = 100) -> list[StoredBank]:
         """Banks of all owners whose time has run out and that hold documents still."""
@@ -187,6 +187,10 @@ class BankStore:
             await connection.execute(
                 update(documents).where(of_batch, documents.c.state == "pending").values(state="cancelled")
             )
+
+
+def _listed(caller: Caller) -> Listed:
+    return Listed(banks.c.created_at, banks.c.bank_id, {banks.c.owner: caller.owner})
 
 
 def _bank_of(row: Any) -> StoredBank:

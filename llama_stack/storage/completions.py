@@ -3,13 +3,14 @@
 import json
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, insert, select, update
+from sqlalchemy import ColumnElement, insert, select, update
 
 from llama_stack.api.common import Caller, Page
 from llama_stack.api.responses import ListOrder, StoredCompletion
 from llama_stack.errors import NotFound
 from llama_stack.storage.columns import now
 from llama_stack.storage.database import Database
+from llama_stack.storage.listed import Listed, delete_listed
 from llama_stack.storage.pages import check_limit, rows_by_time
 from llama_stack.storage.tables import chat_completions
 
@@ -58,11 +59,9 @@ class CompletionStore:
                 rows = await rows_by_time(
                     connection,
                     query,
-                    chat_completions.c.created_at,
-                    chat_completions.c.completion_id,
+                    _listed(caller),
                     limit=check_limit(limit),
                     after=after,
-                    passed=self._database.passed("chat_completions", caller.owner),
                     newest_first=order == "desc",
                 )
                 read = [_read(row) for row in rows]
@@ -82,8 +81,14 @@ class CompletionStore:
 
     async def delete(self, completion_id: str, caller: Caller) -> None:
         async with self._database.write(erases=True) as connection:
-            if (await connection.execute(delete(chat_completions).where(_own(completion_id, caller)))).rowcount == 0:
+            if await delete_listed(self._database, connection, _listed(caller), _own(completion_id, caller)) == 0:
                 raise _no_completion(completion_id)
+
+
+def _listed(caller: Caller) -> Listed:
+    return Listed(
+        chat_completions.c.created_at, chat_completions.c.completion_id, {chat_completions.c.owner: caller.owner}
+    )
 
 
 def _own(completion_id: str, caller: Caller) -> ColumnElement[bool]:

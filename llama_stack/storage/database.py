@@ -25,7 +25,6 @@ from llama_stack.storage.engine import (
     unavailable,
 )
 from llama_stack.storage.erasing import Erasing
-from llama_stack.storage.pages import Passed, PassedIn
 from llama_stack.storage.schema import SchemaStatus, migrate_schema, read_status, refuse_newer, refuse_older, status_of
 
 T = TypeVar("T")
@@ -43,7 +42,6 @@ class Database:
         self._location = location
         self._threads = threads
         self._write_turn = asyncio.Lock()
-        self._passed = Passed()
         self._erasing = None if threads is None else Erasing(self._truncate_log)
 
     @property
@@ -54,10 +52,6 @@ class Database:
     def insert(self, table: Table) -> sqlite.Insert | postgresql.Insert:
         """An INSERT that can say ON CONFLICT, which SQLAlchemy spells alike for both databases but keeps apart."""
         return postgresql.insert(table) if self.dialect == "postgresql" else sqlite.insert(table)
-
-    def passed(self, *name: str) -> PassedIn:
-        """What pages of a list ended with. name: of the list, and whose it is."""
-        return PassedIn(self._passed, name)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:

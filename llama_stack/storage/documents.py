@@ -20,6 +20,7 @@ from llama_stack.errors import NotFound
 from llama_stack.storage.columns import new_id, now
 from llama_stack.storage.database import Database
 from llama_stack.storage.holders import is_dead, new_holder
+from llama_stack.storage.listed import Listed, delete_listed
 from llama_stack.storage.memory_tables import documents, file_batches
 from llama_stack.storage.pages import Between, rows_between
 
@@ -194,7 +195,8 @@ class DocumentStore:
         async with self._database.write(erases=True) as connection:
             for working in workings:
                 begun = and_(_held(working), documents.c.state == "running")
-                await connection.execute(delete(documents).where(begun, documents.c.chunks == 0))
+                empty = and_(begun, documents.c.chunks == 0)
+                await delete_listed(self._database, connection, _listed(working.bank_id, working.owner), empty)
                 await connection.execute(
                     update(documents).where(begun).values(state="cancelled", holder=None, held_until=None)
                 )
@@ -250,11 +252,9 @@ class DocumentStore:
             rows = await rows_between(
                 connection,
                 query,
-                documents.c.created_at,
-                documents.c.document_id,
+                _listed(bank_id, caller.owner),
                 limit=limit,
                 between=between,
-                passed=self._database.passed("documents", caller.owner, bank_id),
                 newest_first=order is ListedOrder.NEWEST_FIRST,
             )
         entries = [StoredDocument(row).status for row in rows[:limit]]
@@ -323,13 +323,12 @@ class DocumentStore:
 
     async def forget(self, bank_id: str, document_ids: Sequence[str], caller: Caller) -> int:
         """Tells how many there were."""
-        gone = 0
+        parts = [
+            documents.c.document_id.in_(document_ids[first : first + ROWS_A_STATEMENT])
+            for first in range(0, len(document_ids), ROWS_A_STATEMENT)
+        ]
         async with self._database.write(erases=True) as connection:
-            for first in range(0, len(document_ids), ROWS_A_STATEMENT):
-                part = document_ids[first : first + ROWS_A_STATEMENT]
-                statement = delete(documents).where(_of_bank(bank_id, caller), documents.c.document_id.in_(part))
-                gone += (await connection.execute(statement)).rowcount
-        return gone
+            return await delete_listed(self._database, connection, _listed(bank_id, caller.owner), *parts)
 
     async def forget_all(self, bank_id: str, caller: Caller) -> None:
         async with self._database.write(erases=True) as connection:
@@ -431,6 +430,11 @@ def _is_abandoned(row: Any, moment: datetime) -> bool:
 
 def _of_bank(bank_id: str, caller: Caller) -> ColumnElement[bool]:
     return and_(documents.c.owner == caller.owner, documents.c.bank_id == bank_id)
+
+
+def _listed(bank_id: str, owner: str) -> Listed:
+    among = {documents.c.owner: owner, documents.c.bank_id: bank_id}
+    return Listed(documents.c.created_at, documents.c.document_id, among)
 
 
 def _batch(batch_id: str, caller: Caller) -> ColumnElement[bool]:

@@ -6,13 +6,14 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from llama_stack.api.common import Caller, Page
 from llama_stack.api.files import MAX_FILES_LISTED, File, FilePurpose
 from llama_stack.errors import InvalidRequest, NotFound
 from llama_stack.storage.database import Database
+from llama_stack.storage.listed import Listed, delete_listed
 from llama_stack.storage.pages import MAX_LIMIT, rows_by_time
 from llama_stack.storage.tables import files
 
@@ -55,11 +56,9 @@ class FileStore:
                 rows = await rows_by_time(
                     connection,
                     query,
-                    files.c.created_at,
-                    files.c.file_id,
+                    _listed(caller),
                     limit=most,
                     after=after,
-                    passed=self._database.passed("files", caller.owner),
                     newest_first=order == "desc",
                 )
                 has_more = len(rows) > most
@@ -77,7 +76,7 @@ class FileStore:
     async def remove(self, file_id: str, caller: Caller) -> None:
         """Forget the file, if it is known."""
         async with self._database.write(erases=True) as connection:
-            await connection.execute(delete(files).where(_own(file_id, caller)))
+            await delete_listed(self._database, connection, _listed(caller), _own(file_id, caller))
 
 
 class FileHousekeeping:
@@ -103,6 +102,10 @@ class FileHousekeeping:
             return set(
                 (await connection.execute(select(files.c.file_id).where(files.c.file_id.in_(file_ids)))).scalars()
             )
+
+
+def _listed(caller: Caller) -> Listed:
+    return Listed(files.c.created_at, files.c.file_id, {files.c.owner: caller.owner})
 
 
 def _own(file_id: str, caller: Caller) -> ColumnElement[bool]:

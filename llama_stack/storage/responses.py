@@ -23,6 +23,7 @@ from llama_stack.storage.agents import read_turns
 from llama_stack.storage.approvals import UNFINISHED, refuse_used
 from llama_stack.storage.columns import as_json, now
 from llama_stack.storage.database import Database
+from llama_stack.storage.listed import Listed, delete_listed
 from llama_stack.storage.pages import rows_by_time
 from llama_stack.storage.prepared import Prepared
 from llama_stack.storage.tables import agents, conversations, response_events, responses, sessions, steps, turns
@@ -214,11 +215,9 @@ class ResponseStore:
             rows = await rows_by_time(
                 connection,
                 query,
-                responses.c.created_at,
-                responses.c.response_id,
+                _listed(caller),
                 limit=limit,
                 after=after,
-                passed=self._database.passed("responses", caller.owner),
                 newest_first=order == "desc",
             )
         entries = [_read(row) for row in rows[:limit]]
@@ -227,7 +226,8 @@ class ResponseStore:
     async def delete(self, record: StoredResponse, caller: Caller) -> None:
         """Delete the response and its turn; whoever works on it is told at the next write."""
         async with self._database.write(erases=True) as connection:
-            if (await connection.execute(delete(responses).where(_own(record.response_id, caller)))).rowcount == 0:
+            own = _own(record.response_id, caller)
+            if await delete_listed(self._database, connection, _listed(caller), own) == 0:
                 raise no_response(record.response_id)
             await connection.execute(
                 delete(turns).where(turns.c.turn_id == record.turn_id, turns.c.owner == caller.owner)
@@ -356,6 +356,10 @@ def _read(row: Any) -> StoredResponse:
         created_at=row.created_at,
         body=json.loads(row.body) if row.body is not None else None,
     )
+
+
+def _listed(caller: Caller) -> Listed:
+    return Listed(responses.c.created_at, responses.c.response_id, {responses.c.owner: caller.owner})
 
 
 def _own(response_id: str, caller: Caller) -> ColumnElement[bool]:

@@ -204,3 +204,13 @@ files = Table(
         postgresql_where=text("expires_at IS NOT NULL"),
     ),
 )
+
+passed_rows = Table(
+    "passed_rows",
+    metadata,
+    Column("place", Name("place"), primary_key=True),
+    Column("owner", Name("owner"), nullable=False),
+    Column("moment", UtcDateTime, nullable=False),
+    Column("left_at", UtcDateTime, nullable=False),
+    Index("passed_rows_by_time", "left_at"),
+)

@@ -111,6 +111,9 @@ async def keep_responses(database: Database, alice: Caller) -> None:
     await ConversationStore(database).create([{"id": f"item of {alice.owner}", "type": "message"}], {}, alice)
     chat = StoredCompletion(completion_id=f"chat of {alice.owner}", model="m", metadata={}, messages=[], body={})
     await CompletionStore(database).keep(chat, alice)
+    deleted = chat.model_copy(update={"completion_id": f"deleted chat of {alice.owner}"})
+    await CompletionStore(database).keep(deleted, alice)
+    await CompletionStore(database).delete(deleted.completion_id, alice)
 
 
 async def keep_file(database: Database, alice: Caller) -> None:
