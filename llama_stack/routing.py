@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from llama_stack.api.agents import ToolGroupUse
 from llama_stack.api.common import Caller, Health, HealthStatus, JsonObject
+from llama_stack.api.containers import Containers
 from llama_stack.api.inference import (
     Capabilities,
     ChatEnd,
@@ -450,6 +451,10 @@ class RoutedTools:
             f"this stack reaches no MCP servers; add a provider of type {MCP_PROVIDER} to its distribution",
             param="mcp_endpoint",
         )
+
+    def containers(self, group: ToolGroup) -> Containers | None:
+        """Where the group's tools keep files of sessions; None where they keep none."""
+        return getattr(self._routes.owner(group.provider_id), "containers", None)
 
     async def check(self, group: ToolGroup, caller: Caller) -> None:
         """Raises what the group's provider objects to; one that is not open, or cannot tell, objects to nothing."""

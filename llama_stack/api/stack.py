@@ -4,6 +4,7 @@ from typing import Any, Protocol, TypeVar
 
 from llama_stack.api.agents import Agents, ToolGroupUse
 from llama_stack.api.common import Caller, Health, JsonObject, Word
+from llama_stack.api.containers import Containers
 from llama_stack.api.files import LocalFiles
 from llama_stack.api.inference import Inference
 from llama_stack.api.memory import LocalMemory
@@ -58,6 +59,10 @@ class ToolRunner(Protocol):
 
     async def group(self, use: ToolGroupUse, caller: Caller) -> ToolGroup:
         """The group behind a use of it: a registered one, or the MCP server it names. Raises NotFound."""
+        ...
+
+    def containers(self, group: ToolGroup) -> Containers | None:
+        """Where the group's tools keep files of sessions; None where they keep none."""
         ...
 
     async def list_tools(self, group: ToolGroup, caller: Caller) -> list[ToolDefinition]: ...

@@ -110,6 +110,9 @@ class Tools(Protocol):
     A provider whose tools keep state between calls has an attribute `keeps_sessions = True`: its calls then carry
     the argument `session_id`, which is not part of the schema and is the same for all calls of one agent's session.
 
+    A provider whose tools keep files in sessions has an attribute `containers`, which fulfils
+    `api.containers.Containers`.
+
     A provider that can tell what can never work has a method `async check_tool_group(tool_group, caller)`, which is
     asked before a caller's group is registered. It raises InvalidRequest, and reaches out to nobody: a server that is
     away just now is no reason to refuse.

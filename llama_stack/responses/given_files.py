@@ -5,12 +5,11 @@ from base64 import b64encode
 from pathlib import Path
 
 from llama_stack.api.common import Caller
+from llama_stack.api.containers import files_to_give
 from llama_stack.api.files import File
 from llama_stack.api.responses import CodeInterpreterTool
 from llama_stack.api.stack import ServedStack
-from llama_stack.errors import InvalidRequest, NotFound
 
-MAX_NAME_CHARS = 200
 MAX_GIVEN_BYTES = 32 * 1024 * 1024
 """Of all files together. They travel with each run of code; the interpreter's own limit may be lower."""
 
@@ -21,28 +20,10 @@ async def given_files(stack: ServedStack, tool: CodeInterpreterTool, caller: Cal
     where: the tool's place in the request. Raises NotFound for an unknown id, InvalidRequest for two files of one name
     and for files that are too large.
     """
-    found: dict[str, File] = {}
-    files = await stack.files() if tool.file_ids else None
-    for number, file_id in enumerate(tool.file_ids):
-        assert files is not None
-        field = f"{where}.container.file_ids.{number}"
-        try:
-            file = await files.file(file_id, caller)
-        except NotFound as error:
-            raise NotFound(f"{field}: {error.message}", param=field, code=error.code) from None
-        name = _name(file)
-        if name in found:
-            raise InvalidRequest(
-                f"{field}: {file_id!r} and {found[name].file_id!r} are both named {name!r}; leave one out", param=field
-            )
-        found[name] = file
-    size = sum(file.size_bytes for file in found.values())
-    if size > MAX_GIVEN_BYTES:
-        field = f"{where}.container.file_ids"
-        raise InvalidRequest(
-            f"{field}: the files have {size} bytes together; at most {MAX_GIVEN_BYTES} are given to code", param=field
-        )
-    return found
+    if not tool.file_ids:
+        return {}
+    field = f"{where}.container.file_ids"
+    return await files_to_give(await stack.files(), tool.file_ids, caller, field, MAX_GIVEN_BYTES)
 
 
 async def contents(stack: ServedStack, given: dict[str, File], caller: Caller) -> dict[str, str]:
@@ -58,12 +39,6 @@ def told_of(given: dict[str, File]) -> str:
     """What the model is told of them."""
     listed = ", ".join(f"{name} ({file.size_bytes} bytes)" for name, file in given.items())
     return f"These files are in the folder where code_interpreter runs code: {listed}."
-
-
-def _name(file: File) -> str:
-    """As the interpreter takes it: not hidden, not too long; and as the model can write it."""
-    written = "".join(letter if letter.isprintable() else "_" for letter in file.filename)
-    return written.lstrip(".")[-MAX_NAME_CHARS:] or file.file_id
 
 
 def _base64(path: Path) -> str:

@@ -9,6 +9,7 @@ from llama_stack.agents.toolboxes import needs_approval, offered_name, toolbox_f
 from llama_stack.agents.tools import Tool, Toolbox
 from llama_stack.api.agents import AgentConfig, Budget, ToolGroupUse, Turn
 from llama_stack.api.common import Caller, JsonObject
+from llama_stack.api.containers import CODE_INTERPRETER_GROUP
 from llama_stack.api.inference import Sampling
 from llama_stack.api.messages import ToolCall
 from llama_stack.api.responses import (
@@ -29,11 +30,11 @@ from llama_stack.api.tools import NamedToolChoice, ToolChoice, ToolDefinition
 from llama_stack.errors import InvalidRequest, NotFound, ProviderFailed, StackError, UnsupportedParameter
 from llama_stack.gathering import gathered
 from llama_stack.responses.given_files import contents, given_files, told_of
-from llama_stack.wire.openai_responses.manner import KnownTool, Manner, McpListing, container_of, session_of
+from llama_stack.wire.openai_containers import container_of, no_container, session_of
+from llama_stack.wire.openai_responses.manner import KnownTool, Manner, McpListing
 from llama_stack.wire.validation import named, naming
 
 WEB_SEARCH_GROUP = "builtin::websearch"
-CODE_INTERPRETER_GROUP = "builtin::code_interpreter"
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ async def make_ready(
     told_labels: set[str],
     earlier: Sequence[Turn] = (),
 ) -> Ready:
-    """Raises NotFound for an unknown model, vector store or file, UnsupportedParameter for a hosted tool that this
-    stack has not.
+    """Raises NotFound for an unknown model, vector store, file or container, UnsupportedParameter for a hosted tool
+    that this stack has not.
 
     told_labels: MCP servers whose tools an earlier response has told. earlier: turns of the conversation. An MCP
     server that cannot be reached is no error here but the `failure` of what is returned.
@@ -327,13 +328,15 @@ def _callers_tools(request: ResponseRequest) -> list[Tool]:
 
 
 async def check_kept(stack: ServedStack, request: ResponseRequest, caller: Caller) -> None:
-    """Raises NotFound for a vector store, a reranking model or a file that there is not, InvalidRequest for a store
-    that has expired and for files that cannot be given together.
+    """Raises NotFound for a vector store, a reranking model, a file or a container that there is not, InvalidRequest
+    for a store that has expired and for files that cannot be given together.
     """
     for position, tool in enumerate(request.tools):
         where = f"tools.{position}"
         if isinstance(tool, CodeInterpreterTool):
             await given_files(stack, tool, caller, where)
+            if tool.container_id is not None:
+                await _check_container(stack, tool.container_id, caller, f"{where}.container")
         if not isinstance(tool, FileSearchTool):
             continue
         memory = await stack.memory()
@@ -350,6 +353,19 @@ async def check_kept(stack: ServedStack, request: ResponseRequest, caller: Calle
             except NotFound as error:
                 field = f"{where}.ranking_options.ranker"
                 raise NotFound(f"{field}: {error.message}", param=field, code=error.code) from None
+
+
+async def _check_container(stack: ServedStack, container_id: str, caller: Caller, field: str) -> None:
+    try:
+        group = await stack.tools.group(ToolGroupUse(identifier=CODE_INTERPRETER_GROUP), caller)
+    except NotFound:
+        return  # told with the other tools that this stack has not
+    containers = stack.tools.containers(group)
+    if containers is not None:
+        try:
+            await containers.container(session_of(container_id), caller)
+        except NotFound as error:
+            raise no_container(container_id, error, field) from None
 
 
 async def _searches(

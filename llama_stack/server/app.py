@@ -23,6 +23,7 @@ from llama_stack.server.routes import (
     classic_vector_dbs,
     classic_vector_io,
     completions,
+    containers,
     conversations,
     embeddings,
     files,
@@ -81,6 +82,8 @@ def _families(app: Starlette, stack: ServedStack, options: ServerOptions) -> tup
         conversations.item_routes(stack, options),
         stored_completions.routes(stack, options),
         files.routes(stack, options),
+        containers.routes(stack, options),
+        containers.file_routes(stack, options),
         classic_inference.routes(stack, options),
         # Before the classic ones: same paths, told apart by what the client accepts.
         agents.routes(stack, options),

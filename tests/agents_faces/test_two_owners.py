@@ -38,6 +38,12 @@ WITH_A_BANK = ("/v1/memory/stats", "/v1/memory/documents")
 """Lists of what is in a bank that the query names."""
 USER = {"role": "user", "content": "hello"}
 ITEM = {"type": "message", "role": "user", "content": "remember"}
+INTERPRETER = {
+    "provider_id": "code",
+    "provider_type": "inline::code-interpreter",
+    "config": {"driver": "unsafe_subprocess", "i_accept_no_isolation": True},
+    "tool_groups": [{"identifier": "builtin::code_interpreter"}],
+}
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,7 @@ class World:
     def filled(self, route: Route) -> str:
         kind = route.path.split("/")[2]
         values = {**self.ids, "identifier": self.ids.get(f"identifier of {kind}", "")}
+        values["file_id"] = self.ids.get(f"file_id of {kind}", self.ids["file_id"])
         path = route.path.replace(":path}", "}").format_map(values)
         assert "//" not in path, f"{route}: tell this test what its parameters name"
         return path
@@ -93,6 +100,12 @@ class World:
         headers = {**owner, "accept": MEDIA_TYPE if route.in_words else "application/json"}
         body = self.body(route) if route.method in ("POST", "PUT") else None
         return await self.http.request(route.method, self.filled(route), headers=headers, json=body)
+
+    async def seen(self, route: Route) -> Any:
+        """What the owner is shown, without when she last asked."""
+        shown = (await self.ask(route, ALICE)).json()
+        shown.pop("last_active_at", None)
+        return shown
 
     def body(self, route: Route) -> Any:
         """What the owner would send there."""
@@ -114,6 +127,7 @@ class World:
             "POST /v1/conversations/{conversation_id}": {"metadata": {"a": "b"}},
             "POST /v1/conversations/{conversation_id}/items": {"items": [ITEM]},
             "POST /v1/chat/completions/{completion_id}": {"metadata": {"a": "b"}},
+            "POST /v1/containers/{container_id}/files": {"file_id": self.ids["file_id"]},
             "POST /v1/vector_stores/{vector_store_id}": {"name": "more"},
             "POST /v1/vector_stores/{vector_store_id}/search": {"query": "alice"},
             "POST /v1/vector_stores/{vector_store_id}/files": {"file_id": self.ids["file_id"]},
@@ -135,7 +149,10 @@ async def world_of(home: Any) -> AsyncIterator[World]:
             tools={"builtin::kit": kit},
             shields={"guard": Guard("bad")},
             embedding_models={"embed": 2},
-            providers={"memory": [{"provider_id": "sqlite-vec", "provider_type": "inline::sqlite-vec"}]},
+            providers={
+                "memory": [{"provider_id": "sqlite-vec", "provider_type": "inline::sqlite-vec"}],
+                "tools": [INTERPRETER],
+            },
         ) as stack,
         running_on(stack, inference) as running,
     ):
@@ -171,7 +188,11 @@ async def _things(http: httpx.AsyncClient) -> dict[str, str]:
             await asyncio.sleep(0.02)
             path = f"/v1/vector_stores/{store['id']}/file_batches/{batch['id']}"
             batch = (await http.get(path, headers=ALICE)).raise_for_status().json()
+    container = await post("/v1/containers", {"name": "alices-container", "file_ids": [file["id"]]})
+    held = (await http.get(f"/v1/containers/{container['id']}/files", headers=ALICE)).json()["data"]
     return {
+        "container_id": container["id"],
+        "file_id of containers": held[0]["id"],
         "vector_store_id": store["id"],
         "batch_id": batch["id"],
         "identifier of vector-dbs": "alices-notes",
@@ -202,9 +223,9 @@ async def test_a_stranger_is_told_that_there_is_nothing(owners_by_header: None, 
         routes = owned(all_routes(create_app(cast(ServedStack, world.running.stack))))
         assert len(routes) > 30
         shown = [route for route in routes if route.method == "GET"]
-        before = {str(route): (await world.ask(route, ALICE)).json() for route in shown}
+        before = {str(route): await world.seen(route) for route in shown}
         answers = {str(route): (await world.ask(route, BOB)).status_code for route in routes}
-        after = {str(route): (await world.ask(route, ALICE)).json() for route in shown}
+        after = {str(route): await world.seen(route) for route in shown}
     assert {route: status for route, status in answers.items() if status != 404} == {}
     assert after == before
 
@@ -266,6 +287,15 @@ async def test_a_stranger_cannot_name_it_inside_a_request_either(owners_by_heade
             ("/v1/responses", {"model": MODEL, "input": "x", "previous_response_id": ids["response_id"]}),
             ("/v1/responses", {"model": MODEL, "input": "x", "conversation": ids["conversation_id"]}),
             ("/v1/responses", {"model": "alices-model", "input": "x"}),
+            ("/v1/containers", {"name": "x", "file_ids": [ids["file_id"]]}),
+            (
+                "/v1/responses",
+                {
+                    "model": MODEL,
+                    "input": "x",
+                    "tools": [{"type": "code_interpreter", "container": ids["container_id"]}],
+                },
+            ),
             ("/v1/responses", {"model": MODEL, "input": "x", "tools": [mcp]}),
             (
                 "/v1/responses/input_tokens",

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from openai import OpenAI
 
-from llama_stack.server.routes import files as files_routes
+from llama_stack.server import uploads
 from tests.files.conftest import PATIENCE_S, Running, Start, contents_in, until
 
 SERVING = Path(__file__).with_name("serving.py")
@@ -114,7 +114,7 @@ async def test_a_server_that_has_no_files_makes_no_folder_for_them(start: Start)
 
 
 async def test_a_client_that_sends_nothing_more_loses_its_place(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files_routes, "STALL_S", 0.05)
+    monkeypatch.setattr(uploads, "STALL_S", 0.05)
     async with start() as server:
         reader, writer = await begin_upload(server.url, 10 * MEGABYTE)
         async with asyncio.timeout(PATIENCE_S):

@@ -16,6 +16,7 @@ from llama_stack.api.inference import (
 )
 from llama_stack.api.memory import Citation
 from llama_stack.api.messages import text_of
+from llama_stack.wire.openai_containers import MadeFiles
 from llama_stack.wire.openai_responses.manner import KnownTool, Manner
 from llama_stack.wire.openai_responses.under_way import (
     CallItem,
@@ -32,9 +33,13 @@ from llama_stack.wire.openai_responses.under_way import (
 
 
 class AnswerOutput(Output, Protocol):
-    """searches: sources that tools of this response have found. logprobs: of messages told before, by item id."""
+    """searches: sources that tools of this response have found. logprobs: of messages told before, by item id.
+
+    made: files that code of this response has written.
+    """
 
     manner: Manner
+    made: MadeFiles
     logprobs: Mapping[str, Sequence[TokenLogprob]]
 
     @property
@@ -139,6 +144,8 @@ class AnswerUnderWay:
             self._reasoning = None
         if self._message is not None:
             self._message.searches = self._output.searches
+            self._message.made = self._output.made
+            self._message.container_id = self._output.manner.container_id
             self._message.citations = self._citations
             self._message.offset = len(self._told) - len(self._message.text)
             self._message.status = status

@@ -26,19 +26,6 @@ class McpListing:
     error: str | None = None
 
 
-_CONTAINER = "cntr_"
-
-
-def container_of(session_id: str) -> str:
-    """The id under which the session of a code interpreter is shown."""
-    return _CONTAINER + session_id.rpartition("_")[2]
-
-
-def session_of(container_id: str) -> str:
-    """The session that `container_of` has shown under this id."""
-    return "session_" + container_id.removeprefix(_CONTAINER)
-
-
 @dataclass(frozen=True)
 class Manner:
     """How a response is encoded.

@@ -31,6 +31,7 @@ from llama_stack.api.inference import TokenLogprob, Usage
 from llama_stack.api.messages import ToolCall, text_of
 from llama_stack.errors import StackError
 from llama_stack.wire.openai_answer import decode_token_logprobs
+from llama_stack.wire.openai_containers import MadeFiles
 from llama_stack.wire.openai_responses.answering import AnswerUnderWay, bare
 from llama_stack.wire.openai_responses.citations import sources_in
 from llama_stack.wire.openai_responses.items import new_item_id, shown
@@ -41,7 +42,7 @@ from llama_stack.wire.openai_responses.objects import (
     incomplete_reason,
     shown_response,
 )
-from llama_stack.wire.openai_responses.under_way import CallItem, Item, McpItem, MessageItem
+from llama_stack.wire.openai_responses.under_way import CallItem, CodeItem, Item, McpItem, MessageItem
 
 LAST_EVENTS = frozenset({"response.completed", "response.failed", "response.incomplete"})
 """One of these ends every stream."""
@@ -83,6 +84,7 @@ class ResponseEncoder:
         self._step: AnswerUnderWay | None = None
         self._calls: dict[str, CallItem] = {}
         self._searches: list[list[JsonObject]] = []
+        self.made = MadeFiles()
         self._usage = Usage()
 
     # --- the response as a whole -----------------------------------------------------------------------------------
@@ -211,6 +213,8 @@ class ResponseEncoder:
             item = self._calls.pop(call_id, None)
             if sources := sources_in(metadata):
                 self._searches.append(sources)
+            if isinstance(item, CodeItem):
+                self.made.add(metadata)
             if item is not None:
                 item.finish(result, call_id in step.failed, metadata)
         self._keep_output()

@@ -22,13 +22,13 @@ from llama_stack.api.tools import ToolDefinition
 from llama_stack.errors import InvalidRequest, UnsupportedParameter
 from llama_stack.wire.json_schemas import checked_parameters
 from llama_stack.wire.openai_body import refuse_unsupported
+from llama_stack.wire.openai_containers import MAX_FILES_AT_ONCE, NO_CHOICE
 from llama_stack.wire.openai_vector_stores.search import MAX_RESULTS, RankingOptions, decode_filters, with_ranking
 from llama_stack.wire.validation import Body, OpenBody, invalid_request
 
 DEFAULT_RESULTS = 10
 MAX_STORES = 20
 """That one search may look through."""
-MAX_CODE_FILES = 50
 MAX_DOMAINS = 100
 
 
@@ -74,7 +74,7 @@ ContainerId = Annotated[str, Field(pattern="^cntr_[0-9a-f]{32}$")]
 
 class ContainerBody(OpenBody):
     type: Literal["auto"]
-    file_ids: list[Annotated[str, Field(min_length=1)]] | None = Field(None, max_length=MAX_CODE_FILES)
+    file_ids: list[Annotated[str, Field(min_length=1)]] | None = Field(None, max_length=MAX_FILES_AT_ONCE)
 
 
 class CodeInterpreterToolBody(OpenBody):
@@ -140,11 +140,6 @@ _LEFT_OUT: dict[str, tuple[tuple[object, ...], str]] = {
     "search_content_types": ((["text"],), "only text is searched"),
     "connector_id": ((), "send server_url"),
     "tunnel_id": ((), "send server_url"),
-}
-
-_CONTAINER_LEFT_OUT: dict[str, tuple[tuple[object, ...], str]] = {
-    "memory_limit": (("1g",), "the limit is a setting of the code interpreter's provider"),
-    "network_policy": (({"type": "disabled"},), "code has no network"),
 }
 
 
@@ -225,7 +220,7 @@ def _code_interpreter(container: ContainerBody | str | None, path: str) -> CodeI
         return CodeInterpreterTool(container_id=container)
     if container is None:
         return CodeInterpreterTool()
-    _refuse(container.unknown(), _CONTAINER_LEFT_OUT, f"{path}.container")
+    _refuse(container.unknown(), NO_CHOICE, f"{path}.container")
     return CodeInterpreterTool(file_ids=list(dict.fromkeys(container.file_ids or ())))
 
 

@@ -11,6 +11,7 @@ from llama_stack.api.inference import TokenLogprob
 from llama_stack.api.memory import Citation
 from llama_stack.api.messages import ImagePart, ToolMessage, text_of
 from llama_stack.wire.openai_answer import encode_token_logprobs
+from llama_stack.wire.openai_containers import MadeFiles
 from llama_stack.wire.openai_responses.citations import file_citations, file_results, sources_in, url_citations
 from llama_stack.wire.openai_responses.sealing import sealed
 
@@ -99,7 +100,7 @@ class MessageItem(Item):
     """The model's text, or its refusal, or both, each a part of one message.
 
     searches: pages that tools have found. citations: of files, in the answer's whole text, in which this message's
-    begins at `offset`.
+    begins at `offset`. made: files that code has written in the container.
     """
 
     def __init__(self, output: Output, item_id: str) -> None:
@@ -111,6 +112,8 @@ class MessageItem(Item):
         self._parts: list[str] = []
         self.searches: Sequence[Sequence[JsonObject]] = ()
         self.citations: Sequence[Citation] = ()
+        self.made: MadeFiles | None = None
+        self.container_id = ""
         self.offset = 0
         self.status = "completed"
         self.begin()
@@ -155,6 +158,7 @@ class MessageItem(Item):
         annotations = [
             *url_citations(text, self.searches),
             *file_citations(self.citations, self.offset, len(text)),
+            *(self.made.citations(text, self.container_id) if self.made is not None else ()),
         ]
         for number, annotation in enumerate(annotations):
             self.emit(

@@ -19,6 +19,7 @@ from llama_stack.api.tools import ToolDefinition, ToolGroup, ToolResult
 from llama_stack.errors import InvalidRequest, NotFound
 from llama_stack.provider import InferenceFloor, ToolsProvider
 from llama_stack_providers.inline._code_interpreter.choice import choose_driver
+from llama_stack_providers.inline._code_interpreter.containers import SessionContainers
 from llama_stack_providers.inline._code_interpreter.driver import DriverUnavailable
 from llama_stack_providers.inline._code_interpreter.feedback import tool_result
 from llama_stack_providers.inline._code_interpreter.files import given_files
@@ -41,7 +42,7 @@ RETRY_AFTER_S = 30.0
 
 
 class CodeInterpreter:
-    """Fulfils the Tools protocol with one tool.
+    """Fulfils the Tools protocol with one tool. containers: the sessions and their files, apart from any code.
 
     The driver is found in the background, so that a server starts without waiting for it. A driver that was not to be
     had is looked for again at a later call, because installing what it lacks needs no restart.
@@ -51,6 +52,7 @@ class CodeInterpreter:
 
     def __init__(self, config: Config, home: Path, stack: AsyncExitStack) -> None:
         self.config = config
+        self.containers = SessionContainers(self.sessions, config)
         self._home = home
         self._stack = stack
         self._sessions: Sessions | None = None

@@ -28,8 +28,11 @@ async def test_a_table_is_read_summed_and_drawn(stack_home: Path) -> None:
         assert not result.is_error, result.content
         assert "<figure 1: 640x480 png>" in str(result.content)
         assert "<figure 2: 200x100 png>" in str(result.content)
-        assert "[files]out/summary.csv" in str(result.content)
+        # A figure is a file as well, so that it can be read again, and fetched.
+        assert "[files]out/summary.csv (89 bytes), figure-1.png, figure-2.png[/files]" in str(result.content)
         first, second = result.metadata["figures"]
+        assert (first["name"], second["name"]) == ("figure-1.png", "figure-2.png")
+        assert printed(await desk.says("open('figure-2.png', 'rb').read(4)[1:].decode()")) == "'PNG'"
         assert first["type"] == second["type"] == "image"
         assert png_size(base64.b64decode(second["url"].removeprefix("data:image/png;base64,"))) == (200, 100)
         (summary,) = result.metadata["files"]

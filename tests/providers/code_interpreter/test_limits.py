@@ -56,7 +56,7 @@ def pids_of(desk: Desk) -> set[int]:
     sessions = desk.interpreter._sessions
     assert sessions is not None
     found = set()
-    for session in (kept.session for kept in sessions._by_key.values()):
+    for session in sessions._by_key.values():
         assert isinstance(session.sandbox, BubblewrapSandbox)
         found |= {session.sandbox.process.pid, *session.sandbox.pids()}
     return found

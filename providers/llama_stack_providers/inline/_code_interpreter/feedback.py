@@ -24,9 +24,10 @@ def tool_result(outcome: Outcome, shown_bytes: int, lost_before: str | None, det
     for number, image in enumerate(outcome.figures, 1):
         width, height = png_size(decode_base64(image))
         lines.append(f"<figure {number}: {width}x{height} png>")
-        figures.append(ImagePart(url=f"data:image/png;base64,{image}").model_dump(exclude_none=True))
-    if outcome.files:
-        names = [f"{made.name} ({made.size} bytes)" for made in outcome.files]
+        named = {"name": outcome.figure_names[number - 1]} if number <= len(outcome.figure_names) else {}
+        figures.append({**ImagePart(url=f"data:image/png;base64,{image}").model_dump(exclude_none=True), **named})
+    names = [*(f"{made.name} ({made.size} bytes)" for made in outcome.files), *outcome.figure_names]
+    if names:
         lines.append(f"[files]{shorten(', '.join(names), shown_bytes)}[/files]")
     if lost_before:
         lines.append(f"[notice]Variables and files of earlier calls are lost: {lost_before}.[/notice]")

@@ -20,14 +20,20 @@ def given_files(files: Any, most_bytes: int) -> dict[str, bytes]:
         return {}
     if not isinstance(files, dict):
         raise InvalidRequest("files must be an object of file names and contents", param="files")
-    given = {_checked(name): _content(name, value) for name, value in files.items()}
-    size = sum(map(len, given.values()))
-    if size > most_bytes:
-        raise InvalidRequest(f"files hold {size} bytes together; at most {most_bytes} are taken", param="files")
+    given = {checked_name(name): _content(name, value) for name, value in files.items()}
+    check_size(given, most_bytes)
     return given
 
 
-def _checked(name: str) -> str:
+def check_size(files: dict[str, bytes], most_bytes: int) -> None:
+    """Raises InvalidRequest for more bytes than are taken at once."""
+    size = sum(map(len, files.values()))
+    if size > most_bytes:
+        raise InvalidRequest(f"files hold {size} bytes together; at most {most_bytes} are taken", param="files")
+
+
+def checked_name(name: str) -> str:
+    """The name as the code finds the file under. Raises InvalidRequest for one that leads out of the folder."""
     path = PurePosixPath(name)
     parts_are_plain = all(part not in ("", "..") and not part.startswith(".") for part in path.parts)
     if not path.parts or path.is_absolute() or not parts_are_plain or len(name) > NAME_LIMIT or "\0" in name:

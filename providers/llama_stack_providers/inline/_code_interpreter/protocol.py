@@ -67,21 +67,32 @@ def _stays_inside(name: str) -> str:
     return name
 
 
-class MadeFile(_Strict):
-    """A new or changed file; content is None where it was too large to take. A caller may keep it under its name."""
+Name = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_stays_inside)]
 
-    name: Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_stays_inside)]
+
+class MadeFile(_Strict):
+    """A new or changed file, or one that was asked for. A caller may keep it under its name.
+
+    content: None where it was too large to take, or not asked for. changed_at: seconds since 1970, of one asked for.
+    """
+
+    name: Name
     size: int = Field(ge=0)
     content: Base64 | None
+    changed_at: int = Field(default=0, ge=0, le=1 << 33)
 
 
 class Reply(_Strict):
-    """How one call went, by the word of the process that ran the code."""
+    """How one call went, by the word of the process that ran the code.
+
+    figure_names: of the files in which the first of the figures are as well.
+    """
 
     token: str
     error: str | None = Field(max_length=TEXT_LIMIT)
     limit: Literal["memory", "processes", "disk"] | None
     figures: list[PngInBase64] = Field(max_length=32)
+    figure_names: list[Name] = Field(default=[], max_length=32)
     files: list[MadeFile] = Field(max_length=1024)
 
 

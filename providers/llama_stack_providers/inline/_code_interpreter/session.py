@@ -6,7 +6,8 @@ import json
 import secrets
 import time
 from dataclasses import dataclass, field
-from typing import Literal
+from datetime import UTC, datetime
+from typing import Any, Literal
 
 from llama_stack_providers.inline._code_interpreter.driver import Driver, DriverUnavailable, Limit, Sandbox
 from llama_stack_providers.inline._code_interpreter.protocol import (
@@ -25,6 +26,8 @@ from llama_stack_providers.inline._code_interpreter.protocol import (
 from llama_stack_providers.inline._code_interpreter.settings import Config
 
 ExitReason = Literal["done", "failed", "limit", "died", "refused"]
+Look = Literal["list", "read", "remove"]
+REMEMBERED_GIVEN = 1024
 
 
 @dataclass
@@ -42,6 +45,7 @@ class Outcome:
     ended: bool = False
     status: int | None = None
     figures: list[str] = field(default_factory=list)
+    figure_names: list[str] = field(default_factory=list)
     files: list[MadeFile] = field(default_factory=list)
 
 
@@ -87,20 +91,44 @@ async def open_session(driver: Driver, config: Config) -> "Session":
 
 
 class Session:
-    """Runs one call at a time. Whoever opens it closes it; a call that breaks a rule closes it too."""
+    """Runs one call at a time. Whoever opens it closes it; a call that breaks a rule closes it too.
+
+    name: as its maker called it, empty for one that began with a call. idle_s: it ends when unused so long. used_at:
+    when it was last asked something, on the monotonic clock. given: names of files that callers put there.
+    """
 
     def __init__(self, sandbox: Sandbox, config: Config) -> None:
         self.sandbox = sandbox
         self.config = config
         self.at_work = False
-        self.used_at = time.monotonic()
         self.is_closed = False
+        self.given: dict[str, None] = {}
+        self.begin("", config.idle_s)
+
+    def begin(self, name: str, idle_s: float) -> None:
+        """From now on it is somebody's; it may have waited ready for long."""
+        self.name = name
+        self.idle_s = idle_s
+        self.begun_at = datetime.now(UTC)
+        self.used_at = time.monotonic()
 
     async def run(self, code: str, files: dict[str, bytes], timeout_s: float | None = None) -> Outcome:
         """Run code after putting the files in place. Cancelling ends the session, as code cannot be stopped halfway."""
+        content = {name: base64.b64encode(text).decode() for name, text in files.items()}
+        self.given.update(dict.fromkeys(files))
+        while len(self.given) > REMEMBERED_GIVEN:
+            self.given.pop(next(iter(self.given)))
+        return await self._ask({"code": code, "files": content}, timeout_s or self.config.timeout_s)
+
+    async def look(self, what: Look, name: str | None = None) -> Outcome:
+        """List the files, or read or remove the one of that name. The outcome's files are those that were found."""
+        asked = {"look": what} if name is None else {"look": what, "name": name}
+        return await self._ask(asked, self.config.timeout_s)
+
+    async def _ask(self, request: dict[str, Any], timeout_s: float) -> Outcome:
         self.at_work = True
         try:
-            outcome = await self._run(code, files, timeout_s or self.config.timeout_s)
+            outcome = await self._run(request, timeout_s)
         except BaseException:
             await self.close()
             raise
@@ -115,12 +143,12 @@ class Session:
                 outcome.error = _limit_words(over, self.config)
         return outcome
 
-    async def _run(self, code: str, files: dict[str, bytes], timeout_s: float) -> Outcome:
+    async def _run(self, request: dict[str, Any], timeout_s: float) -> Outcome:
         printed = Printed(self.config.output_kb * 1024)
         outcome = Outcome(ended=True)
         try:
             async with asyncio.timeout(timeout_s):
-                said = await self._exchange(code, files, printed)
+                said = await self._exchange(request, printed)
             if said is None:
                 outcome.limit = "output"
             elif isinstance(said, Died):
@@ -139,11 +167,10 @@ class Session:
             outcome.exit_reason, outcome.error = "limit", _limit_words(outcome.limit, self.config, timeout_s)
         return outcome
 
-    async def _exchange(self, code: str, files: dict[str, bytes], printed: Printed) -> Reply | Died | None:
+    async def _exchange(self, request: dict[str, Any], printed: Printed) -> Reply | Died | None:
         """The reply; None when too much was printed. Raises ReplyRefused; OSError or ValueError on a lost worker."""
         nonce = secrets.token_hex(16)
-        content = {name: base64.b64encode(text).decode() for name, text in files.items()}
-        await self.sandbox.send(json.dumps({"nonce": nonce, "code": code, "files": content}).encode() + b"\n")
+        await self.sandbox.send(json.dumps({"nonce": nonce, **request}).encode() + b"\n")
         while True:
             line = await self.sandbox.receive()
             if not line.endswith(b"\n"):
@@ -173,6 +200,7 @@ def _done(reply: Reply) -> Outcome:
         limit=reply.limit,
         exit_reason="done" if reply.error is None else "failed",
         figures=reply.figures,
+        figure_names=reply.figure_names,
         files=reply.files,
     )
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 
-from llama_stack.errors import RateLimited
+from llama_stack.errors import NotFound, RateLimited
 from llama_stack_providers.inline._code_interpreter.driver import Driver, DriverUnavailable
 from llama_stack_providers.inline._code_interpreter.session import Session, open_session
 from llama_stack_providers.inline._code_interpreter.settings import Config
@@ -53,6 +53,51 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._by_key) + len(self._fresh) + self._opening
 
+    def kept(self, owner: str) -> dict[SessionKey, Session]:
+        """The owner's sessions, the oldest first."""
+        return {key: session for key, session in self._by_key.items() if key[0] == owner and not session.is_closed}
+
+    async def begin(self, key: SessionKey, name: str, idle_s: float) -> None:
+        """Start a session before its first call. Raises as `use` does."""
+        session = await self._open()
+        session.begin(name, idle_s)
+        self._by_key[key] = session
+
+    async def end(self, key: SessionKey) -> None:
+        """End a session at once, also one that is at work. Raises NotFound where there is none."""
+        session = self._by_key.get(key)
+        if session is None or session.is_closed:
+            raise self._gone(key)
+        await self._drop(key)
+
+    @asynccontextmanager
+    async def existing(self, key: SessionKey) -> AsyncIterator[Session]:
+        """The session of the key, alone. Raises NotFound where there is none; starts none."""
+        if key not in self._by_key:
+            raise self._gone(key)
+        async with self._alone(key):
+            session = self._by_key.get(key)
+            if session is None or session.is_closed:
+                raise self._gone(key)
+            yield session
+
+    def _gone(self, key: SessionKey) -> NotFound:
+        reason = self._lost.get(key)
+        return NotFound(f"it has ended: {reason}" if reason else "there never was one, or it has ended")
+
+    @asynccontextmanager
+    async def _alone(self, key: SessionKey) -> AsyncIterator[None]:
+        """The key, for one at a time. A session that is closed at the end is forgotten."""
+        lock = self._key_locks.setdefault(key, asyncio.Lock())
+        try:
+            async with lock:
+                yield
+        finally:
+            if self._by_key.get(key) is not None and self._by_key[key].is_closed:
+                del self._by_key[key]
+            if key not in self._by_key and not _is_wanted(lock):
+                self._key_locks.pop(key, None)
+
     @asynccontextmanager
     async def use(self, key: SessionKey | None) -> AsyncIterator[tuple[Session, str | None]]:
         """The session of the key, alone, and why earlier variables are not in it; without a key, one for this once.
@@ -68,26 +113,20 @@ class Sessions:
                 self._fresh.discard(session)
                 await session.close()
             return
-        lock = self._key_locks.setdefault(key, asyncio.Lock())
-        try:
-            async with lock:
-                session = await self._of(key)
-                try:
-                    yield session, self._lost.pop(key, None)
-                except BaseException:
-                    self._lose(key, "a call was stopped halfway")
-                    raise
-        finally:
-            if self._by_key.get(key) is not None and self._by_key[key].is_closed:
-                del self._by_key[key]
-            if key not in self._by_key and not _is_wanted(lock):
-                self._key_locks.pop(key, None)
+        async with self._alone(key):
+            session = await self._of(key)
+            try:
+                yield session, self._lost.pop(key, None)
+            except BaseException:
+                self._lose(key, "a call was stopped halfway")
+                raise
 
     async def _of(self, key: SessionKey) -> Session:
         session = self._by_key.get(key)
         if session is None or session.is_closed:
             self._by_key.pop(key, None)
             session = await self._open()
+            session.begin("", self.config.idle_s)
             self._by_key[key] = session
         return session
 
@@ -122,9 +161,13 @@ class Sessions:
         return lock is not None and _is_wanted(lock)
 
     async def _end(self, key: SessionKey, reason: str) -> None:
-        session = self._by_key.pop(key)
-        self._key_locks.pop(key, None)
         self._lose(key, reason)
+        await self._drop(key)
+
+    async def _drop(self, key: SessionKey) -> None:
+        session = self._by_key.pop(key)
+        if not self._is_at_work(key):
+            self._key_locks.pop(key, None)
         await session.close()
 
     def _lose(self, key: SessionKey, reason: str) -> None:
@@ -134,10 +177,10 @@ class Sessions:
 
     async def end_idle(self) -> None:
         """End the sessions that were not used for too long."""
-        oldest = time.monotonic() - self.config.idle_s
+        now = time.monotonic()
         for key, session in list(self._by_key.items()):
-            if session.used_at <= oldest and not self._is_at_work(key):
-                await self._end(key, f"the session was idle for {self.config.idle_s:g} seconds")
+            if session.used_at <= now - session.idle_s and not self._is_at_work(key):
+                await self._end(key, f"the session was idle for {session.idle_s:g} seconds")
 
     async def _sweep(self) -> None:
         while True:

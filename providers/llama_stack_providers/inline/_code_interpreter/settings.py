@@ -32,7 +32,7 @@ class Config(ProviderConfig):
     max_files: int = Field(16, ge=0, le=256, description="files taken from a call")
     files_kb: int = Field(8192, ge=1, le=65536, description="figures and files of a call together, going in or out")
 
-    idle_s: float = Field(600.0, gt=0, description="a session unused this long is ended")
+    idle_s: float = Field(1200.0, gt=0, description="a session unused this long is ended")
     max_sessions: int = Field(
         16, ge=1, le=1024, description="of the owner with most, the one unused longest makes room"
     )

@@ -45,6 +45,10 @@ SIDE_PIXELS = 16_384
 SCANNED_FILES = 2000
 SCANNED_PATH = 400
 """Characters of a folder's path beyond which its folders are not looked into."""
+LISTED_FILES = 1000
+LISTED_CHARACTERS = 1 << 19
+"""Of all names in one list of the folder's files, as they are written to the host."""
+LATEST_S = 1 << 33
 ERROR_CHARACTERS = 20_000
 FONTS = "<fontconfig><dir>/usr/share/fonts</dir><cachedir>/sandbox/.tmp/fonts</cachedir></fontconfig>"
 
@@ -329,6 +333,12 @@ def perform(request: dict[str, Any], variables: dict[str, Any], name: str, order
     reply: dict[str, Any] = {"error": None, "limit": None, "figures": [], "files": []}
     own_pid = os.getpid()
     folder = Path(orders["folder"])
+    if "look" in request:
+        try:
+            reply["files"] = look(request["look"], request.get("name"), folder, orders["files_bytes"])
+        except Exception as error:  # the code may have replaced what this stands on
+            reply["error"] = describe(error)
+        return reply
     before: dict[str, tuple[int, int]] = {}
     try:
         put_files(request["files"], folder)
@@ -343,7 +353,8 @@ def perform(request: dict[str, Any], variables: dict[str, Any], name: str, order
     try:
         budget = orders["files_bytes"]
         reply["figures"], budget = take_figures(orders["max_figures"], budget)
-        reply["files"] = take_files(folder, before, orders["max_files"], budget)
+        reply["figure_names"] = keep_figures(reply["figures"], folder)
+        reply["files"] = take_files(folder, before, orders["max_files"], budget, reply["figure_names"])
     except Exception as error:  # the code may have replaced what these stand on
         reply["error"] = reply["error"] or describe(error)
     for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
@@ -410,6 +421,21 @@ def take_figures(most: int, budget: int) -> tuple[list[str], int]:
     return taken, budget
 
 
+def keep_figures(figures: list[str], folder: Path) -> list[str]:
+    """Put the figures among the files as well, under names that are free, as far as there is room for them."""
+    kept: list[str] = []
+    numbers = itertools.count(1)
+    for image in figures:
+        name = next(name for name in (f"figure-{number}.png" for number in numbers) if not (folder / name).exists())
+        try:
+            (folder / name).write_bytes(base64.b64decode(image))
+        except OSError:
+            (folder / name).unlink(missing_ok=True)
+            break
+        kept.append(name)
+    return kept
+
+
 def put_files(files: dict[str, str], folder: Path) -> None:
     for name, content in files.items():
         path = folder / name
@@ -434,11 +460,13 @@ def seen_files(folder: Path) -> dict[str, tuple[int, int]]:
     return seen
 
 
-def take_files(folder: Path, before: dict[str, tuple[int, int]], most: int, budget: int) -> list[dict[str, Any]]:
-    """New and changed files; one that is over the budget or the number is named without its content."""
+def take_files(
+    folder: Path, before: dict[str, tuple[int, int]], most: int, budget: int, figures: list[str]
+) -> list[dict[str, Any]]:
+    """New and changed files but figures; one that is over the budget or the number is named without its content."""
     taken: list[dict[str, Any]] = []
     for name, (size, changed_at) in seen_files(folder).items():
-        if before.get(name) == (size, changed_at):
+        if before.get(name) == (size, changed_at) or name in figures:
             continue
         if len(taken) >= 4 * most:
             break
@@ -447,10 +475,39 @@ def take_files(folder: Path, before: dict[str, tuple[int, int]], most: int, budg
             read = (folder / name).read_bytes()[:budget]
             budget -= len(read)
             content = base64.b64encode(read).decode()
-        # Some names end a line, move a terminal's cursor or turn the text around.
-        shown = "".join(letter if letter.isprintable() and letter != "\\" else "\ufffd" for letter in name)
-        taken.append({"name": shown, "size": size, "content": content})
+        taken.append({"name": shown_name(name), "size": size, "content": content})
     return taken
+
+
+def shown_name(name: str) -> str:
+    """Some names end a line, move a terminal's cursor or turn the text around."""
+    return "".join(letter if letter.isprintable() and letter != "\\" else "\ufffd" for letter in name)
+
+
+def look(what: str, wanted: str | None, folder: Path, most_bytes: int) -> list[dict[str, Any]]:
+    """Files of the folder, apart from any code: all without their contents, or the wanted one, "read" or "remove"d.
+
+    One that is larger than most_bytes is given without its content.
+    """
+    found: list[dict[str, Any]] = []
+    room = LISTED_CHARACTERS
+    for name, (size, changed_ns) in seen_files(folder).items():
+        shown = shown_name(name)
+        if wanted is not None and shown != wanted:
+            continue
+        room -= len(json.dumps(shown))
+        if room < 0 or len(found) == LISTED_FILES:
+            break
+        content = None
+        if what == "read" and size <= most_bytes:
+            content = base64.b64encode((folder / name).read_bytes()[:most_bytes]).decode()
+        elif what == "remove":
+            (folder / name).unlink()
+        changed_at = max(0, min(changed_ns // 10**9, LATEST_S))
+        found.append({"name": shown, "size": size, "content": content, "changed_at": changed_at})
+        if wanted is not None:
+            break
+    return found
 
 
 if __name__ == "__main__":
