@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, Table
@@ -25,6 +25,7 @@ from llama_stack.storage.engine import (
     unavailable,
 )
 from llama_stack.storage.erasing import Erasing
+from llama_stack.storage.lost import again_if_lost, is_confused, is_lost
 from llama_stack.storage.schema import SchemaStatus, migrate_schema, read_status, refuse_newer, refuse_older, status_of
 
 T = TypeVar("T")
@@ -57,7 +58,7 @@ class Database:
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that only reads. Raises ProviderUnavailable when the database cannot be reached."""
         with _database_errors(self._location):
-            async with self._engine.connect() as connection:
+            async with self._connected() as connection:
                 yield connection
 
     @asynccontextmanager
@@ -66,31 +67,47 @@ class Database:
 
         erases: it deletes what somebody wants gone, from the log of a SQLite file, too.
         """
-        async with self._transaction() as connection:
-            yield connection
+        with _database_errors(self._location):
+            async with self._transaction() as connection:
+                yield connection
         if erases and self._erasing is not None:
             self._erasing.soon()
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[AsyncConnection]:
-        with _database_errors(self._location):
-            if self.dialect == "postgresql":
-                async with self._engine.begin() as connection:
-                    yield connection
-                return
-            # SQLite lets one transaction write at a time. Waiting here is fair and cheap; its own waiting is polling.
-            async with self._write_turn, self._engine.connect() as connection:
-                await connection.execution_options(stack_writes=True)
-                async with connection.begin():
-                    yield connection
+        if self.dialect == "postgresql":
+            async with self._connected() as connection, connection.begin():
+                yield connection
+            return
+        # SQLite lets one transaction write at a time. Waiting here is fair and cheap; its own waiting is polling.
+        async with self._write_turn, self._engine.connect() as connection:
+            await connection.execution_options(stack_writes=True)
+            async with connection.begin():
+                yield connection
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[AsyncConnection]:
+        """A connection that has just answered, where it was used before."""
+
+        async def connect() -> AsyncConnection:
+            return await self._engine.connect()
+
+        async with AsyncExitStack() as closing:
+            connection = await again_if_lost(connect)
+            closing.push_async_exit(connection)
+            yield connection
 
     async def reading(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` as one transaction that only reads. It may be run in a thread, so it touches nothing else."""
+        """Run `work` as one transaction that only reads. It may be run in a thread, and again on another connection
+        where the first one is lost, so it touches nothing else.
+        """
+
+        async def read() -> T:
+            async with self._engine.connect() as connection:
+                return await connection.run_sync(work)
+
         with _database_errors(self._location):
-            if self._threads is None:
-                async with self._engine.connect() as connection:
-                    return await connection.run_sync(work)
-            return await self._threads.read(work)
+            return await (again_if_lost(read) if self._threads is None else self._threads.read(work))
 
     async def writing(self, work: Callable[[Connection], T]) -> T:
         """Run `work` as one transaction that writes; committed when it returns. As `reading` otherwise.
@@ -104,8 +121,17 @@ class Database:
                 return await _finished(self._threads.write(work))
 
     async def _write(self, work: Callable[[Connection], T]) -> T:
-        async with self.write() as connection:
-            return await connection.run_sync(work)
+        is_committing = False
+
+        async def write() -> T:
+            nonlocal is_committing
+            async with self._transaction() as connection:
+                done = await connection.run_sync(work)
+                is_committing = True
+                return done
+
+        with _database_errors(self._location):
+            return await again_if_lost(write, may_repeat=lambda: not is_committing)
 
     @asynccontextmanager
     async def erasing(self) -> AsyncIterator[None]:
@@ -206,7 +232,7 @@ def _database_errors(location: Location) -> Iterator[None]:
     except (OperationalError, InterfaceError, PoolTimeout, OSError) as error:
         raise unavailable(location, error) from error
     except DBAPIError as error:
-        if error.connection_invalidated or _is_disconnect(error):
+        if is_lost(error) or _is_short_of_resources(error):
             raise unavailable(location, error) from error
         raise
     except StatementError as error:
@@ -214,12 +240,15 @@ def _database_errors(location: Location) -> Iterator[None]:
         if isinstance(error.orig, StackError):
             raise error.orig from None
         raise
+    except Exception as error:
+        if is_confused(error):
+            raise unavailable(location, error) from error
+        raise
 
 
-def _is_disconnect(error: DBAPIError) -> bool:
-    # SQLSTATE class 08 is "connection exception", 57P "operator intervention" (shutdown), 53 "insufficient resources".
-    state = str(getattr(error.orig, "sqlstate", "") or "")
-    return state.startswith(("08", "57P", "53"))
+def _is_short_of_resources(error: DBAPIError) -> bool:
+    # SQLSTATE class 53 is "insufficient resources".
+    return str(getattr(error.orig, "sqlstate", "") or "").startswith("53")
 
 
 @asynccontextmanager

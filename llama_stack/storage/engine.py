@@ -23,6 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 
 from llama_stack.errors import ConfigError, ProviderUnavailable
+from llama_stack.storage.lost import drop_lost_connections
 
 BUSY_TIMEOUT_S = 30.0
 POOL_TIMEOUT_S = 30.0
@@ -106,10 +107,10 @@ def _postgres_engine(location: Location, timeout_s: float) -> AsyncEngine:
                 # Compiling a query costs more than these short ones take.
                 server_settings={"application_name": "llama-stack", "jit": "off"},
             )
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
             raise unavailable(location, error) from error
 
-    return create_async_engine(
+    engine = create_async_engine(
         "postgresql+asyncpg://",
         async_creator=connect,
         pool_size=READERS,
@@ -118,6 +119,8 @@ def _postgres_engine(location: Location, timeout_s: float) -> AsyncEngine:
         pool_pre_ping=True,
         hide_parameters=True,
     )
+    drop_lost_connections(engine.sync_engine)
+    return engine
 
 
 def _sqlite_engine(location: Location, timeout_s: float) -> AsyncEngine:
