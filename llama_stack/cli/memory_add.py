@@ -85,29 +85,31 @@ def add(
         raise click.UsageError("say what to remember: PATH, URL, - for a pipe, or --facts FILE")
     found, others = _wanted(sources, name)
     sizes = None if chunk_size is None else ChunkSizes(chunk_size_tokens=chunk_size)
-    wanted: list[Source] = [*others, *found.files]
     with opened(where) as stack:
-        _make_bank(stack, bank)
-        results: list[Added] = []
-        with (
-            _progress(len(wanted)) as report,
-            closing(stack.memory.add_each(*wanted, bank=bank, metadata=metadata, sizes=sizes)) as events,  # type: ignore[type-var]  # a generator
-        ):
-            for one in events:
-                results.append(one)
-                report(len(results), one.source)
+        results = _add_all(stack, [*others, *found.files], bank, metadata, sizes)
         gone = _gone(stack, sources, bank)
     if as_json:
         print_json({**_as_json(results, found), "gone": gone})
     else:
-        for line in _summary(results, found, bank):
-            click.echo(line)
-        tell_warnings((_short(one.source), one.status.warnings) for one in results if one.status is not None)
-        _tell_gone(gone, bank)
+        _tell(results, found, gone, bank)
     failed = [one for one in results if one.error is not None]
     if failed:
         _tell_failures(failed, len(results), bank)
         raise SystemExit(1)
+
+
+def _add_all(
+    stack: SyncLlamaStack, sources: Sequence[Source], bank: str, metadata: dict[str, Any], sizes: ChunkSizes | None
+) -> list[Added]:
+    """What became of each. A bank that is not there is made."""
+    _make_bank(stack, bank)
+    results: list[Added] = []
+    adding = stack.memory.add_each(*sources, bank=bank, metadata=metadata, sizes=sizes)
+    with _progress(len(sources)) as report, closing(adding) as events:  # type: ignore[type-var]  # a generator
+        for one in events:
+            results.append(one)
+            report(len(results), one.source)
+    return results
 
 
 def _add_facts(file: str, bank: str, as_json: bool, where: Any) -> None:
@@ -167,6 +169,13 @@ def _progress(total: int) -> Iterator[Callable[[int, str], None]]:
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=total)
         yield lambda done, source: progress.update(task, completed=done, description=escape(printable(_short(source))))
+
+
+def _tell(results: Sequence[Added], found: FoundFiles, gone: Sequence[str], bank: str) -> None:
+    for line in _summary(results, found, bank):
+        click.echo(line)
+    tell_warnings((_short(one.source), one.status.warnings) for one in results if one.status is not None)
+    _tell_gone(gone, bank)
 
 
 def _summary(results: Sequence[Added], found: FoundFiles, bank: str) -> list[str]:
