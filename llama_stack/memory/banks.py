@@ -2,7 +2,9 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 from llama_stack.api.chunk_index import ChunkIndex
@@ -150,14 +152,36 @@ class Banks:
         except NotFound as error:
             raise InvalidRequest(f"{param}: {error.message}", param=param, code=error.code) from None
 
-    async def drop(self, bank_id: str, caller: Caller) -> None:
-        share = await self.share(bank_id, caller)
+    async def drop(self, share: Share) -> None:
+        """In this order, so that what is there without its chunks is never there again anew."""
+        bank, caller = share.bank, share.caller
         await share.index.drop_bank(share.place)
         self._made.pop(share.place.key, None)
+        if not self._is_own(bank.identifier):
+            await self._registry.unregister(MemoryBank, bank.identifier, caller)
+        await self._forget(bank.identifier, caller)
+
+    async def finish_dropping(self, bank: MemoryBank, begun_at: datetime, caller: Caller) -> None:
+        """Drop what is left of the bank, unless it was made anew after the dropping began."""
+        try:
+            if (await self._store.bank(bank.identifier, caller)).created_at > begun_at:
+                return
+        except NotFound:
+            pass
+        place = place_of(bank, caller)
+        await self._index_of(bank).drop_bank(place)
+        self._made.pop(place.key, None)
+        if not self._is_own(bank.identifier):
+            with suppress(NotFound):
+                await self._registry.unregister(MemoryBank, bank.identifier, caller)
+        await self._forget(bank.identifier, caller)
+
+    def _is_own(self, bank_id: str) -> bool:
+        return any(bank.identifier == bank_id for bank in self._registry.own(MemoryBank))
+
+    async def _forget(self, bank_id: str, caller: Caller) -> None:
         await self._store.forget(bank_id, caller)
         self._recent.forget((caller.owner, bank_id))
-        if all(bank.identifier != bank_id for bank in self._registry.own(MemoryBank)):
-            await self._registry.unregister(MemoryBank, bank_id, caller)
 
     # --- finding -----------------------------------------------------------------------------------------------------
 
@@ -182,13 +206,17 @@ class Banks:
                 kind = completed
                 bank = bank.model_copy(update={"bank": kind})
             window = (await self._stack.model(kind.embedding_model, caller)).context_length
+        return Share(bank, place_of(bank, caller), self._index_of(bank), window, caller)
+
+    def _index_of(self, bank: MemoryBank) -> ChunkIndex:
+        """Raises NotFound for a provider that the stack has not (any more), or ProviderUnavailable."""
         provider = self._providers.get(bank.provider_id)
         if provider is None:
             raise NotFound(
                 f"this stack has no memory provider {bank.provider_id!r} (any more), which keeps {bank.identifier!r}",
                 code="provider_not_found",
             )
-        return Share(bank, place_of(bank, caller), provider.index(), window, caller)
+        return provider.index()
 
     async def usable(self, bank_id: str, caller: Caller) -> Share:
         """As `share`, for whoever puts something in. Raises InvalidRequest for a bank that has expired."""

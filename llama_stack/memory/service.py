@@ -31,6 +31,7 @@ from llama_stack.memory.arrivals import Arrivals
 from llama_stack.memory.attaching import Attaching
 from llama_stack.memory.banks import Banks
 from llama_stack.memory.checks import check_metadata, check_mode
+from llama_stack.memory.deleting import Deleting
 from llama_stack.memory.embedding import Embedder
 from llama_stack.memory.ingestion import CHUNKS_A_PAGE, Ingestion, Share
 from llama_stack.memory.inserting import Inserting
@@ -39,6 +40,7 @@ from llama_stack.memory.searching import check_filter, search
 from llama_stack.memory.selecting import is_filter_alone, selected
 from llama_stack.storage.banks import BankStore
 from llama_stack.storage.database import Database
+from llama_stack.storage.deletions import DeletionStore
 from llama_stack.storage.documents import DocumentStore, StoredDocument
 from llama_stack.storage.pages import Between
 
@@ -54,6 +56,7 @@ class MemoryService:
         banks: Banks,
         store: BankStore,
         documents: DocumentStore,
+        deletions: DeletionStore,
         inference: Inference,
         embedder: Embedder,
         arrivals: Arrivals,
@@ -69,6 +72,7 @@ class MemoryService:
         self._ingestion = Ingestion(documents, inference, embedder)
         self._inserting = Inserting(banks, documents, self._ingestion, arrivals)
         self._attaching = Attaching(banks, store, documents, self._ingestion, arrivals, files, self._wake)
+        self.deleting = Deleting(banks, deletions, documents, self._ingestion)
         self.jobs = FileJobs(documents, self._attaching.read_file, self._empty_expired)
 
     def _wake(self) -> None:
@@ -85,6 +89,8 @@ class MemoryService:
         metadata: dict[str, str] | None = None,
         expiry: Expiry | None = None,
     ) -> BankRecord:
+        if bank.identifier:
+            await self.deleting.finish_dropping(bank.identifier, caller)
         return await self._banks.create(bank, caller, name=name, metadata=metadata or {}, expiry=expiry)
 
     async def bank(self, bank_id: str, caller: Caller) -> BankRecord:
@@ -124,7 +130,7 @@ class MemoryService:
         return (await self._with_counts([changed], caller))[0]
 
     async def drop_bank(self, bank_id: str, caller: Caller) -> None:
-        await self._banks.drop(bank_id, caller)
+        await self.deleting.drop(bank_id, caller)
 
     async def stats(self, bank_id: str, caller: Caller) -> BankStats:
         share = await self._banks.share(bank_id, caller)
@@ -236,9 +242,11 @@ class MemoryService:
                     part = sorted(await self._selected(share, where, part))
                 known = await self._documents.some(bank_id, part, caller)
                 replaced = {one for one, stored in known.items() if where is not None and _is_replaced(stored, where)}
-                await self._documents.forget(bank_id, [one for one in known if one not in replaced], caller)
                 if part:
-                    await share.index.delete_documents(share.place, part)
+                    going = [one for one in part if one not in replaced]
+                    async with self.deleting.of_documents(share.bank, going, caller):
+                        await self._documents.forget(bank_id, [one for one in known if one not in replaced], caller)
+                        await share.index.delete_documents(share.place, part)
                 gone += len(known)
         return gone
 
@@ -303,10 +311,18 @@ async def open_memory(
     files: LocalFiles,
     sent_files: SentFiles,
 ) -> AsyncIterator[MemoryService]:
-    """The memory, which reads attached files while it is open."""
+    """The memory, which reads attached files, and finishes deletions that were broken off, while it is open."""
     async with Embedder(inference).running() as embedder:
         service = MemoryService(
-            banks, BankStore(database), DocumentStore(database), inference, embedder, arrivals, files, sent_files
+            banks,
+            BankStore(database),
+            DocumentStore(database),
+            DeletionStore(database),
+            inference,
+            embedder,
+            arrivals,
+            files,
+            sent_files,
         )
-        async with service.jobs.running():
+        async with service.deleting.running(), service.jobs.running():
             yield service

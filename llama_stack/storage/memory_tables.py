@@ -66,3 +66,17 @@ file_batches = Table(
     Column("moved", Document),
     PrimaryKeyConstraint("owner", "batch_id"),
 )
+
+deletions = Table(
+    "deletions",
+    metadata,
+    Column("owner", Name("owner"), nullable=False),
+    Column("deletion_id", Name("deletion_id"), nullable=False),
+    Column("bank_id", Name("bank_id"), nullable=False),
+    Column("bank", Document, nullable=False),
+    Column("document_ids", Document),
+    Column("holder", Name("holder"), nullable=False),
+    Column("held_until", UtcDateTime, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    PrimaryKeyConstraint("owner", "deletion_id"),
+)
