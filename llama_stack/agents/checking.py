@@ -51,7 +51,7 @@ async def check_config(stack: ServedStack, config: AgentConfig, caller: Caller, 
                 param="client_tools",
             )
     if all(names is not None for names in offered):
-        _check_choice(config, [*of_groups, *own, *further])
+        check_choice(config, [*of_groups, *own, *further])
 
 
 def _check_client_tools(names: Sequence[str]) -> None:
@@ -103,7 +103,8 @@ def _of_groups(uses: Sequence[ToolGroupUse], offered: Sequence[list[str] | None]
     return groups
 
 
-def _check_choice(config: AgentConfig, names: Sequence[str]) -> None:
+def check_choice(config: AgentConfig, names: Sequence[str]) -> None:
+    """Raises InvalidRequest for a choice of a tool that is not among these."""
     if not isinstance(config.tool_choice, NamedToolChoice):
         return
     for name in config.tool_choice.names:

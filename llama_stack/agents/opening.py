@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from llama_stack.agents.checking import check_choice
 from llama_stack.agents.context import state_after
 from llama_stack.agents.handoff import standing, transfer_tool
 from llama_stack.agents.setup import AgentSetup
@@ -65,12 +66,23 @@ async def open_setup(
 
     under_way: that turn, where it has begun already. own_tools: functions of this process, with those that hand over.
     team: every agent that may come to answer.
-    Raises what listing the tools raises, and UnsupportedParameter for what only a stack has where there is none.
+    Raises what listing the tools raises, InvalidRequest for a new turn that is to call what the agent has not, and
+    UnsupportedParameter for what only a stack has where there is none.
     """
     earlier = list(turns)
     state = state_after(earlier if under_way is None else [*earlier, under_way])
     opening = _Opening(where, caller, session_id, team, state, earlier)
-    return await standing(await opening.setup(config, own_tools), earlier)
+    setup = await standing(await opening.setup(config, own_tools), earlier)
+    if under_way is None:
+        _check_choice(setup)
+    return setup
+
+
+def _check_choice(setup: AgentSetup) -> None:
+    """The model's provider would refuse it, too, but when the turn has begun and its reader was told so."""
+    if setup.config.tool_choice == "required" and not setup.toolbox:
+        raise UnsupportedParameter("tool_choice: asks for a call, but the agent has no tools", param="tool_choice")
+    check_choice(setup.config, [tool.name for tool in setup.toolbox.definitions])
 
 
 def transfers_of(member: Member, team: Sequence[Member]) -> list[Tool]:

@@ -338,6 +338,7 @@ async def test_a_second_turn_of_a_session_has_to_wait(start_agents: Start) -> No
         (config(toolgroups=["builtin::nope"]), 404, "here is no tool group 'builtin::nope'"),
         (config(input_shields=["nope"]), 404, "here is no shield 'nope'"),
         (config(toolgroups=["builtin::math/"]), 400, "names no tool group or no tool of one"),
+        (config(toolgroups=[""]), 400, "names no tool group or no tool of one"),
         (config(max_infer_iters=0), 400, "agent_config.max_infer_iters"),
         (config(tool_choice="auto", tool_config={"tool_choice": "none"}), 400, "differs from tool_config.tool_choice"),
         ({"instructions": ""}, 400, "agent_config.model: is required"),
@@ -414,18 +415,21 @@ async def test_parameters_of_a_class_take_any_value(start_agents: Start) -> None
         ({"toolgroups": ["builtin::nope"]}, "toolgroups"),
         ({"toolgroups": ["builtin::math/nope"]}, "toolgroups"),
         ({"toolgroups": ["builtin::math"], "tool_config": {"tool_choice": "nope"}}, "tool_config.tool_choice"),
+        ({"tool_config": {"tool_choice": "required"}}, "tool_config.tool_choice"),
     ],
 )
+@pytest.mark.parametrize("stream", [False, True])
 async def test_what_a_turn_refuses_is_named_as_its_body_names_it(
-    start_agents: Start, wanted: dict[str, Any], param: str
+    start_agents: Start, wanted: dict[str, Any], param: str, stream: bool
 ) -> None:
     async with start_agents(tools={"builtin::math": Arithmetic()}) as server:
         agent_id, session_id = await begin(server)
         answer = await server.http.post(
             f"/v1/agents/{agent_id}/session/{session_id}/turn",
-            json={"messages": HELLO, **wanted},
+            json={"messages": HELLO, "stream": stream, **wanted},
         )
     assert answer.json()["error"]["param"] == param
+    assert answer.status_code == (404 if wanted.get("toolgroups") == ["builtin::nope"] else 400)
 
 
 class Away(Arithmetic):
