@@ -207,7 +207,7 @@ class Making:
 
     async def turn_events(self) -> AsyncGenerator[AgentEvent, None]:
         """Run the turn, or what is left of it, each step stored before it is told."""
-        start, _ = self._prepared
+        start, ready = self._prepared
         record = self.record
         new = Turn(
             turn_id=record.turn_id, session_id=record.session_id, input=start.input, started_at=datetime.now(UTC)
@@ -217,11 +217,14 @@ class Making:
                 events = self._run(new.model_copy(update={"steps": start.steps}), start.decisions)
             else:
                 # One in the background was stored when it was queued.
-                first = None
+                first, is_unseen = None, False
                 if not record.request.background:
                     decided = approvals_of(start.decisions, start.requests)
                     first = self._stores.responses.inserting(record, self._caller, approvals=decided)
-                held = await exits.enter_async_context(self._stores.agents.open_turn(new, self._caller, first=first))
+                    # Who waits for the whole answer learns the response's id with it.
+                    is_unseen = ready.setup.whole and record.request.conversation is None and not decided
+                opened = self._stores.agents.open_turn(new, self._caller, first=first, is_unseen=is_unseen)
+                held = await exits.enter_async_context(opened)
                 events = await self._held_events(held)
             async with aclosing(events):
                 async for event in events:

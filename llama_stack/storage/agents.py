@@ -145,12 +145,19 @@ class AgentStore:
 
     @asynccontextmanager
     async def open_turn(
-        self, turn: Turn, caller: Caller, *, first: Callable[[Connection], bool] | None = None
+        self,
+        turn: Turn,
+        caller: Caller,
+        *,
+        first: Callable[[Connection], bool] | None = None,
+        is_unseen: bool = False,
     ) -> AsyncIterator[OpenTurn]:
         """Store a new turn and hold it while the block runs.
 
         first: what is stored before it, in the same transaction; tells whether the turn's session is a part of that,
             and so has no other turn.
+        is_unseen: nobody is told of the turn before its first step. It is then stored with that step, or when the
+            block is left; what is raised for a session or for another turn is raised there.
         A block left before the turn was completed or put aside lets it go: it can be reopened, until the session's
         next turn begins and ends it as interrupted. The same happens to a turn that awaits results.
         Raises NotFound for a session the caller has not, Conflict while another turn of the session is worked on,
@@ -172,7 +179,8 @@ class AgentStore:
             turns_before = before
             return turn.model_copy(update={"steps": []})
 
-        async with held(self._database, turn.turn_id, caller, holder, work) as open_turn:
+        unseen = turn.model_copy(update={"steps": []}) if is_unseen else None
+        async with held(self._database, turn.turn_id, caller, holder, work, unseen=unseen) as open_turn:
             open_turn.turns_before = turns_before
             yield open_turn
 

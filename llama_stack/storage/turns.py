@@ -52,15 +52,19 @@ class OpenTurn:
     Every method raises Conflict once the turn is no longer this holder's: it was deleted with its session, or taken
     over after this process had not renewed the lease in time. Stop working on the turn then.
     turns_before: how many turns its session had when it began; 0 for one that was taken up again.
+    beginning: stores the turn, where that is still to be done; it is done in one transaction with what is stored first.
     """
 
     turns_before = 0
 
-    def __init__(self, database: Database, turn: Turn, caller: Caller, holder: str) -> None:
+    def __init__(
+        self, database: Database, turn: Turn, caller: Caller, holder: str, *, beginning: Work | None = None
+    ) -> None:
         self._database = database
         self._turn = turn
         self._caller = caller
         self._holder = holder
+        self._beginning = beginning
         self._is_open = True
 
     @property
@@ -136,28 +140,34 @@ class OpenTurn:
 
     async def withdraw(self) -> None:
         """Forget the turn, as if it had not begun."""
+        if self._beginning is not None:
+            self._is_open = False
+            return
         held = {"held_turn": self._turn.turn_id, "held_owner": self._caller.owner, "held_holder": self._holder}
         await self._database.writing(lambda connection: connection.execute(delete(turns).where(*_HELD), held))
         self._is_open = False
 
     async def renew(self) -> None:
         """Hold the turn for another lease."""
-        await self._write({"held_until": now() + LEASE})
+        if self._beginning is None:
+            await self._write({"held_until": now() + LEASE})
 
     async def release(self) -> None:
         """Let the turn go as it is, if it is still held: it can be reopened, or be left behind by a new one."""
         if not self._is_open:
             return
         self._is_open = False
-        await _release(self._database, self._turn.turn_id, self._caller, self._holder)
+        await _release(self._database, self._turn.turn_id, self._caller, self._holder, self._beginning)
 
     async def _write(
         self,
-        values: dict[str, Any],
+        values: Mapping[str, Any],
         step_rows: Sequence[dict[str, Any]] = (),
         along: Work | None = None,
     ) -> None:
         def work(connection: Connection) -> None:
+            if self._beginning is not None:
+                self._beginning(connection)
             if not _update_held(connection, self._turn.turn_id, self._caller, self._holder, values):
                 raise Conflict(f"turn {self._turn.turn_id} is not held any more: it was deleted, ended or taken over")
             for row in step_rows:
@@ -166,8 +176,10 @@ class OpenTurn:
                 along(connection)
 
         await self._database.writing(work)
+        self._beginning = None
 
 
+_LET_GO = {"holder": None, "held_until": None}
 _INSERT_STEP = Prepared(insert(steps))
 _HELD = (
     turns.c.turn_id == bindparam("held_turn"),
@@ -192,20 +204,23 @@ def _update_of(names: tuple[str, ...]) -> Prepared:
 
 @asynccontextmanager
 async def held(
-    database: Database, turn_id: str, caller: Caller, holder: str, take: Callable[[Connection], Turn]
+    database: Database,
+    turn_id: str,
+    caller: Caller,
+    holder: str,
+    take: Callable[[Connection], Turn],
+    *,
+    unseen: Turn | None = None,
 ) -> AsyncIterator[OpenTurn]:
     """Keep the lease while the block runs, and let the turn go when the block is left, however it is left.
 
-    take: makes the turn this holder's, and gives it as it is then.
+    take: makes the turn this holder's, and gives it as it is then. unseen: that turn, where nobody else knows of it:
+    it is then taken together with its first step, or when the block is left.
     """
-    try:
-        turn = await database.writing(take)
-    except asyncio.CancelledError:
-        # It may be ours already, and nobody else would let it go before the lease runs out.
-        with suppress(ProviderUnavailable):
-            await _release(database, turn_id, caller, holder)
-        raise
-    open_turn = OpenTurn(database, turn, caller, holder)
+    if unseen is not None:
+        open_turn = OpenTurn(database, unseen, caller, holder, beginning=take)
+    else:
+        open_turn = OpenTurn(database, await _taken(database, turn_id, caller, holder, take), caller, holder)
     renewing = asyncio.create_task(_keep_renewing(open_turn))
     try:
         yield open_turn
@@ -217,9 +232,29 @@ async def held(
             await open_turn.release()
 
 
-async def _release(database: Database, turn_id: str, caller: Caller, holder: str) -> None:
-    values = {"holder": None, "held_until": None}
-    await database.writing(lambda connection: _update_held(connection, turn_id, caller, holder, values))
+async def _taken(
+    database: Database, turn_id: str, caller: Caller, holder: str, take: Callable[[Connection], Turn]
+) -> Turn:
+    try:
+        return await database.writing(take)
+    except asyncio.CancelledError:
+        # It may be ours already, and nobody else would let it go before the lease runs out.
+        with suppress(ProviderUnavailable):
+            await _release(database, turn_id, caller, holder)
+        raise
+
+
+async def _release(
+    database: Database, turn_id: str, caller: Caller, holder: str, beginning: Work | None = None
+) -> None:
+    """beginning: stores a turn that may not be there yet; whoever was cancelled cannot know."""
+
+    def work(connection: Connection) -> None:
+        if not _update_held(connection, turn_id, caller, holder, _LET_GO) and beginning is not None:
+            beginning(connection)
+            _update_held(connection, turn_id, caller, holder, _LET_GO)
+
+    await database.writing(work)
 
 
 async def _keep_renewing(open_turn: OpenTurn) -> None:

@@ -169,6 +169,46 @@ async def test_a_cancelled_turn_is_let_go_and_can_be_taken_up_again(
         assert again.turn.steps == STEPS[:1]
 
 
+async def test_an_unseen_turn_is_stored_with_its_first_step(store: AgentStore, session: Session, alice: Caller) -> None:
+    new = a_turn(session)
+    async with store.open_turn(new, alice, is_unseen=True) as open_turn:
+        await open_turn.renew()
+        with pytest.raises(NotFound):
+            await store.turn(session.session_id, new.turn_id, alice)
+        await open_turn.append_step(STEPS[0])
+        assert (await store.turn(session.session_id, new.turn_id, alice)).steps == STEPS[:1]
+        await open_turn.append_step(STEPS[1])
+        await open_turn.complete(ended(open_turn))
+    assert (await store.turn(session.session_id, new.turn_id, alice)).end_reason == "completed"
+
+
+async def test_an_unseen_turn_that_is_left_is_stored_unless_it_was_withdrawn(
+    store: AgentStore, session: Session, alice: Caller
+) -> None:
+    async with store.open_turn(a_turn(session, "withdrawn"), alice, is_unseen=True) as open_turn:
+        await open_turn.withdraw()
+    with pytest.raises(NotFound):
+        await store.turn(session.session_id, open_turn.turn.turn_id, alice)
+    async with store.open_turn(a_turn(session, "left"), alice, is_unseen=True) as open_turn:
+        pass
+    async with store.reopen_turn(session.session_id, open_turn.turn.turn_id, alice) as again:
+        assert again.turn.steps == []
+        await again.complete(ended(again))
+
+
+async def test_an_unseen_turn_is_let_go_where_storing_its_first_step_was_cancelled(
+    store: AgentStore, session: Session, alice: Caller
+) -> None:
+    async with store.open_turn(a_turn(session), alice, is_unseen=True) as open_turn:
+        storing = asyncio.create_task(open_turn.append_step(STEPS[0]))
+        # Begun by then, and so finished before the task is.
+        await asyncio.sleep(0)
+        storing.cancel()
+        await asyncio.wait([storing])
+    async with store.reopen_turn(session.session_id, open_turn.turn.turn_id, alice) as again:
+        await again.complete(ended(again))
+
+
 async def test_a_holder_that_was_only_slow_can_no_longer_write(
     store: AgentStore, database: Database, session: Session, alice: Caller
 ) -> None:
