@@ -31,11 +31,12 @@ REPEATED = (
 
 
 class Unfinished(ToolResult):
-    """In place of a result: an agent serves the call, and its turn awaits these calls."""
+    """In place of a result: an agent serves the call, and its turn awaits these calls. tool_shields: of that agent."""
 
     turn: Turn
     tool_calls: list[ToolCall]
     approvals: list[ToolCall]
+    tool_shields: list[str] = []
 
 
 @dataclass(frozen=True)

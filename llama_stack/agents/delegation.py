@@ -13,6 +13,7 @@ from typing import Any
 
 from llama_stack.agents.calls import Unfinished
 from llama_stack.agents.context import current_call
+from llama_stack.agents.handoff import handed_over, handoffs_in
 from llama_stack.agents.loop import resume_turn, run_turn
 from llama_stack.agents.setup import AgentSetup, new_id
 from llama_stack.agents.tools import Tool, tool_from_schema
@@ -57,13 +58,26 @@ async def _delegate(open_inner: OpenInner, decide: Decide | None, arguments: Map
     while isinstance(last, TurnAwaitingInput):
         decisions = await decide(last.approvals) if decide is not None and last.approvals else []
         if not decisions:
-            return Unfinished(content="", turn=last.turn, tool_calls=last.tool_calls, approvals=last.approvals)
+            return await _unfinished(await open_inner(last.turn.session_id, last.turn), last)
         setup = await open_inner(last.turn.session_id, last.turn)
         last = await _last(resume_turn(setup, [], last.turn, (), decisions))
     turn = last.turn
     text = text_of(turn.output.content) if turn.output is not None else ""
     metadata = {"turn": turn.model_dump(mode="json", exclude_none=True)}
     return ToolResult(content=text or "(no answer)", is_error=turn.end_reason == "blocked", metadata=metadata)
+
+
+async def _unfinished(setup: AgentSetup, last: TurnAwaitingInput) -> Unfinished:
+    handed = handoffs_in(last.turn)
+    if handed:
+        setup = await handed_over(setup, handed[-1], may_hand_over=False)
+    return Unfinished(
+        content="",
+        turn=last.turn,
+        tool_calls=last.tool_calls,
+        approvals=last.approvals,
+        tool_shields=setup.config.tool_shields,
+    )
 
 
 async def _last(turn: AsyncGenerator[AgentEvent, None]) -> TurnAwaitingInput | TurnCompleted:

@@ -44,6 +44,18 @@ def shown(step: DelegationStep, calls: Sequence[ToolCall]) -> list[ToolCall]:
     return [call.model_copy(update={"id": f"{step.tool_call.id}/{call.id}"}) for call in calls]
 
 
+def shields_within(turn: Turn) -> dict[str, list[str]]:
+    """The tool shields of the agents that await results within the turn, by the ids of the calls as they are known in
+    it: of an agent that serves another one, after the other's.
+    """
+    found: dict[str, list[str]] = {}
+    for step in put_aside(turn).values():
+        deeper = shields_within(step.turn)
+        for call in step.tool_calls:
+            found[f"{step.tool_call.id}/{call.id}"] = [*step.tool_shields, *deeper.get(call.id, ())]
+    return found
+
+
 def brought_within(
     turn: Turn,
     results: Sequence[ToolMessage],
@@ -120,6 +132,7 @@ def waiting_step(event: CallPutAside, started_at: datetime | None = None) -> Del
         turn=waits.turn,
         tool_calls=waits.tool_calls,
         approvals=waits.approvals,
+        tool_shields=waits.tool_shields,
         started_at=started_at,
         completed_at=datetime.now(UTC),
     )

@@ -24,7 +24,7 @@ from llama_stack.agents.calls import CallPutAside, RunningEvent, awaited_step_id
 from llama_stack.agents.context import STATE, ToolContext
 from llama_stack.agents.handoff import MAX_HANDOFFS, handed_over, handoffs_in
 from llama_stack.agents.inferring import Inferring
-from llama_stack.agents.inner_turns import put_aside, shown, taken_in, waiting_step
+from llama_stack.agents.inner_turns import put_aside, shields_within, shown, taken_in, waiting_step
 from llama_stack.agents.retrieval import retrieve, room_for_passages
 from llama_stack.agents.setup import AgentSetup, new_id
 from llama_stack.agents.shielding import Verdict, judge_all, judge_brought, judge_result, refused
@@ -137,7 +137,7 @@ async def resume_turn(
         raise Conflict(f"turn {turn.turn_id} has ended ({turn.end_reason}); begin a new turn")
     under_way = _TurnUnderWay(setup, history, turn)
     await under_way.hand_over()
-    results, outcomes, judged = await judge_brought(setup, results, outcomes)
+    results, outcomes, judged = await judge_brought(under_way.setup, results, outcomes, shields_within(turn))
     for step in under_way.accept(results, decisions, outcomes, judged):
         yield StepStarted(step_id=step.step_id, step_type=StepType(step.type))
         yield StepCompleted(step=step)
@@ -156,6 +156,11 @@ class _TurnUnderWay:
         self._history = history
         self._inferring = Inferring(setup, history, self._turn, self._allowance)
         self._handoffs = 0
+
+    @property
+    def setup(self) -> AgentSetup:
+        """Of the agent that has the conversation now."""
+        return self._setup
 
     async def hand_over(self) -> None:
         """Go on with the agent that the conversation was handed to. The turn keeps its budget and its clock."""

@@ -6,7 +6,7 @@ the whole answer was judged: a tool's side effect is an output like any other.
 """
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -113,11 +113,19 @@ async def judge_result(
 
 
 async def judge_brought(
-    setup: AgentSetup, results: Sequence[ToolMessage], outcomes: Sequence[ToolOutcome]
+    setup: AgentSetup,
+    results: Sequence[ToolMessage],
+    outcomes: Sequence[ToolOutcome],
+    within: Mapping[str, Sequence[str]],
 ) -> tuple[list[ToolMessage], list[ToolOutcome], list[ShieldCallStep]]:
-    """What a caller brings, as far as the agent's tool shields let the model read it, and what they object to."""
-    shields = setup.config.tool_shields
-    judged = [await judge_result(setup.safety, shields, result, setup.caller) for result in results]
+    """What a caller brings, as far as tool shields let a model read it, and what they object to.
+
+    within: shields of agents within the turn, by the ids of their calls; they judge beside those of the agent itself.
+    """
+    judged = []
+    for result in results:
+        shields = list(dict.fromkeys([*setup.config.tool_shields, *within.get(result.tool_call_id, ())]))
+        judged.append(await judge_result(setup.safety, shields, result, setup.caller))
     withheld = [one.result.tool_call_id for one in judged if one.is_withheld]
     told = [outcome for outcome in outcomes if outcome.tool_call_id not in withheld]
     told += [ToolOutcome(tool_call_id=call_id, is_error=True) for call_id in withheld]

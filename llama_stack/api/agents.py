@@ -231,7 +231,8 @@ class DelegationStep(Word):
     something. The latest one of a call counts, until the call has a result.
 
     turn: the agent's own. tool_calls, approvals: what that turn awaits, with the ids they have there; where it awaits
-    nothing, it goes on from here. The turn around it awaits the same, under `{tool_call.id}/{id}`.
+    nothing, it goes on from here. The turn around it awaits the same, under `{tool_call.id}/{id}`. tool_shields: those
+    of that agent, which judge what its calls are brought.
     """
 
     type: Literal["delegation"] = "delegation"
@@ -240,6 +241,7 @@ class DelegationStep(Word):
     turn: "Turn"
     tool_calls: list[ToolCall] = []
     approvals: list[ToolCall] = []
+    tool_shields: list[str] = []
     started_at: datetime | None = None
     completed_at: datetime | None = None
 
