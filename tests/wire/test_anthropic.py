@@ -38,6 +38,7 @@ from llama_stack.errors import (
     ProviderTimeout,
     UnsupportedParameter,
 )
+from llama_stack.wire.anthropic import messages as reading
 from llama_stack.wire.anthropic.answer import MessageHead, encode_answer
 from llama_stack.wire.anthropic.errors import encode_error, error_frame, error_type
 from llama_stack.wire.anthropic.request import decode_count_call, decode_messages_call
@@ -88,6 +89,22 @@ def test_messages_of_one_side_in_a_row_are_one() -> None:
         AssistantMessage(content=[TextPart(text="a"), TextPart(text="b")]),
         UserMessage(content="hi"),
     ]
+
+
+def test_a_long_row_of_one_side_is_put_together_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a body of some megabytes would keep the server from everybody else for minutes."""
+    made = 0
+
+    class Counted(UserMessage):
+        def __init__(self, **fields: Any) -> None:
+            nonlocal made
+            made += len(fields["content"])
+            super().__init__(**fields)
+
+    monkeypatch.setattr(reading, "UserMessage", Counted)
+    (joined,) = decoded(*[user(text("a"), text("b"))] * 100).messages
+    assert len(joined.content or "") == 200
+    assert made == 400
 
 
 def test_instructions_may_come_in_the_middle() -> None:

@@ -3,7 +3,8 @@
 Messages of one side that follow each other are one, as the reference has it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -76,12 +77,12 @@ def decode_messages(bodies: list[MessageBody]) -> list[Message]:
                     _refuse_waiting(waiting)
                 waiting |= _places_of_calls(body, path)
                 names |= {call.id: call.name for call in said.tool_calls}
-                _add_assistant(messages, said)
+                messages.append(said)
             case UserMessageBody():
                 for message in _decode_user(body, names, path):
                     if isinstance(message, ToolMessage):
                         waiting.pop(message.tool_call_id, None)
-                    _add_user(messages, message)
+                    messages.append(message)
     if messages and isinstance(messages[-1], AssistantMessage):
         raise InvalidRequest(
             "messages: the last message must be the user's; an answer that has begun is not continued here",
@@ -90,7 +91,7 @@ def decode_messages(bodies: list[MessageBody]) -> list[Message]:
     if all(isinstance(message, SystemMessage) for message in messages):
         raise InvalidRequest("messages: needs at least one message of the user", param="messages")
     _refuse_waiting(waiting)
-    return messages
+    return list(_joined(messages))
 
 
 def _places_of_calls(body: AssistantMessageBody, path: str) -> dict[str, str]:
@@ -117,7 +118,9 @@ def _decode_user(body: UserMessageBody, names: dict[str, str], path: str) -> lis
             made = decode_block(block, here)
             before = body.content[number - 1] if number else block
             is_text = isinstance(block, TextBlock) and isinstance(before, TextBlock)
-            parts = [*parts, *made] if is_text else _apart(parts, made)
+            if not is_text:
+                _set_apart(parts, made)
+            parts.extend(made)
             continue
         if parts:
             raise InvalidRequest(f"{here}: tool_result blocks come first in their message", param=here)
@@ -160,32 +163,40 @@ def _plainest(parts: list[ContentPart]) -> Content:
     return parts
 
 
-def _add_user(messages: list[Message], message: UserMessage | ToolMessage) -> None:
-    last = messages[-1] if messages else None
-    if isinstance(last, UserMessage) and isinstance(message, UserMessage):
-        messages[-1] = UserMessage(content=_apart(_parts(last.content), _parts(message.content)))
-    else:
-        messages.append(message)
+def _joined(messages: Iterable[Message]) -> Iterator[Message]:
+    """Messages of one side that follow each other as one, made once: a long list costs what its length is."""
+    for kind, run in groupby(messages, type):
+        first, *others = run
+        if not others or kind not in (UserMessage, AssistantMessage):
+            yield from (first, *others)
+        elif kind is UserMessage:
+            yield _joined_user([first, *others])
+        else:
+            yield _joined_assistant([first, *others])
 
 
-def _apart(before: list[ContentPart], after: list[ContentPart]) -> list[ContentPart]:
-    """Both, an empty line between text and text: models are given the parts without anything between them."""
+def _joined_user(run: Sequence[Message]) -> UserMessage:
+    parts: list[ContentPart] = []
+    for message in run:
+        more = _parts(message.content)
+        _set_apart(parts, more)
+        parts.extend(more)
+    return UserMessage(content=parts)
+
+
+def _set_apart(before: list[ContentPart], after: Sequence[ContentPart]) -> None:
+    """An empty line between text and text: models are given the parts without anything between them."""
     last = before[-1] if before else None
     if isinstance(last, TextPart) and after and isinstance(after[0], TextPart) and not last.text.endswith("\n"):
-        before = [*before[:-1], TextPart(text=f"{last.text}\n\n")]
-    return [*before, *after]
+        before[-1] = TextPart(text=f"{last.text}\n\n")
 
 
-def _add_assistant(messages: list[Message], message: AssistantMessage) -> None:
-    last = messages[-1] if messages else None
-    if not isinstance(last, AssistantMessage):
-        messages.append(message)
-        return
-    parts = [*_parts(last.content), *_parts(message.content)]
-    messages[-1] = AssistantMessage(
-        content=parts or None,
-        tool_calls=[*last.tool_calls, *message.tool_calls],
-        reasoning=f"{last.reasoning or ''}{message.reasoning or ''}" or None,
+def _joined_assistant(run: Sequence[Message]) -> AssistantMessage:
+    said = [message for message in run if isinstance(message, AssistantMessage)]
+    return AssistantMessage(
+        content=[part for message in said for part in _parts(message.content)] or None,
+        tool_calls=[call for message in said for call in message.tool_calls],
+        reasoning="".join(message.reasoning or "" for message in said) or None,
     )
 
 
