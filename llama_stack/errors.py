@@ -23,6 +23,18 @@ wanted, what was there and what to do; they never hold a secret.
 
 from typing import Any, ClassVar
 
+MAX_MESSAGE = 8_000
+MAX_PARAM = 400
+"""Characters. Whoever sends a name of a megabyte is not sent it back, and no log keeps it."""
+
+
+def _shortened(text: str, most: int) -> str:
+    """The text, without its middle where it is longer: what is wrong stands at the beginning, the remedy at the end."""
+    if len(text) <= most:
+        return text
+    left_out = len(text) - most
+    return f"{text[: most * 3 // 4]} [... {left_out} characters ...] {text[-(most // 4) :]}"
+
 
 class StackError(Exception):
     """The root. `message` is meant for a person, `code` for a program.
@@ -36,10 +48,10 @@ class StackError(Exception):
 
     def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
         # It may repeat what somebody else said or what a file is called; it must always be fit to be sent.
-        message = message.encode(errors="replace").decode()
+        message = _shortened(message, MAX_MESSAGE).encode(errors="replace").decode()
         super().__init__(message)
         self.message = message
-        self.param = param
+        self.param = None if param is None else _shortened(param, MAX_PARAM)
         if code is not None:
             self.code = code
 

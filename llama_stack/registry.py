@@ -23,6 +23,8 @@ NAMES: Mapping[type[Resource], str] = {
     ToolGroup: "tool group",
 }
 
+HINTED_AT = 100
+"""Registered names that are looked through for the one that was meant."""
 
 _OF_A_SESSION = re.compile(r"session_[0-9a-f]+-documents")
 """Banks that a conversation keeps its documents in: nobody has named them, and nobody is told of them."""
@@ -62,6 +64,12 @@ class ResourceRegistry:
             if page.next_after is None:
                 return own
             after = page.next_after
+
+    async def some_resources(self, kind: type[ResourceT], caller: Caller) -> list[ResourceT]:
+        """As `resources`, but no more than a hint needs: who has thousands is refused as fast as anybody."""
+        some = self.own(kind)
+        some.extend((await (await self._store()).page(kind, caller, limit=HINTED_AT)).entries)
+        return some
 
     async def resource(self, kind: type[ResourceT], identifier: str, caller: Caller) -> ResourceT:
         own = self._own.get(kind, {}).get(identifier)
@@ -135,7 +143,7 @@ class ResourceRegistry:
         return ResourceStore(database)
 
     async def _not_found(self, kind: type[ResourceT], identifier: str, caller: Caller) -> NotFound:
-        there = await self.resources(kind, caller)
+        there = await self.some_resources(kind, caller)
         names = [one.identifier for one in there if not _OF_A_SESSION.fullmatch(one.identifier)]
         nearest = get_close_matches(identifier, names, n=1)
         hint = f"did you mean {nearest[0]!r}?" if nearest else f"there are: {', '.join(sorted(names)[:20]) or 'none'}"

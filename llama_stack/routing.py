@@ -69,7 +69,8 @@ class Owner(Generic[ImplementationT]):
 class Registered(Generic[ResourceT]):
     """What callers have registered beside the distribution's resources of one kind.
 
-    find: by its identifier; raises NotFound. known: all that a caller can name, the distribution's own among them.
+    find: by its identifier; raises NotFound. known: what a caller can name, the distribution's own among them; of many
+    some, for a hint.
     """
 
     find: Callable[[str, Caller], Awaitable[ResourceT]]
@@ -99,7 +100,7 @@ class Routes(Generic[ResourceT, ImplementationT]):
             return self.find(identifier)
         try:
             resource = await registered.find(identifier, caller)
-        except NotFound:
+        except (NotFound, InvalidRequest):  # the latter where nothing could be called so
             known = [one.identifier for one in await registered.known(caller)]
             raise self.not_found(identifier, known) from None
         return resource, self.owner(resource.provider_id)

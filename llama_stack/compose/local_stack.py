@@ -90,7 +90,7 @@ class LocalStack:
         self.tools = RoutedTools(groups, self._registered(ToolGroup))
 
     def _registered(self, kind: type[ResourceT]) -> Registered[ResourceT]:
-        return Registered(partial(self.registry.registered, kind), partial(self.registry.resources, kind))
+        return Registered(partial(self.registry.registered, kind), partial(self.registry.some_resources, kind))
 
     async def _check(self, resource: Resource, caller: Caller) -> None:
         """Raises InvalidRequest for what could never be used as it is about to be registered."""

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from llama_stack import registry
 from llama_stack.api.answers import collect
 from llama_stack.api.common import Caller, HealthStatus
 from llama_stack.api.inference import (
@@ -28,7 +29,7 @@ from llama_stack.api.inference import (
     ToolCallStart,
 )
 from llama_stack.api.messages import AssistantMessage, ImagePart, TextPart, ToolCall, ToolMessage, UserMessage
-from llama_stack.api.resources import Model
+from llama_stack.api.resources import Model, Shield
 from llama_stack.api.tools import NamedToolChoice, ToolChoice, ToolDefinition
 from llama_stack.catalog import Catalog
 from llama_stack.compose import DATABASE_FILE, LocalStack, open_stack, slots
@@ -157,6 +158,28 @@ async def test_an_unknown_model_is_not_found_and_the_known_ones_are_named(stack:
     with pytest.raises(NotFound, match=r"There is no model 'zzz'\. There are: m, echo/more\.") as caught:
         await collect(stack.inference.stream_chat(HELLO.model_copy(update={"model": "zzz"}), caller))
     assert (caught.value.param, caught.value.code) == ("model", "model_not_found")
+
+
+@pytest.mark.parametrize("name", ["z" * 1_000_000, "z\0"], ids=["a megabyte", "with a NUL"])
+async def test_what_could_be_no_models_name_is_not_found_and_not_sent_back_whole(
+    stack: LocalStack, caller: Caller, name: str
+) -> None:
+    with pytest.raises(NotFound, match="There is no model 'z") as caught:
+        await collect(stack.inference.stream_chat(HELLO.model_copy(update={"model": name}), caller))
+    assert caught.value.param == "model"
+    assert caught.value.message.endswith("There are: m, echo/more.")
+    assert len(caught.value.message) < 10_000
+
+
+async def test_who_has_registered_many_is_named_some(
+    stack: LocalStack, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "HINTED_AT", 2)
+    for number in range(4):
+        shield = Shield(identifier=f"s{number}", provider_id="", provider_resource_id="")
+        await (await stack.registry._store()).register(shield, caller)
+    with pytest.raises(NotFound, match=r"there is no shield 'x'; there are: s0, s1$"):
+        await stack.registry.resource(Shield, "x", caller)
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,8 @@ def _budget(max_infer_iters: int | None) -> Budget:
 
 def decode_tool_group_use(body: ToolGroupChoiceBody) -> ToolGroupUse:
     """`builtin::websearch` is the whole group, `builtin::rag/knowledge_search` one tool of it."""
-    wanted = ToolGroupBody(name=body) if isinstance(body, str) else body
+    # Unchecked, as an empty name is told of below.
+    wanted = ToolGroupBody.model_construct(name=body) if isinstance(body, str) else body
     identifier, slash, tool = wanted.name.partition("/")
     if not identifier or (slash and not tool):
         raise InvalidRequest(f"toolgroups: {wanted.name!r} names no tool group or no tool of one", param="toolgroups")
