@@ -2,13 +2,22 @@
 
 The form is that of OpenAI's vector store search (API reference, "Vector stores", `filters`): comparisons of one key
 with one value, joined by `and` and `or`. `matches` is the meaning: a backend that pushes a filter down selects
-exactly the chunks for which it is true.
+exactly the chunks for which it is true. Callers may also send a plain mapping, which asks for equal values.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, FiniteFloat, StrictBool, StrictInt, StrictStr, field_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    FiniteFloat,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    field_validator,
+)
 
 from llama_stack.api.common import Word
 
@@ -55,6 +64,50 @@ class Compound(Word):
 
 MetadataFilter = Annotated[Comparison | Compound, Field(discriminator="type")]
 Compound.model_rebuild()
+_OPERATORS = frozenset(
+    operator for kind in (Comparison, Compound) for operator in get_args(kind.model_fields["type"].annotation)
+)
+
+
+def from_plain(given: Any) -> Any:
+    """A plain mapping as the filter it means: equal values, a list for one of them; nothing for an empty one.
+
+    Whatever else is given, a filter that is malformed among it, is returned as it is: that a mapping is a filter is
+    told by an operator as its `type`, or by `key` or `filters` beside `type`, or by `key` beside `value`.
+    Raises ValueError for a value that nothing is equal to.
+    """
+    if not isinstance(given, Mapping) or _looks_like_a_filter(given):
+        return given
+    parts: list[Comparison | Compound] = [_equal(key, value) for key, value in given.items()]
+    if not parts:
+        return None
+    return parts[0] if len(parts) == 1 else Compound(type="and", filters=parts)
+
+
+def _looks_like_a_filter(given: Mapping[Any, Any]) -> bool:
+    kind = given.get("type")
+    names_operator = isinstance(kind, str) and kind in _OPERATORS
+    is_told = {"key", "value"} <= given.keys() or ("type" in given and not given.keys().isdisjoint(("key", "filters")))
+    return names_operator or is_told
+
+
+def _equal(key: Any, value: Any) -> Comparison:
+    try:
+        return Comparison(type="in" if isinstance(value, list) else "eq", key=key, value=value)
+    except ValidationError:
+        shown = repr(value)
+        raise ValueError(
+            f"{key!r} can be compared with a text, a number, a boolean or a list of such, not with {shown[:100]}; keys "
+            "are texts of 1 to 512 characters, and what is more than equality is written as "
+            "{'type': 'gte', 'key': 'year', 'value': 2024}"
+        ) from None
+
+
+GivenFilter = Annotated[
+    MetadataFilter | None,
+    BeforeValidator(from_plain, json_schema_input_type=MetadataFilter | dict[str, Scalar | list[Scalar]] | None),
+]
+"""What a caller may say where a filter is wanted: a filter, a plain mapping, or nothing."""
 
 
 def matches(condition: Comparison | Compound | None, metadata: Mapping[str, Any]) -> bool:

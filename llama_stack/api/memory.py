@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Protocol
 from pydantic import Field
 
 from llama_stack.api.common import Caller, JsonObject, Page, Word
-from llama_stack.api.filters import Comparison, Compound, MetadataFilter
+from llama_stack.api.filters import Comparison, Compound, GivenFilter
 from llama_stack.api.messages import Content
 from llama_stack.api.resources import MemoryBank
 from llama_stack.api.sent_files import SentFiles
@@ -142,7 +142,7 @@ class MemoryQuery(Word):
     query: Content | None = None
     max_chunks: int = Field(default=5, ge=1, le=MAX_CHUNKS)
     score_threshold: float | None = None
-    filters: MetadataFilter | None = None
+    filters: GivenFilter = None
     mode: SearchMode | None = None
     fusion: Fusion = ReciprocalRankFusion()
     diversity: float = Field(default=0.0, ge=0, le=1)

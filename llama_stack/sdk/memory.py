@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from llama_stack.agents.tools import Tool, tool_from_schema
 from llama_stack.api.common import Caller, JsonObject
 from llama_stack.api.files import Files
-from llama_stack.api.filters import Comparison, Compound, MetadataFilter
+from llama_stack.api.filters import Comparison, Compound, MetadataFilter, from_plain
 from llama_stack.api.memory import (
     BankRecord,
     BankStats,
@@ -62,7 +62,7 @@ Source = str | Path | Document
 Filter = Comparison | Compound | Mapping[str, Any]
 """In the language of `api.filters`, or a plain mapping of metadata that must be equal; a list there is one of them."""
 
-_FILTER: TypeAdapter[Comparison | Compound] = TypeAdapter(MetadataFilter)
+_FILTER: TypeAdapter[Comparison | Compound | None] = TypeAdapter(MetadataFilter | None)
 
 
 class SearchOptions(TypedDict, total=False):
@@ -347,26 +347,12 @@ def as_filter(filters: Filter | None) -> Comparison | Compound | None:
             f"filters: must be a mapping such as {{'year': 2024}}, a Comparison or a Compound, not {filters!r}",
             param="filters",
         )
-    if not filters:
-        return None
-    if "type" in filters and ("key" in filters or "filters" in filters):
-        try:
-            return _FILTER.validate_python(dict(filters))
-        except ValidationError as error:
-            raise InvalidRequest(f"filters: {error.errors(include_url=False)[0]['msg']}", param="filters") from error
-    parts: list[Comparison | Compound] = [_equal(key, value) for key, value in filters.items()]
-    return parts[0] if len(parts) == 1 else Compound(type="and", filters=parts)
-
-
-def _equal(key: Any, value: Any) -> Comparison:
     try:
-        return Comparison(type="in" if isinstance(value, list) else "eq", key=key, value=value)
+        return _FILTER.validate_python(from_plain(dict(filters)))
     except ValidationError as error:
-        raise InvalidRequest(
-            f"filters: {key!r} can be compared with a text, a number, a boolean or a list of such, not with {value!r}; "
-            "keys are texts of 1 to 512 characters",
-            param="filters",
-        ) from error
+        raise InvalidRequest(f"filters: {error.errors(include_url=False)[0]['msg']}", param="filters") from error
+    except ValueError as error:
+        raise InvalidRequest(f"filters: {error}", param="filters") from error
 
 
 def is_address(source: str) -> bool:

@@ -107,6 +107,8 @@ async def test_a_vector_bank_from_end_to_end(http: httpx.AsyncClient) -> None:
     statuses = await insert(http, "notes", LLAMAS, FERRIES)
     by_default = await query(http, "notes", "who carries wool?")
     filtered = await query(http, "notes", "wool", filters={"type": "gt", "key": "year", "value": 2022})
+    plain = await query(http, "notes", "wool", filters={"year": [2023, 2024]})
+    assert plain == filtered
     weighted = await query(http, "notes", "wool", mode="hybrid", fusion={"type": "weighted", "alpha": 1})
     reranked = await query(http, "notes", "wool", rerank_model="scripted", max_chunks=2)
     diverse = await query(http, "notes", "wool", mode="vector", diversity=0.5)
@@ -192,6 +194,8 @@ async def test_documents_are_listed_read_and_deleted(http: httpx.AsyncClient) ->
         http, "/v1/memory/documents/get", {**bank, "document_ids": ["travel/ferries"]}, shapes.DocumentAnswerList
     )
     stats = await get(http, "/v1/memory/stats", shapes.BankStatsAnswer, **bank)
+    nothing = await http.post("/v1/memory/documents/delete", json={**bank, "filters": {}})
+    assert (nothing.status_code, nothing.json()["error"]["param"]) == (400, "document_ids")
     old = {"type": "lt", "key": "year", "value": 2022}
     by_filter = await post(http, "/v1/memory/documents/delete", {**bank, "filters": old}, shapes.DeletedDocuments)
     by_id = await post(

@@ -118,12 +118,15 @@ async def test_an_answer_for_which_nothing_was_searched_stays_as_it_is(start: St
     assert (message.content[0].text, message.content[0].annotations) == ("Hello 【1†source】 [1].", [])
 
 
-async def test_filters_limits_and_ranking_reach_the_search(start: Start) -> None:
+@pytest.mark.parametrize(
+    "filters", [{"type": "eq", "key": "kind", "value": "boot"}, {"kind": "boot"}], ids=["full", "plain"]
+)
+async def test_filters_limits_and_ranking_reach_the_search(start: Start, filters: dict[str, str]) -> None:
     async with with_files(start, ASKS, says("See [1].")) as (running, store_id):
         tools = [
             search(
                 store_id,
-                filters={"type": "eq", "key": "kind", "value": "boot"},
+                filters=filters,
                 max_num_results=1,
                 ranking_options={"ranker": "auto", "score_threshold": 0},
             )

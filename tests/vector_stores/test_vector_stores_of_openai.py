@@ -88,8 +88,10 @@ async def test_files_are_read_in_the_background_and_found(server: Running) -> No
     assert "two poles" in "".join(text or "" for text in content)
     changed = await stores.files.update(attached.id, vector_store_id=store_id, attributes={"kind": "old"})
     assert changed.attributes == {"kind": "old"}
-    filters: Any = {"type": "eq", "key": "kind", "value": "old"}
-    assert [one.filename for one in (await stores.search(store_id, query="gas", filters=filters)).data] == ["tent.md"]
+    for filters in ({"type": "eq", "key": "kind", "value": "old"}, {"kind": ["old", 7]}):
+        found = await stores.search(store_id, query="gas", filters=filters)  # type: ignore[arg-type]  # two forms
+        assert [one.filename for one in found.data] == ["tent.md"]
+    assert len((await stores.search(store_id, query="gas", extra_body={"filters": {}})).data) == 2
 
     await stores.files.delete(attached.id, vector_store_id=store_id)
     assert [one.filename for one in (await stores.search(store_id, query="tent poles")).data] == ["stove.txt"]
@@ -233,6 +235,9 @@ async def test_ranking_options_and_several_questions(server: Running) -> None:
         ({"query": "x", "filters": {"type": "in", "key": "a", "value": "b"}}, "filters.value"),
         ({"query": "x", "filters": {"type": "and", "filters": []}}, "filters.filters"),
         ({"query": "x", "filters": {"type": "eq", "key": "a", "value": None}}, "filters.value"),
+        ({"query": "x", "filters": {"key": "a", "value": "b"}}, "filters.type"),
+        ({"query": "x", "filters": {"type": "eq"}}, "filters.key"),
+        ({"query": "x", "filters": {"year": {"$gt": 2022}}}, "filters"),
         ({"query": "x", "ranking_options": {"ranker": "nobody"}}, "ranking_options.ranker"),
         ({"query": "x", "ranking_options": {"score_threshold": 1.5}}, "ranking_options.score_threshold"),
         ({"query": "x", "ranking_options": {"score_threshold": -0.5}}, "ranking_options.score_threshold"),

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from llama_stack.api.common import JsonObject
-from llama_stack.api.filters import Comparison, Compound, MetadataFilter
+from llama_stack.api.filters import Comparison, Compound, GivenFilter
 from llama_stack.api.memory import (
     Chunk,
     Fusion,
@@ -20,7 +20,7 @@ from llama_stack.errors import InvalidRequest, NotFound
 from llama_stack.wire.validation import Body, invalid_request
 
 MAX_RESULTS = 50
-_FILTER: TypeAdapter[Comparison | Compound] = TypeAdapter(MetadataFilter)
+_FILTER: TypeAdapter[Comparison | Compound | None] = TypeAdapter(GivenFilter)
 
 
 class HybridSearch(Body):
@@ -79,8 +79,6 @@ def decode_search(body: Any, *, rewriting: Rewriting | None) -> tuple[list[str],
 
 def decode_filters(filters: Any, param: str) -> Comparison | Compound | None:
     """Raises InvalidRequest that names the operator or the value that is wrong."""
-    if filters is None:
-        return None
     try:
         return _FILTER.validate_python(filters)
     except ValidationError as error:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from llama_stack.api.common import JsonObject, Page
-from llama_stack.api.filters import MetadataFilter
+from llama_stack.api.filters import GivenFilter
 from llama_stack.api.memory import BankStats, Chunk, Document, DocumentState, DocumentStatus, Facts, MemoryQuery
 from llama_stack.errors import InvalidRequest
 from llama_stack.wire.classic.body import ClassicBody, parse_body
@@ -92,7 +92,7 @@ class DeleteDocumentsBody(ClassicBody):
 
     bank_id: str = Field(min_length=1)
     document_ids: list[str] | None = Field(None, min_length=1, max_length=MAX_DOCUMENTS)
-    filters: MetadataFilter | None = None
+    filters: GivenFilter = None
 
 
 def decode_deletion(body: object) -> DeleteDocumentsBody:
