@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from llama_stack.api.tools import ToolDefinition
+from llama_stack.cli.chat_files import told_of_files, with_files
 from llama_stack.cli.chat_input import remembered
 from llama_stack.cli.chat_loop import ChatLoop
 from llama_stack.cli.chat_screen import shown_history
@@ -38,6 +39,14 @@ def stack_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--instructions", metavar="TEXT", help="What the agent is told before everything else.")
 @click.option("--tools", metavar="GROUP", multiple=True, help="A tool group, or an MCP server's URL. Repeatable.")
 @click.option("--memory", "banks", metavar="BANK", multiple=True, help="Answer from this memory bank. Repeatable.")
+@click.option(
+    "--file",
+    "files",
+    metavar="PATH",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file for Python code of the agent, which is given the code interpreter. Repeatable.",
+)
 @click.option("--ask", is_flag=True, help="Ask before each call of a tool.")
 @click.option("--session", "chat_id", metavar="ID", help="Go on with this chat; `llama agent sessions` lists them.")
 @click.option("--continue", "goes_on", is_flag=True, help="Go on with the latest chat.")
@@ -61,6 +70,7 @@ def chat(
       llama agent chat starter --tools builtin::websearch --ask
       llama agent chat --url http://localhost:8321 --model llama-micro
       llama agent chat --memory default
+      llama agent chat --model FILE.gguf --file sales.csv
       llama agent chat --continue
       echo "What is 2 + 2?" | llama agent chat
     """
@@ -70,10 +80,10 @@ def chat(
         wanted = _options(options, None if engine_model else model, earlier)
         chats = _Chats(stack, wanted, earlier)
         session = chats.reopened()
-        loop = ChatLoop(chats.begin, chats.tools, session)
+        loop = ChatLoop(chats.begin, chats.tools, _home() / "chat_files", session)
         if loop.is_terminal:
             _greet(url or name_or_path, wanted.get("model") or stack.default_model(), session)
-        with remembered(_history_file()):
+        with remembered(_home() / "chat_history"):
             loop.run()
         if loop.is_terminal and loop.has_session:
             print_note("This chat is kept: llama agent chat --continue")
@@ -117,6 +127,9 @@ def _options(given: dict[str, Any], model: str | None, earlier: Chat | None) -> 
         options["instructions"] = given["instructions"]
     if given["tools"]:
         options["tool_groups"] = [_group(name) for name in given["tools"]]
+    if given["files"]:
+        options["tool_groups"] = with_files(options.get("tool_groups", ()), given["files"])
+        options["instructions"] = told_of_files(options.get("instructions"), given["files"])
     if given["banks"]:
         options["memory_banks"] = list(given["banks"])
     if given["ask"]:
@@ -172,7 +185,7 @@ def _greet(where: str, model: str, session: SyncAgentSession | None) -> None:
         print_note("The last answer was not finished; /resume goes on with it.")
 
 
-def _history_file() -> Path:
+def _home() -> Path:
     from llama_stack.compose import stack_home
 
-    return stack_home() / "chat_history"
+    return stack_home()

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from pathlib import Path
 
 import click
 
-from llama_stack.api.agents import AgentEvent, ApprovalDecision, TurnAwaitingInput
+from llama_stack.api.agents import AgentEvent, ApprovalDecision, ToolCallFinished, TurnAwaitingInput
 from llama_stack.api.messages import ToolCall
 from llama_stack.api.tools import ToolDefinition
+from llama_stack.cli.chat_files import keep_files
 from llama_stack.cli.chat_input import ChatInput
 from llama_stack.cli.chat_screen import ChatScreen, fitted, shown_history
 from llama_stack.cli.lazy import nearest
@@ -28,16 +30,21 @@ NOBODY_THERE = "nobody was there to ask"
 
 
 class ChatLoop:
-    """begin: opens the session at its first question. tools: what the agent may call, told when asked."""
+    """begin: opens the session at its first question. tools: what the agent may call, told when asked.
+
+    files: the folder for what tools give beside words, with a folder of its own for each session.
+    """
 
     def __init__(
         self,
         begin: Callable[[str], SyncAgentSession],
         tools: Callable[[], Sequence[ToolDefinition]],
+        files: Path,
         session: SyncAgentSession | None = None,
     ) -> None:
         self._begin = begin
         self._tools = tools
+        self._files = files
         self._session = session
         self._input = ChatInput()
         self._screen = ChatScreen(wraps=self._input.is_terminal)
@@ -129,7 +136,17 @@ class ChatLoop:
         with closing(events):  # type: ignore[type-var]  # a generator, though it is declared as an iterator
             for last in events:
                 self._screen.show(last)
+                if isinstance(last, ToolCallFinished):
+                    self._keep_files(last)
         return last if isinstance(last, TurnAwaitingInput) and last.approvals else None
+
+    def _keep_files(self, event: ToolCallFinished) -> None:
+        assert self._session is not None
+        try:
+            for path in keep_files(event, self._files, self._session.session_id):
+                self._screen.saved(path)
+        except OSError as error:
+            self._screen.note(f"its files could not be saved: {error}", mark="!", fg="yellow")
 
     def _decision(self, call: ToolCall) -> ApprovalDecision:
         self._screen.ask(call)

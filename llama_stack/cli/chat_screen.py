@@ -5,6 +5,7 @@ import re
 import shutil
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -80,6 +81,11 @@ class ChatScreen:
         """A line beside the conversation; `mark` says what kind it is, with or without colours."""
         self.end_line()
         click.echo(styled(f"  {mark} {fitted(text)}", **style))
+
+    def saved(self, file: Path) -> None:
+        """Where a picture or file of a tool is now: whole, so that it can be copied and opened."""
+        self.end_line()
+        click.echo(styled(f"  + {printable(str(file))}", fg="cyan"))
 
     def ask(self, call: ToolCall) -> None:
         """A call that waits for a person's word, with all that is in it: who agrees has seen what to."""

@@ -38,6 +38,28 @@ class Weather:
         return ToolResult(content=f"{arguments['city']}: 21 degrees\n\x1b[31mclear")
 
 
+class Python:
+    """A tool group in the place of the code interpreter: it tells what it was given, and gives a figure and a file."""
+
+    async def list_tools(self, tool_group: ToolGroup, caller: Caller) -> list[ToolDefinition]:
+        return [ToolDefinition(name="code_interpreter", description="Run Python.", parameters={"type": "object"})]
+
+    async def invoke_tool(
+        self, tool_group: ToolGroup, name: str, arguments: dict[str, Any], caller: Caller
+    ) -> ToolResult:
+        figure = {"url": "data:image/png;base64,UE5H"}
+        file = {"name": "../.top.csv", "url": "data:text/csv;base64,YSxi"}
+        files = [
+            file,
+            {**file, "url": "data:text/csv;base64,Yw=="},
+            {"name": "elsewhere", "url": "https://example.org"},
+        ]
+        return ToolResult(content=str(arguments["files"]), metadata={"figures": [figure, figure], "files": files})
+
+
+TOOLS: dict[str, Any] = {"weather": Weather(), "builtin::code_interpreter": Python()}
+
+
 @pytest.fixture
 def serve(tmp_path: Path) -> Callable[..., Any]:
     """Serve a stack whose model follows a script; gives its URL."""
@@ -47,7 +69,7 @@ def serve(tmp_path: Path) -> Callable[..., Any]:
         @asynccontextmanager
         async def enter() -> AsyncIterator[str]:
             async with (
-                open_scripted_stack(*scripts, tools={"weather": Weather()}, home=tmp_path / "server") as stack,
+                open_scripted_stack(*scripts, tools=TOOLS, home=tmp_path / "server") as stack,
                 serving(create_app(stack)) as url,
             ):
                 yield url
@@ -130,6 +152,28 @@ def test_who_is_asked_sees_the_whole_call(serve: Any, stack_home: Path) -> None:
         "        print('a long and harmless beginning of a program')\n        import os\n"
         "        os.system('rm -rf ~')  # \\u202e\n    )\nWell.\n"
     )
+
+
+def test_code_is_given_files_and_what_it_makes_is_kept_where_a_person_finds_it(
+    serve: Any, stack_home: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "sales.csv").write_text("1")
+    with serve(calls(("code_interpreter", "{}")), says("Done.")) as url:
+        done = piped("Plot it.\n", "--url", url, "--file", str(tmp_path / "sales.csv"))
+
+    (folder,) = (stack_home / "chat_files").iterdir()
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == {
+        "figure.png": b"PNG",
+        "top.csv": b"a,b",
+        "top-2.csv": b"c",
+    }
+    kept = [f"  + {folder / name}" for name in ("figure.png", "top.csv", "top-2.csv")]
+    assert without_times(done.stdout).splitlines() == [
+        "  * code_interpreter()",
+        "  = {'sales.csv': 'data:application/octet-stream;base64,MQ=='}  (0.0 s)",
+        *kept,
+        "Done.",
+    ]
 
 
 def test_slash_commands(serve: Any, stack_home: Path) -> None:
