@@ -157,7 +157,7 @@ class Agent:
 
             agents = await self._stack.agents()
             me, team = await self._team()
-            self._keeper = await Keeper.of(agents, me, team, self._stack.caller)
+            self._keeper = await Keeper.of(agents, me, team, self._stack.caller, self._window)
         return self._keeper
 
     # --- together with others --------------------------------------------------------------------------------------

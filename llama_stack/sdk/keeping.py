@@ -1,6 +1,6 @@
 """An agent and its sessions as a stack keeps them: found again by name, or made where there are none."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from llama_stack.agents.opening import Member, transfers_of
@@ -20,30 +20,38 @@ class Keeper:
 
     members: the agent and those that its conversations may be handed to, as this process defines them. A service in
     this process runs their functions in its turns; one far away is told of them as the caller's own tools, and pauses
-    for each.
+    for each. window: tokens of a model's window, by its name.
     """
 
     agents: Agents
     record: AgentRecord
     members: Sequence[Member]
     caller: Caller
+    window: Callable[[str], Awaitable[int | None]]
 
     @classmethod
-    async def of(cls, agents: Agents, me: Member, team: Sequence[Member], caller: Caller) -> "Keeper":
+    async def of(
+        cls,
+        agents: Agents,
+        me: Member,
+        team: Sequence[Member],
+        caller: Caller,
+        window: Callable[[str], Awaitable[int | None]],
+    ) -> "Keeper":
         """Raises what creating an agent raises."""
         members = team or [me]
         if isinstance(agents, AgentService):
             record = await _kept(agents, me.config, caller)
             functions = [*me.own_tools, *transfers_of(me, team)]
-            return cls(agents.with_own(functions, team), record, members, caller)
-        return cls(agents, await _kept_team(agents, members, caller), members, caller)
+            return cls(agents.with_own(functions, team), record, members, caller, window)
+        return cls(agents, await _kept_team(agents, members, caller), members, caller, window)
 
     async def conversation(self, name: str | None, session_id: str | None) -> Conversation:
         session = await self._session(name, session_id)
         stored = StoredConversation(self.agents, session, self.caller)
         if isinstance(self.agents, AgentService):
             return stored
-        return ConnectedConversation(stored, self.members, self.caller)
+        return ConnectedConversation(stored, self.members, self.caller, self.window)
 
     async def _session(self, name: str | None, session_id: str | None) -> Session:
         agent_id = self.record.agent_id

@@ -1,7 +1,7 @@
 """Functions of this process in a session that is kept far away: the turn pauses there, they run here, it goes on."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 
 from llama_stack.agents.calls import CallPutAside, RunningEvent, run_calls
@@ -9,6 +9,7 @@ from llama_stack.agents.context import ToolContext, state_after
 from llama_stack.agents.handoff import handed_to
 from llama_stack.agents.inner_turns import brought_within, put_aside, shown, waiting_step
 from llama_stack.agents.opening import Member
+from llama_stack.agents.retrieval import context_tokens
 from llama_stack.agents.setup import new_id
 from llama_stack.agents.tools import MAX_RESULT_CHARS, Toolbox, denial
 from llama_stack.agents.transcript import calls_made, open_calls
@@ -34,9 +35,17 @@ class ConnectedConversation:
     A call that was being run when this process died is made again when the turn is taken up.
     """
 
-    def __init__(self, stored: StoredConversation, members: Sequence[Member], caller: Caller) -> None:
-        """members: the agent, and those that the conversation may be handed to."""
+    def __init__(
+        self,
+        stored: StoredConversation,
+        members: Sequence[Member],
+        caller: Caller,
+        window: Callable[[str], Awaitable[int | None]],
+    ) -> None:
+        """members: the agent, and those that the conversation may be handed to. window: tokens of a model's window."""
         self._stored = stored
+        self._window = window
+        self._models = {member.name: member.config.model for member in members}
         self._toolboxes = {member.name: Toolbox(member.own_tools) for member in members}
         self._first = members[0].name
         self._caller = caller
@@ -112,9 +121,18 @@ class ConnectedConversation:
             events = self._stored.go_on(results, [], outcomes)
 
     @property
+    def _member(self) -> str:
+        """The agent that has the conversation."""
+        name = handed_to(self.turns)
+        return name if name in self._toolboxes else self._first
+
+    @property
     def _toolbox(self) -> Toolbox:
-        """The functions of the agent that has the conversation."""
-        return self._toolboxes.get(handed_to(self.turns) or self._first, self._toolboxes[self._first])
+        return self._toolboxes[self._member]
+
+    async def _room_for_passages(self) -> int:
+        """How many tokens of what a function has found the model is shown."""
+        return context_tokens(await self._window(self._models[self._member]))
 
     def _own(self, calls: Sequence[ToolCall]) -> list[ToolCall]:
         names = {definition.name for definition in self._toolbox.definitions}
@@ -159,6 +177,7 @@ class ConnectedConversation:
             allowed=len(calls),
             deadline=None,
             context=context,
+            room=self._room_for_passages,
         )
         async with owned(work) as task:
             while (event := await events.get()) is not None:

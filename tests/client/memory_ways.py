@@ -49,12 +49,14 @@ class MemoryWay:
     home: Path
 
     @asynccontextmanager
-    async def open(self, *scripts: Script, inference: ScriptedInference | None = None) -> AsyncIterator[MemoryFace]:
+    async def open(
+        self, *scripts: Script, inference: ScriptedInference | None = None, **settings: Any
+    ) -> AsyncIterator[MemoryFace]:
         if self.place == "in-process":
 
             @asynccontextmanager
             async def enter() -> AsyncIterator[LlamaStack]:
-                async with open_memory_stack(self.home, *scripts, inference=inference) as stack:
+                async with open_memory_stack(self.home, *scripts, inference=inference, **settings) as stack:
                     yield LlamaStack(stack, Caller(owner="local"))
 
             async with self._faced(StackOpening(enter)) as face:
@@ -64,7 +66,7 @@ class MemoryWay:
         @asynccontextmanager
         async def served() -> AsyncIterator[str]:
             async with (
-                open_memory_stack(self.home, *scripts, inference=inference) as stack,
+                open_memory_stack(self.home, *scripts, inference=inference, **settings) as stack,
                 serving(create_app(stack)) as url,
             ):
                 yield url

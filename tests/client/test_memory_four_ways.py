@@ -323,6 +323,22 @@ async def test_a_model_searches_by_a_tool_and_its_answer_is_cited(way: MemoryWay
     assert (citation.document_name, citation.quote) == ("bergen.md", "Bergen is a town of rain and fish in Norway.")
 
 
+@pytest.mark.parametrize("kept", [False, True], ids=["own-session", "kept-session"])
+async def test_a_small_model_reads_one_sentence_of_what_a_function_finds(
+    way: MemoryWay, folder: Path, kept: bool
+) -> None:
+    (folder / "bergen.md").write_text("# Bergen\n\nBergen lies by the sea. Its fish market opens at seven.\n")
+    script = [calls(("knowledge_search", '{"query": "When does the fish market open?"}')), says("At seven.")]
+    async with way.open(*script, context_length=1_024) as memory:
+        await memory.call("add", folder)
+        search = memory.stack.memory.as_tool(mode="keyword")
+        result = await memory.ask("When does the fish market open?", tools=[search], kept=kept)
+
+    (step,) = [step for step in result.steps if isinstance(step, ToolExecutionStep)]
+    assert step.results[0].content == "[1] bergen.md\nIts fish market opens at seven."
+    assert [passage.content for passage in result.passages] == ["Its fish market opens at seven."]
+
+
 async def test_a_tool_that_finds_nothing_says_so(way: MemoryWay) -> None:
     async with way.open(calls(("look", '{"query": "fish"}')), says("I do not know.")) as memory:
         search = memory.stack.memory.as_tool(name="look", description="Look.", filters={"land": "Norway"})
