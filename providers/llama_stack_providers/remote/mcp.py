@@ -42,32 +42,46 @@ class McpTools:
 
     async def list_tools(self, tool_group: ToolGroup, caller: Caller) -> list[ToolDefinition]:
         endpoint = endpoint_of(tool_group, caller, self._config)
-        return await self._definitions(endpoint)
+        return await self._definitions(tool_group, endpoint)
 
     async def invoke_tool(
         self, tool_group: ToolGroup, name: str, arguments: dict[str, Any], caller: Caller
     ) -> ToolResult:
         endpoint = endpoint_of(tool_group, caller, self._config)
-        definitions = {definition.name: definition for definition in await self._definitions(endpoint)}
+        definitions = {definition.name: definition for definition in await self._definitions(tool_group, endpoint)}
         if name not in definitions:
             raise NotFound(f"{endpoint.name} has no tool {name!r}. It has: {', '.join(definitions) or 'none'}.")
         faults = schema_faults(arguments, definitions[name].parameters or {})
         if faults:
             raise InvalidRequest(f"wrong arguments for {name}: {'; '.join(faults)}", param="arguments")
-        return await self._call(endpoint, name, arguments)
+        return await self._call(tool_group, endpoint, name, arguments)
 
-    async def _definitions(self, endpoint: Endpoint) -> list[ToolDefinition]:
+    async def _definitions(self, tool_group: ToolGroup, endpoint: Endpoint) -> list[ToolDefinition]:
         sessions = await self._open_sessions()
         from llama_stack_providers.remote._mcp.content import definition_of
+        from llama_stack_providers.remote._mcp.resources import ResourceTools, has_resources
 
-        return [definition_of(tool) for tool in await sessions.tools(endpoint)]
+        definitions = {tool.name: definition_of(tool) for tool in await sessions.tools(endpoint)}
+        if self._config.offer_resources and await sessions.ask(endpoint, has_resources, "say what it has"):
+            for definition in ResourceTools(tool_group.identifier).definitions:
+                definitions.setdefault(definition.name, definition)
+        return list(definitions.values())
 
-    async def _call(self, endpoint: Endpoint, name: str, arguments: dict[str, Any]) -> ToolResult:
+    async def _call(
+        self, tool_group: ToolGroup, endpoint: Endpoint, name: str, arguments: dict[str, Any]
+    ) -> ToolResult:
         sessions = await self._open_sessions()
         from llama_stack_providers.remote._mcp.content import result_of
         from llama_stack_providers.remote._mcp.failures import ServerRefused, without
+        from llama_stack_providers.remote._mcp.resources import ResourceTools
 
+        is_the_servers = not self._config.offer_resources or name in {
+            tool.name for tool in await sessions.tools(endpoint)
+        }
+        asking = None if is_the_servers else ResourceTools(tool_group.identifier).asking(name, arguments)
         try:
+            if asking is not None:
+                return await sessions.ask(endpoint, asking, f"answer {name}")
             result = result_of(await sessions.call(endpoint, name, arguments))
         except ServerRefused as refusal:
             return ToolResult(content=f"Error: {refusal.reason}", is_error=True)

@@ -33,24 +33,25 @@ def definition_of(tool: Tool) -> ToolDefinition:
 
 def result_of(result: CallToolResult) -> ToolResult:
     """What the tool gave back. Structured content stays in the metadata, and is the text where there is no other."""
-    parts = [_part(block) for block in result.content]
+    parts = [part_of(block) for block in result.content]
     structured = result.structured_content
     if structured is not None and not any(isinstance(part, TextPart) for part in parts):
         parts.insert(0, TextPart(text=json.dumps(structured, ensure_ascii=False)))
     return ToolResult(
-        content=_joined(parts),
+        content=joined(parts),
         is_error=bool(result.is_error),
         metadata={} if structured is None else {"structured_content": structured},
     )
 
 
-def _joined(parts: list[ContentPart]) -> Content:
+def joined(parts: list[ContentPart]) -> Content:
     """Plain text where there is nothing else: every model reads that."""
     texts = [part.text for part in parts if isinstance(part, TextPart)]
     return "\n".join(texts) if len(texts) == len(parts) else parts
 
 
-def _part(block: ContentBlock) -> ContentPart:
+def part_of(block: ContentBlock) -> ContentPart:
+    """The block as a model reads it; what it cannot read, as a line that says what it is."""
     match block:
         case TextContent(text=text):
             return TextPart(text=text)

@@ -43,6 +43,13 @@ class Sessions:
 
         return await self._with_session(endpoint, use)
 
+    async def ask(self, endpoint: Endpoint, work: Callable[[Client], Awaitable[AnswerT]], deed: str) -> AnswerT:
+        """The answer of `work`, which changes nothing at the server. deed: what it is to do, for messages.
+
+        Raises as `call` does.
+        """
+        return await self._with_session(endpoint, lambda session: session.ask(work, deed))
+
     async def _with_session(self, endpoint: Endpoint, use: Callable[[Session], Awaitable[AnswerT]]) -> AnswerT:
         """What `use` gives; on a new session where the old one turns out to be gone before anything was done."""
         try:

@@ -74,6 +74,9 @@ class Config(ProviderConfig):
     max_tool_list_bytes: int = Field(
         4 * 1024 * 1024, ge=1024, description="most text of one server's tools: names, descriptions and schemas"
     )
+    offer_resources: bool = Field(
+        False, description="offer models two more tools of each server that has resources: to list and to read them"
+    )
     tool_list_ttl_s: float = Field(
         600.0, gt=0, description="oldest list of tools that is used, should a server's word of a change get lost"
     )
