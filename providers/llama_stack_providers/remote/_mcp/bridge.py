@@ -8,15 +8,18 @@ behind its errors) and holds a caller's endpoint to public addresses.
 import re
 from collections.abc import AsyncIterator, Callable, Iterable
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import httpx
 import httpx2
 
 from llama_stack.errors import ProviderFailed, StackError
-from llama_stack.transport import Answer, Client
 from llama_stack_providers.remote._mcp.addresses import Resolve, public_addresses
 from llama_stack_providers.remote._mcp.exchange import Exchange, current_exchange
 from llama_stack_providers.remote._mcp.surrogates import MendedLines
+
+if TYPE_CHECKING:
+    from llama_stack.provider import Answer, Client
 
 _NOT_PASSED_ON = frozenset({"user-agent", "connection", "accept-encoding"})
 _KEPT_BACK = frozenset({b"content-encoding", b"set-cookie"})
@@ -46,7 +49,7 @@ class Bridge(httpx2.AsyncBaseTransport):
 
     def __init__(
         self,
-        http: Client,
+        http: "Client",
         *,
         resolve: Resolve | None,
         max_answer_bytes: int,
@@ -94,7 +97,7 @@ class Bridge(httpx2.AsyncBaseTransport):
             return 405
         return 202 if self._answers_elsewhere else 503
 
-    async def _send(self, request: httpx2.Request, content: bytes) -> Answer:
+    async def _send(self, request: httpx2.Request, content: bytes) -> "Answer":
         url = _url_of(str(request.url))
         if self._resolve is None:
             return await self._begin(request, url, content)
@@ -110,7 +113,7 @@ class Bridge(httpx2.AsyncBaseTransport):
 
     async def _begin(
         self, request: httpx2.Request, url: httpx.URL, content: bytes, server_hostname: str | None = None
-    ) -> Answer:
+    ) -> "Answer":
         passed_on = {name: value for name, value in request.headers.items() if name not in _NOT_PASSED_ON}
         return await self._http.begin(
             request.method,
@@ -121,7 +124,7 @@ class Bridge(httpx2.AsyncBaseTransport):
             server_hostname=server_hostname,
         )
 
-    def _passed_on(self, answer: Answer, request: httpx2.Request, exchange: Exchange) -> httpx2.Response:
+    def _passed_on(self, answer: "Answer", request: httpx2.Request, exchange: Exchange) -> httpx2.Response:
         return httpx2.Response(
             answer.status_code,
             headers=[(name, value) for name, value in answer.raw_headers if name.lower() not in _KEPT_BACK],
@@ -129,7 +132,7 @@ class Bridge(httpx2.AsyncBaseTransport):
             request=request,
         )
 
-    def _bounds(self, answer: Answer, request: httpx2.Request) -> "_Bounds":
+    def _bounds(self, answer: "Answer", request: httpx2.Request) -> "_Bounds":
         longest = self._max_answer_bytes
         if not answer.headers.get("content-type", "").startswith("text/event-stream"):
             return _Bounds(whole=longest)
@@ -195,7 +198,7 @@ class _Body(httpx2.AsyncByteStream):
     ends_quietly: a stream that breaks off looks like one that ends, which the SDK takes for the end of the session.
     """
 
-    def __init__(self, answer: Answer, exchange: Exchange, bounds: _Bounds, *, ends_quietly: bool) -> None:
+    def __init__(self, answer: "Answer", exchange: Exchange, bounds: _Bounds, *, ends_quietly: bool) -> None:
         self._answer = answer
         self._exchange = exchange
         self._bounds = bounds
