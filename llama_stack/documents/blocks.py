@@ -11,6 +11,12 @@ BETWEEN_BLOCKS = "\n\n"
 MAX_BLOCKS = 2_000_000
 """Of one document: a bound on memory that a file of nothing but structure could otherwise take."""
 
+_NOBODYS_TITLE = re.compile(
+    r"untitled(?: document| presentation| spreadsheet)?[ -]?\d*|unspecified|\(unspecified\)|microsoft word - .*"
+    r"|powerpoint presentation",
+    re.IGNORECASE,
+)
+"""Titles that programs write where a person gave none; a citation would repeat them."""
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
@@ -145,8 +151,9 @@ class DocumentBuilder:
             )
 
     def built(self) -> ReadDocument:
+        title = "" if _NOBODYS_TITLE.fullmatch(self.title) else self.title
         return ReadDocument(
-            "".join(self._parts), tuple(self._blocks), self.mime_type, self.title, self.pages, tuple(self.warnings)
+            "".join(self._parts), tuple(self._blocks), self.mime_type, title, self.pages, tuple(self.warnings)
         )
 
 

@@ -73,6 +73,11 @@ def test_a_title_of_nothing_but_blanks_takes_no_time() -> None:
     assert read("---\ntitle: " + " " * 50_000 + "x\n---\n\nText.", "a.md").title == "x"
 
 
+@pytest.mark.parametrize("title", ["untitled", "Untitled Document", "Microsoft Word - plan.doc", "(unspecified)"])
+def test_a_title_that_a_program_wrote_is_none(title: str) -> None:
+    assert read(pdf_file(["The plan."], title=title), "plan.pdf").title == ""
+
+
 def test_a_web_page_is_its_main_content() -> None:
     page = """<!DOCTYPE html><html><head><title>Tents &amp; more</title><style>p{}</style></head><body>
     <nav><ul><li>Home</ul></nav><h1>Shop</h1><div hidden>secret</div>
