@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from llama_stack import AssistantMessage, LlamaStack, UserMessage
 
@@ -30,6 +30,9 @@ class Step(BaseModel):
     input: str
 
 
+EXAMPLE = Step(thought="I know one year and need the other.", action="look_up", input="brooklyn bridge")
+
+
 def act(step: Step) -> str:
     if step.action == "look_up":
         return str(BUILT.get(step.input.lower(), f"unknown; there are {', '.join(BUILT)}"))
@@ -45,13 +48,19 @@ async def main(question: str) -> None:
         said: list[UserMessage | AssistantMessage] = [UserMessage(content=question)]
         for _ in range(MOST_STEPS):
             answer = await stack.chat(said, instructions=INSTRUCTIONS, response_format=Step, temperature=0)
-            step = Step.model_validate_json(answer.text)
+            said.append(AssistantMessage(content=answer.text))
+            try:
+                step = Step.model_validate_json(answer.text)
+            except ValidationError:  # not every server holds its model to the form
+                print(f"no step  {answer.text}")
+                said.append(UserMessage(content=f"Write one step, as JSON like this: {EXAMPLE.model_dump_json()}"))
+                continue
             print(f"thought  {step.thought}\n{step.action:8} {step.input}")
             if step.action == "finish":
                 return
             observation = act(step)
             print(f"observed {observation}")
-            said += [AssistantMessage(content=answer.text), UserMessage(content=f"Observation: {observation}")]
+            said.append(UserMessage(content=f"Observation: {observation}"))
         print(f"no answer after {MOST_STEPS} steps")
 
 

@@ -223,8 +223,9 @@ def test_reasoning_and_acting_in_turns(your_model: Serve) -> None:
         ("finish", "By 6."),
     ]
     script = [says(json.dumps({"thought": f"So {action}.", "action": action, "input": to})) for action, to in steps]
-    env, model = your_model(*script)
+    env, model = your_model(says("Let me think."), *script)
     output = output_of("react_agent.py", env=env)
+    assert output.startswith("no step  Let me think.\nthought  So look_up.\n")
     assert "subtract 1889 1883\nobserved 6\n" in output
     assert output.endswith("finish   By 6.\n")
     assert "Observation: 1889" in read_by(model) and "Observation: 6" in read_by(model)
