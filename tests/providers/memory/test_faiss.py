@@ -1,7 +1,8 @@
 """Vectors in memory."""
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +15,11 @@ from llama_stack.api.vectors import Vectors
 from llama_stack.errors import InvalidRequest, ProviderUnavailable
 from llama_stack.testing.memory_contract import MemoryContract
 from llama_stack.testing.memory_contract_ground import DIMENSION, chunk, ids, random_rows
+from llama_stack_providers.inline._chunks import bank as bank_module
+from llama_stack_providers.inline._chunks import index as index_module
+from llama_stack_providers.inline._chunks.bank import QUICK_LIMIT, Interruption
 from llama_stack_providers.inline._chunks.index import InlineIndex
+from llama_stack_providers.inline._chunks.threads import in_thread
 from llama_stack_providers.inline.faiss import Config, open_faiss
 from llama_stack_providers.inline.sqlite_vec import Config as SqliteConfig
 from llama_stack_providers.inline.sqlite_vec import open_sqlite_vec
@@ -98,6 +103,75 @@ async def test_a_saved_index_is_taken_up_and_a_damaged_one_built_anew(tmp_path: 
             assert ids(found)[0] == "late-0000"
             assert ids(await index.search_vector(bank, rows.row_bytes(1), 1)) != ["d0001-0000"]
             assert ids(await index.search_vector(bank, rows.row_bytes(2), 1)) == ["d0002-0000"]
+
+
+@pytest.fixture
+def in_threads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Gets an entry for each piece of work that is done in a thread."""
+    done: list[str] = []
+
+    async def counted(executor: Executor, work: Callable[[Interruption], Any]) -> Any:
+        done.append("work")
+        return await in_thread(executor, work)
+
+    monkeypatch.setattr(index_module, "in_thread", counted)
+    monkeypatch.setattr(bank_module, "disk_reads", lambda: 0)
+    return done
+
+
+async def test_a_small_bank_is_searched_without_a_thread_unless_that_may_take_long(
+    tmp_path: Path, in_threads: list[str]
+) -> None:
+    bank, rows = BankPlace(key="small", dimension=DIMENSION), random_rows(60)
+    async with open_faiss(Config(), floor(tmp_path)) as ours, open_faiss(Config(), floor(tmp_path)) as theirs:
+        await ours.create_bank(bank)
+        await ours.write_chunks(bank, [chunk(f"d{number:02}") for number in range(60)], rows)
+        loading = await ours.search_vector(bank, rows.row_bytes(7), 5)
+        in_threads.clear()
+        assert await ours.search_vector(bank, rows.row_bytes(7), 5) == loading
+        assert not in_threads
+
+        await ours.delete_documents(bank, ["d07"])
+        in_threads.clear()
+        assert await ours.search_vector(bank, rows.row_bytes(7), 4) == loading[1:]
+        assert not in_threads
+
+        much = await ours.search_vector(bank, rows.row_bytes(7), QUICK_LIMIT + 1)
+        filtered = await ours.search_vector(
+            bank, rows.row_bytes(7), 5, Comparison(type="ne", key="document_id", value="d08")
+        )
+        assert len(in_threads) == 2
+        assert (len(much), len(filtered)) == (QUICK_LIMIT + 1, 5)
+
+        # What another process wrote is read from the file.
+        await theirs.write_chunks(
+            bank, [chunk("d07")], Vectors(rows.buffer[7 * DIMENSION * 4 :][: DIMENSION * 4], DIMENSION)
+        )
+        in_threads.clear()
+        assert ids(await ours.search_vector(bank, rows.row_bytes(7), 5)) == ids(loading)
+        assert len(in_threads) == 1
+
+
+async def test_many_equals_and_a_slow_disk_are_left_to_threads(
+    tmp_path: Path, in_threads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bank, equal = BankPlace(key="equals", dimension=DIMENSION), [1.0] * DIMENSION
+    query = Vectors.of([equal], DIMENSION).row_bytes(0)
+    async with open_faiss(Config(), floor(tmp_path)) as index:
+        await index.create_bank(bank)
+        chunks = [chunk(f"d{number:02}") for number in range(40)]
+        await index.write_chunks(bank, chunks, Vectors.of([equal] * 40, DIMENSION))
+        for _ in range(2):
+            in_threads.clear()
+            assert ids(await index.search_vector(bank, query, 2)) == ["d00-0000", "d01-0000"]
+            assert len(in_threads) == 1
+
+        reads = iter(range(10))
+        monkeypatch.setattr(bank_module, "disk_reads", lambda: next(reads))
+        for count in (0, 1):
+            in_threads.clear()
+            assert len(await index.search_vector(bank, query, 40)) == 40
+            assert len(in_threads) == count
 
 
 async def test_changes_of_another_process_are_seen(tmp_path: Path) -> None:

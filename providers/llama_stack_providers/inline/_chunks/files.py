@@ -68,10 +68,35 @@ class Readers:
         finally:
             self._idle.put(connection)
 
+    @contextmanager
+    def borrow_quickly(self) -> Iterator["apsw.Connection | None"]:
+        """An open one that waits for no lock; None where none is idle. Raises BusyError where it would have to wait."""
+        try:
+            connection = self._idle.get_nowait()
+        except queue.Empty:
+            yield None
+            return
+        connection.set_busy_timeout(0)
+        try:
+            yield connection
+        finally:
+            connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+            self._idle.put(connection)
+
     def close(self) -> None:
         with suppress(queue.Empty):
             while True:
                 self._idle.get_nowait().close()
+
+
+def disk_reads() -> int:
+    """Grows with each read that no cache of the system had: of this thread, or of all where only that is told."""
+    try:
+        import resource
+    except ImportError:
+        return 0  # Windows does not tell
+    used = resource.getrusage(getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF))
+    return used.ru_majflt + used.ru_inblock
 
 
 @contextmanager

@@ -59,7 +59,10 @@ class Engine:
 
 
 class InlineIndex:
-    """Checks what is asked for, then has it done in a thread. Writes to one bank wait for each other."""
+    """Checks what is asked for, then has it done in a thread. Writes to one bank wait for each other.
+
+    A search in a small bank in memory is made at once: it takes a third of a millisecond, and changing threads as long.
+    """
 
     def __init__(self, folder: Folder, engine: Engine, readers: Executor, writers: Executor) -> None:
         self._folder = folder
@@ -114,9 +117,13 @@ class InlineIndex:
                     "embed the query with the bank's model",
                     param="vector",
                 )
-            found = await self._read(
-                entry, lambda there, stop: there.search_vector(vector, limit, where, with_vectors, stop)
-            )
+            found = None
+            if where is None and not with_vectors:
+                found = entry.bank.search_quickly(vector, limit)
+            if found is None:
+                found = await self._read(
+                    entry, lambda there, stop: there.search_vector(vector, limit, where, with_vectors, stop)
+                )
             self._tidy_later(bank, entry)
             return found
 
@@ -206,6 +213,8 @@ async def open_index(config: InlineConfig, home: Path, engine: Engine) -> AsyncI
     ):
         folder = Folder(config.folder or home, engine.extend, engine.keeper, writers, config.max_open_banks)
         index = InlineIndex(folder, engine, readers, writers)
+        if engine.start_searching is not None:
+            engine.start_searching()  # the event loop's thread does, too
         # Not a task group: that would wrap whatever is raised while the index is in use.
         tidying = asyncio.create_task(index.tidy_forever())
         try:

@@ -45,6 +45,12 @@ class VectorKeeper(Protocol):
         """A read transaction, in which `nearest` knows the same chunks as the file."""
         ...
 
+    def reading_quickly(self, connection: "apsw.Connection") -> AbstractContextManager[bool]:
+        """As `reading`, where one `nearest` without a filter takes well under a millisecond and neither this nor that
+        waits for anybody; else False, and nothing can be read.
+        """
+        ...
+
     def committing(self, change: Change) -> AbstractContextManager[None]:
         """Around a commit: once the commit succeeded, and only then, `nearest` knows of the change."""
         ...
@@ -72,6 +78,10 @@ class NothingKept:
     def reading(self, connection: "apsw.Connection") -> Iterator[None]:
         with transaction(connection, writing=False):
             yield
+
+    @contextmanager
+    def reading_quickly(self, connection: "apsw.Connection") -> Iterator[bool]:
+        yield False
 
     @contextmanager
     def committing(self, change: Change) -> Iterator[None]:
@@ -117,11 +127,16 @@ def with_equals(search: Callable[[int], Scored], limit: int) -> Scored:
     Which of equal chunks a search finds first is chance; who has all of them can choose the same ones every time.
     """
     wanted = limit + TIE_MARGIN
-    while True:
-        found = search(wanted)
-        if len(found) <= limit:
-            return found
-        last = found[limit - 1][1]
-        if len(found) < wanted or found[-1][1] < last - abs(last) * ROUNDING:
-            return [entry for entry in found if entry[1] >= last]
+    while (best := best_of(search(wanted), wanted, limit)) is None:
         wanted *= 4
+    return best
+
+
+def best_of(found: Scored, wanted: int, limit: int) -> Scored | None:
+    """Of the best `wanted`: the best `limit`, and all that score as the last of them; None where more may do so."""
+    if len(found) <= limit:
+        return found
+    last = found[limit - 1][1]
+    if len(found) < wanted or found[-1][1] < last - abs(last) * ROUNDING:
+        return [entry for entry in found if entry[1] >= last]
+    return None

@@ -27,6 +27,20 @@ class ReadWriteLock:
                 self._changed.notify_all()
 
     @contextmanager
+    def shared_at_once(self) -> Iterator[bool]:
+        """As `shared` where nobody writes or waits to; False, and nothing held, where somebody does."""
+        with self._changed:
+            is_free = not self._written and not self._waiting
+            self._readers += is_free
+        try:
+            yield is_free
+        finally:
+            if is_free:
+                with self._changed:
+                    self._readers -= 1
+                    self._changed.notify_all()
+
+    @contextmanager
     def exclusive(self) -> Iterator[None]:
         with self._changed:
             self._waiting += 1
