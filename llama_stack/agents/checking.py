@@ -55,14 +55,16 @@ async def check_config(stack: ServedStack, config: AgentConfig, caller: Caller, 
 
 
 def _check_client_tools(names: Sequence[str]) -> None:
-    for position, name in enumerate(names):
+    seen: set[str] = set()
+    for name in names:
         if not _CLIENT_TOOL_NAME.fullmatch(name):
             raise InvalidRequest(
                 f"client_tools: a tool's name is 1 to {MAX_NAME_CHARS} letters, digits, _ and -, not {name[:100]!r}",
                 param="client_tools",
             )
-        if name in names[:position]:
+        if name in seen:
             raise InvalidRequest(f"client_tools: two tools are named {name!r}; rename one", param="client_tools")
+        seen.add(name)
 
 
 async def _offered(stack: ServedStack, use: ToolGroupUse, caller: Caller) -> list[str] | None:
@@ -79,7 +81,8 @@ async def _offered(stack: ServedStack, use: ToolGroupUse, caller: Caller) -> lis
     except Exception as error:
         logger.warning("tools of %r cannot be checked now: %s", use.identifier, error)
         return None
-    unknown = [name for name in use.tools or () if name not in listed]
+    known = frozenset(listed)
+    unknown = [name for name in use.tools or () if name not in known]
     if unknown:
         raise InvalidRequest(
             f"tool_groups: {use.identifier!r} has no tool {unknown[0]!r}; it has: {', '.join(listed) or 'none'}",
@@ -107,8 +110,9 @@ def check_choice(config: AgentConfig, names: Sequence[str]) -> None:
     """Raises InvalidRequest for a choice of a tool that is not among these."""
     if not isinstance(config.tool_choice, NamedToolChoice):
         return
+    known = frozenset(names)
     for name in config.tool_choice.names:
-        if name not in names:
+        if name not in known:
             raise InvalidRequest(
                 f"tool_choice: there is no tool {name!r}; the agent has: {', '.join(names) or 'none'}",
                 param="tool_choice",

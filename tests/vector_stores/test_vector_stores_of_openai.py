@@ -227,6 +227,7 @@ async def test_ranking_options_and_several_questions(server: Running) -> None:
     [
         ({"query": ""}, "query"),
         ({"query": []}, "query"),
+        ({"query": ["x"] * 65}, "query"),
         ({}, "query"),
         ({"query": "x", "max_num_results": 0}, "max_num_results"),
         ({"query": "x", "max_num_results": 51}, "max_num_results"),

@@ -1,7 +1,7 @@
 """Search in vector stores: the question, its filters and ranking options, and what was found."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -20,6 +20,8 @@ from llama_stack.errors import InvalidRequest, NotFound
 from llama_stack.wire.validation import Body, invalid_request
 
 MAX_RESULTS = 50
+MAX_QUESTIONS = 64
+"""Each is a search of its own: thousands in one small request would be minutes of work."""
 _FILTER: TypeAdapter[Comparison | Compound | None] = TypeAdapter(GivenFilter)
 
 
@@ -43,7 +45,7 @@ class RankingOptions(Body):
 
 
 class SearchBody(Body):
-    query: str | list[str]
+    query: str | Annotated[list[str], Field(max_length=MAX_QUESTIONS)]
     filters: dict[str, Any] | None = None
     max_num_results: int | None = Field(None, ge=1, le=MAX_RESULTS)
     ranking_options: RankingOptions | None = None
