@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import PurePath
@@ -82,6 +82,7 @@ class Ingestion:
         self._inference = inference
         self._embedder = embedder
         self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        self._watches: list[tuple[str, set[str]]] = []
 
     @asynccontextmanager
     async def alone(self, place: BankPlace, *document_ids: str) -> AsyncIterator[None]:
@@ -94,7 +95,22 @@ class Ingestion:
                 if lock is None:
                     lock = self._locks[key] = asyncio.Lock()
                 await held.enter_async_context(lock)
-            yield
+            try:
+                yield
+            finally:
+                for key_of_place, touched in self._watches:
+                    if key_of_place == place.key:
+                        touched.update(document_ids)
+
+    @contextmanager
+    def watching(self, place: BankPlace) -> Iterator[set[str]]:
+        """Into the set come the documents that somebody in this process was `alone` with, when they are done."""
+        watch = (place.key, set[str]())
+        self._watches.append(watch)
+        try:
+            yield watch[1]
+        finally:
+            self._watches = [one for one in self._watches if one is not watch]
 
     async def remember(
         self, share: Share, working: Working, described: Described, fetch: Fetch, *, in_background: bool = False

@@ -1,10 +1,18 @@
-"""A filter alone: what fulfils it is listed, as there is nothing to rank it by."""
+"""A filter alone: what fulfils it is listed, as there is nothing to rank it by, or deleted."""
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
-from llama_stack.api.memory import Chunk, MemoryQuery
+from llama_stack.api.filters import Comparison, Compound, matches
+from llama_stack.api.memory import Chunk, DocumentState, MemoryQuery
 from llama_stack.memory.ingestion import Share
 from llama_stack.memory.searching import check_filter
+from llama_stack.storage.documents import StoredDocument
+
+CLOCKS_APART = timedelta(seconds=5)
+"""How far the clocks of two servers may be apart."""
 
 
 def is_filter_alone(query: MemoryQuery) -> bool:
@@ -34,3 +42,28 @@ async def selected(shares: Sequence[Share], query: MemoryQuery) -> list[Chunk]:
     if query.score_threshold is not None:
         found = [one for one in found if one.score >= query.score_threshold]
     return found
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A look at what fulfils a filter, in a bank that others go on writing in.
+
+    touched: documents that this process has written since. begun_at: when the look began.
+    """
+
+    where: Comparison | Compound
+    touched: AbstractSet[str]
+    begun_at: datetime
+
+    def is_old(self, document_id: str, stored: StoredDocument | None) -> bool:
+        """Whether the document may have changed since: by this process, or by another one that takes it in anew."""
+        if stored is None or document_id in self.touched:
+            return document_id in self.touched
+        status = stored.status
+        return status.state is not DocumentState.COMPLETED or status.created_at >= self.begun_at - CLOCKS_APART
+
+    def is_replaced(self, stored: StoredDocument) -> bool:
+        """Whether what is being taken in, in the place of what was seen, does not fulfil the filter."""
+        status = stored.status
+        is_under_way = status.state in (DocumentState.PENDING, DocumentState.RUNNING)
+        return is_under_way and not matches(self.where, {**status.metadata, "document_id": status.document_id})

@@ -6,7 +6,7 @@ from typing import Literal
 
 from llama_stack.api.common import Caller, JsonObject, Page
 from llama_stack.api.files import File, LocalFiles
-from llama_stack.api.filters import Comparison, Compound, matches
+from llama_stack.api.filters import Comparison, Compound
 from llama_stack.api.inference import Inference
 from llama_stack.api.memory import (
     BankRecord,
@@ -37,11 +37,12 @@ from llama_stack.memory.ingestion import CHUNKS_A_PAGE, Ingestion, Share
 from llama_stack.memory.inserting import Inserting
 from llama_stack.memory.jobs import FileJobs
 from llama_stack.memory.searching import check_filter, search
-from llama_stack.memory.selecting import is_filter_alone, selected
+from llama_stack.memory.selecting import Looked, is_filter_alone, selected
 from llama_stack.storage.banks import BankStore
+from llama_stack.storage.columns import now
 from llama_stack.storage.database import Database
 from llama_stack.storage.deletions import DeletionStore
-from llama_stack.storage.documents import DocumentStore, StoredDocument
+from llama_stack.storage.documents import DocumentStore
 from llama_stack.storage.pages import Between
 
 DELETED_AT_ONCE = 100
@@ -228,20 +229,23 @@ class MemoryService:
         return await self._deleted(share, document_ids, caller)
 
     async def _deleted(
-        self, share: Share, document_ids: Sequence[str], caller: Caller, where: Comparison | Compound | None = None
+        self, share: Share, document_ids: Sequence[str], caller: Caller, looked: Looked | None = None
     ) -> int:
         """The rows go first, so that whoever works on the documents does not write them again.
 
-        where: spares what no longer fulfils it.
+        looked: spares what no longer fulfils the filter.
         """
         gone, bank_id = 0, share.bank.identifier
         for first in range(0, len(document_ids), DELETED_AT_ONCE):
             part = list(document_ids[first : first + DELETED_AT_ONCE])
             async with self._ingestion.alone(share.place, *part):
-                if where is not None:
-                    part = sorted(await self._selected(share, where, part))
                 known = await self._documents.some(bank_id, part, caller)
-                replaced = {one for one, stored in known.items() if where is not None and _is_replaced(stored, where)}
+                replaced: set[str] = set()
+                if looked is not None and (changed := {one for one in part if looked.is_old(one, known.get(one))}):
+                    changed -= await self._selected(share, looked.where, sorted(changed))
+                    part = [one for one in part if one not in changed]
+                    known = {one: stored for one, stored in known.items() if one not in changed}
+                    replaced = {one for one, stored in known.items() if looked.is_replaced(stored)}
                 if part:
                     going = [one for one in part if one not in replaced]
                     async with self.deleting.of_documents(share.bank, going, caller):
@@ -253,7 +257,9 @@ class MemoryService:
     async def delete_where(self, bank_id: str, where: Comparison | Compound, caller: Caller) -> int:
         check_filter(where)
         share = await self._banks.share(bank_id, caller)
-        return await self._deleted(share, sorted(await self._selected(share, where)), caller, where)
+        with self._ingestion.watching(share.place) as touched:
+            looked = Looked(where, touched, now())
+            return await self._deleted(share, sorted(await self._selected(share, where)), caller, looked)
 
     async def _selected(
         self, share: Share, where: Comparison | Compound, document_ids: list[str] | None = None
@@ -293,13 +299,6 @@ class MemoryService:
             found = await search(shares, query, caller, self._inference, self._embedder)
         await self._banks.note_activity(live, caller)
         return found
-
-
-def _is_replaced(stored: StoredDocument, where: Comparison | Compound) -> bool:
-    """Whether what is being taken in, in the place of what the filter selects, is something that it does not."""
-    status = stored.status
-    is_under_way = status.state in (DocumentState.PENDING, DocumentState.RUNNING)
-    return is_under_way and not matches(where, {**status.metadata, "document_id": status.document_id})
 
 
 @asynccontextmanager

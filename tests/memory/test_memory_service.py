@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from llama_stack.api.memory import (
 from llama_stack.api.resources import BankKind, GraphBank, KeyValueBank, KeywordBank, MemoryBank, VectorBank
 from llama_stack.compose import LocalStack
 from llama_stack.errors import Conflict, InvalidRequest, NotFound, ProviderUnavailable, UnsupportedParameter
+from llama_stack.memory import selecting
 from llama_stack.memory.service import MemoryService
 from tests.agents.scripts import says
 from tests.memory.hashed import ALICE, BOB, EmbeddingInference, hashed, open_memory_stack
@@ -357,6 +359,35 @@ async def test_deleting_by_filter_spares_what_is_put_in_place_of_what_it_selects
         (status,) = await inserting
         assert status.state is DocumentState.COMPLETED
         assert await texts(memory, "stove") == ["The stove burns petrol."]
+
+
+async def test_deleting_by_filter_looks_again_only_at_what_was_touched_meanwhile(
+    memory: MemoryService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selecting, "CLOCKS_APART", timedelta())
+    stoves = Comparison(type="eq", key="kind", value="stove")
+    await memory.create_bank(bank("notes"), ALICE)
+    await memory.insert_documents(
+        "notes", [STOVE, *(STOVE.model_copy(update={"document_id": name}) for name in ("pan", "pot"))], ALICE
+    )
+    index = (await memory._banks.share("notes", ALICE)).index
+    list_chunks, looks = index.list_chunks, []
+
+    async def listed(*arguments: Any, **settings: Any) -> Any:
+        found = await list_chunks(*arguments, **settings)
+        if "where" not in settings:
+            return found
+        looks.append(settings["document_ids"])
+        if len(looks) == 1:
+            await memory.set_metadata("notes", "pan", {"kind": "pan"}, ALICE)
+            await memory.insert_chunks("notes", [Embedded(chunk=found[-1].chunk)], ALICE)
+        return found
+
+    monkeypatch.setattr(index, "list_chunks", listed)
+    assert await memory.delete_where("notes", stoves, ALICE) == 2
+    assert looks == [None, ["pan", "stove"]]
+    monkeypatch.undo()
+    assert [one.metadata for one in await memory.query(["notes"], MemoryQuery(query="gas"), ALICE)] == [{"kind": "pan"}]
 
 
 async def test_a_document_that_comes_while_others_are_deleted_by_filter_is_there_or_not(
