@@ -78,7 +78,7 @@ class Containers(Protocol):
         ...
 
     async def files(self, session_id: str, caller: Caller) -> list[ContainerFile]:
-        """By path; hidden ones are left out, and so is what is beyond a thousand."""
+        """By path; hidden ones are left out, and so is what is beyond two thousand."""
         ...
 
     async def put(self, session_id: str, path: str, content: bytes, caller: Caller) -> ContainerFile:

@@ -5,8 +5,17 @@ from pathlib import Path
 
 import pytest
 
+from llama_stack.errors import NotFound, ProviderFailed
 from llama_stack_providers.inline._code_interpreter.protocol import png_size
-from tests.providers.code_interpreter.conftest import SANDBOXES, needs_bubblewrap, open_desk, printed, settings
+from tests.providers.code_interpreter.conftest import (
+    ALICE,
+    BOB,
+    SANDBOXES,
+    needs_bubblewrap,
+    open_desk,
+    printed,
+    settings,
+)
 
 in_each_sandbox = pytest.mark.parametrize("driver", SANDBOXES)
 
@@ -121,3 +130,33 @@ async def test_usual_programs_end_as_they_should(stack_home: Path) -> None:
         )
         assert printed(answer) == "[1, 2]"
         assert printed(await desk.says("import asyncio\nasync def f(): return 4\nasyncio.run(f())")) == "4"
+
+
+@in_each_sandbox
+async def test_files_are_listed_read_and_removed_apart_from_any_code(stack_home: Path, driver: str) -> None:
+    code = (
+        "import os; os.makedirs('deep', exist_ok=True); open('deep/a.txt', 'w').write('one')\n"
+        "os.utime('deep/a.txt', (-5, -5)); os.symlink('/etc/passwd', 'link'); open('.hidden', 'w').write('x')\n"
+        "open('odd\\n.txt', 'w').write('o')"
+    )
+    async with open_desk(stack_home, settings(driver)) as desk:
+        containers = desk.interpreter.containers
+        await desk.call(code, files={"in.txt": "i"})
+        listed = await containers.files("s", ALICE)
+        assert [(file.path, file.size_bytes, file.is_given) for file in listed] == [
+            ("deep/a.txt", 3, False),
+            ("in.txt", 1, True),
+            ("odd\ufffd.txt", 1, False),
+        ]
+        assert listed[0].changed_at.timestamp() == 0
+        assert await containers.read("s", "odd\ufffd.txt", ALICE) == b"o"
+        await containers.remove("s", "deep/a.txt", ALICE)
+        for path in ("deep/a.txt", "link", ".hidden", "../etc/passwd"):
+            with pytest.raises(NotFound):
+                await containers.read("s", path, ALICE)
+        with pytest.raises(NotFound):
+            await containers.files("s", BOB)
+        await desk.call("os.walk = None")
+        with pytest.raises(ProviderFailed, match="does not tell of its files: TypeError"):
+            await containers.files("s", ALICE)
+        assert [one.session_id for one in await containers.all(ALICE)] == ["s"]

@@ -113,7 +113,7 @@ class SessionContainers:
 async def _look(session: Session, what: Look, name: str | None = None) -> list[MadeFile]:
     outcome = await _to_its_end(session.look(what, name))
     if outcome.error is not None:
-        raise ProviderFailed(f"the container does not tell of its files: {outcome.error}")
+        raise ProviderFailed(f"the container does not tell of its files: {_reason(outcome.error)}")
     return outcome.files
 
 
@@ -122,8 +122,12 @@ async def _put(session: Session, files: dict[str, bytes]) -> None:
     if outcome.limit == "disk":
         raise InvalidRequest("the container has no room for it; remove files first", param="file", code="disk_full")
     if outcome.error is not None:
-        reason = outcome.error.strip().rpartition("\n")[2]
-        raise InvalidRequest(f"the container does not take the file: {reason}", param="file")
+        raise InvalidRequest(f"the container does not take the file: {_reason(outcome.error)}", param="file")
+
+
+def _reason(error: str) -> str:
+    """The last line of what may be a traceback."""
+    return error.strip().rpartition("\n")[2]
 
 
 async def _to_its_end(asking: Awaitable[Outcome]) -> Outcome:

@@ -93,7 +93,7 @@ class Reply(_Strict):
     limit: Literal["memory", "processes", "disk"] | None
     figures: list[PngInBase64] = Field(max_length=32)
     figure_names: list[Name] = Field(default=[], max_length=32)
-    files: list[MadeFile] = Field(max_length=1024)
+    files: list[MadeFile] = Field(max_length=2048)
 
 
 class Ready(_Strict):

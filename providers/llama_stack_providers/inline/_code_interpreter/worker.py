@@ -45,7 +45,6 @@ SIDE_PIXELS = 16_384
 SCANNED_FILES = 2000
 SCANNED_PATH = 400
 """Characters of a folder's path beyond which its folders are not looked into."""
-LISTED_FILES = 1000
 LISTED_CHARACTERS = 1 << 19
 """Of all names in one list of the folder's files, as they are written to the host."""
 LATEST_S = 1 << 33
@@ -496,7 +495,7 @@ def look(what: str, wanted: str | None, folder: Path, most_bytes: int) -> list[d
         if wanted is not None and shown != wanted:
             continue
         room -= len(json.dumps(shown))
-        if room < 0 or len(found) == LISTED_FILES:
+        if room < 0:
             break
         content = None
         if what == "read" and size <= most_bytes:
