@@ -66,6 +66,14 @@ async def test_a_tool_that_fails_is_a_failed_call_and_the_model_goes_on(start: S
     assert call.error.content == [{"type": "text", "text": "no such table"}]
 
 
+async def test_an_image_that_a_tool_gave_is_told_in_its_output(start: Start) -> None:
+    content = [TextPart(text="The plan:"), ImagePart(url="data:image/png;base64,AAAA")]
+    crm = FixedTools(find=lambda: ToolResult(content=content))
+    async with start(calls(("find", "{}")), says("Nice."), tools={"crm": crm}) as running:
+        response = await running.openai.responses.create(model="scripted", input="?", tools=[CRM])
+    assert [item.output for item in response.output if item.type == "mcp_call"] == ["The plan:\n[An image.]"]
+
+
 async def test_a_failure_after_a_tool_has_run_is_no_reason_to_run_it_again(start: Start) -> None:
     crm = FixedTools(find=lambda: ToolResult(content="x"))
     async with start(calls(("find", "{}")), [ProviderUnavailable("gone")], tools={"crm": crm}) as running:

@@ -9,7 +9,7 @@ from pydantic_core import from_json
 from llama_stack.api.common import JsonObject
 from llama_stack.api.inference import TokenLogprob
 from llama_stack.api.memory import Citation
-from llama_stack.api.messages import ImagePart, ToolMessage, text_of
+from llama_stack.api.messages import Content, ImagePart, ToolMessage, text_of
 from llama_stack.wire.openai_answer import encode_token_logprobs
 from llama_stack.wire.openai_containers import MadeFiles
 from llama_stack.wire.openai_responses.citations import file_citations, file_results, sources_in, url_citations
@@ -255,7 +255,7 @@ class McpItem(CallItem):
         self.body["status"] = "calling"
 
     def finish(self, result: ToolMessage, is_error: bool, metadata: JsonObject) -> None:
-        text = text_of(result.content)
+        text = _with_images_told(result.content)
         if is_error:
             error = {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": text}]}
             self.body.update(status="failed", error=error)
@@ -264,6 +264,14 @@ class McpItem(CallItem):
             self.body.update(status="completed", output=text)
             self.emit("mcp_call.completed")
         self.end()
+
+
+def _with_images_told(content: Content) -> str:
+    """What a tool gave as the one text that this item has room for; a line says where the model is shown an image."""
+    if isinstance(content, str) or not any(isinstance(part, ImagePart) for part in content):
+        return text_of(content)
+    told = "".join("\n[An image.]\n" if isinstance(part, ImagePart) else text_of([part]) for part in content)
+    return told.strip("\n")
 
 
 class WebSearchItem(CallItem):
