@@ -45,7 +45,8 @@ def stack_options(command: Callable[..., None]) -> Callable[..., None]:
     metavar="PATH",
     multiple=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A file for Python code of the agent, which is given the code interpreter. Repeatable.",
+    help="A file for Python code of the agent, which gets the stack's code interpreter: the starter has one with"
+    " LLAMA_STACK_CODE_INTERPRETER=1. Repeatable.",
 )
 @click.option("--ask", is_flag=True, help="Ask before each call of a tool.")
 @click.option("--session", "chat_id", metavar="ID", help="Go on with this chat; `llama agent sessions` lists them.")
