@@ -50,12 +50,16 @@ async def test_agents_are_listed_in_pages_oldest_first(store: AgentStore, alice:
     assert third.next_after is None
 
 
-async def test_a_page_after_a_deleted_agent_is_refused_with_the_field(store: AgentStore, alice: Caller) -> None:
-    created = await store.create_agent(CONFIG, alice)
-    await store.delete_agent(created.agent_id, alice)
-    with pytest.raises(InvalidRequest) as refused:
-        await store.agents(alice, after=created.agent_id)
-    assert refused.value.param == "after"
+async def test_a_page_goes_on_behind_a_deleted_agent_and_not_behind_one_that_never_was(
+    store: AgentStore, alice: Caller, bob: Caller
+) -> None:
+    created = [await store.create_agent(CONFIG, alice) for _ in range(3)]
+    await store.delete_agent(created[1].agent_id, alice)
+    assert (await store.agents(alice, after=created[1].agent_id)).entries == created[2:]
+    for after, caller in (("agent_x", alice), (created[1].agent_id, bob)):
+        with pytest.raises(InvalidRequest) as refused:
+            await store.agents(caller, after=after)
+        assert refused.value.param == "after"
 
 
 async def test_a_session_begins_empty_and_belongs_to_its_agent(store: AgentStore, alice: Caller) -> None:
