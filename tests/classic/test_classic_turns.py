@@ -336,6 +336,7 @@ async def test_a_second_turn_of_a_session_has_to_wait(start_agents: Start) -> No
     [
         ({"model": "nope", "instructions": ""}, 404, "here is no model 'nope'"),
         (config(toolgroups=["builtin::nope"]), 404, "here is no tool group 'builtin::nope'"),
+        (config(memory_banks=["nope"]), 404, "agent_config.memory_banks: there is no memory bank 'nope'"),
         (config(input_shields=["nope"]), 404, "here is no shield 'nope'"),
         (config(toolgroups=["builtin::math/"]), 400, "names no tool group or no tool of one"),
         (config(toolgroups=[""]), 400, "names no tool group or no tool of one"),

@@ -34,6 +34,7 @@ from llama_stack.wire.validation import naming
 _CLASSIC_FIELDS = {
     "tool_groups": "agent_config.toolgroups",
     "tool_group_id": "agent_config.toolgroups",
+    "memory_bank_id": "agent_config.memory_banks",
     "client_tools": "agent_config.client_tools",
     "tool_choice": "agent_config.tool_config.tool_choice",
 }
