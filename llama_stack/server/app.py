@@ -83,7 +83,8 @@ def _families(app: Starlette, stack: ServedStack, options: ServerOptions) -> tup
         stored_completions.routes(stack, options),
         files.routes(stack, options),
         containers.routes(stack, options),
-        containers.file_routes(stack, options),
+        containers.file_routes(stack),
+        containers.content_routes(stack, options),
         classic_inference.routes(stack, options),
         # Before the classic ones: same paths, told apart by what the client accepts.
         agents.routes(stack, options),

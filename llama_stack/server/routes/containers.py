@@ -107,26 +107,9 @@ def routes(stack: ServedStack, options: ServerOptions) -> PlainRouter:
     return router
 
 
-def file_routes(stack: ServedStack, options: ServerOptions) -> PlainRouter:
+def file_routes(stack: ServedStack) -> PlainRouter:
     router = PlainRouter("containers")
     pages = Pages()
-
-    @router.post(
-        FILES,
-        summary="Put a file into a container",
-        **taking_a_file_or_its_id(describe(body=ContainerFileBody, answer=ContainerFileObject)),
-    )
-    async def create_file(request: Request, container_id: str) -> Response:
-        caller = caller_of(request)
-        containers = await containers_of(stack, caller)
-        await _files(containers, container_id, caller)
-        for path, content in (await _sent(stack, containers, request, options, caller)).items():
-            try:
-                with naming(files="file"):
-                    file = await containers.put(session_of(container_id), path, content, caller)
-            except NotFound as error:
-                raise no_container(container_id, error) from None
-        return json_response(encode_container_file(container_id, file))
 
     @router.get(FILES, summary="List the files of a container", **describe(answer=ContainerFileList))
     async def list_files(request: Request, container_id: str) -> Response:
@@ -150,6 +133,30 @@ def file_routes(stack: ServedStack, options: ServerOptions) -> PlainRouter:
         except NotFound:
             raise _no_file(container_id, file_id) from None
         return json_response(encode_deleted(file_id, "container.file"))
+
+    return router
+
+
+def content_routes(stack: ServedStack, options: ServerOptions) -> PlainRouter:
+    """What carries the files themselves, in and out."""
+    router = PlainRouter("containers")
+
+    @router.post(
+        FILES,
+        summary="Put a file into a container",
+        **taking_a_file_or_its_id(describe(body=ContainerFileBody, answer=ContainerFileObject)),
+    )
+    async def create_file(request: Request, container_id: str) -> Response:
+        caller = caller_of(request)
+        containers = await containers_of(stack, caller)
+        await _files(containers, container_id, caller)
+        for path, content in (await _sent(stack, containers, request, options, caller)).items():
+            try:
+                with naming(files="file"):
+                    file = await containers.put(session_of(container_id), path, content, caller)
+            except NotFound as error:
+                raise no_container(container_id, error) from None
+        return json_response(encode_container_file(container_id, file))
 
     @router.get(
         f"{FILE}/content",
