@@ -352,7 +352,7 @@ class Making:
     async def _forget(self) -> None:
         if self.record.request.store:
             try:
-                await self._stores.responses.delete(self.record, self._caller)
+                await self._stores.responses.delete(self.record, self._caller, was_told=False)
             except NotFound:
                 return
 

@@ -1,8 +1,8 @@
 """Connections that end while they are used, as a server's restart or a network leaves them.
 
 What a connection answers then depends on the moment. Most of it SQLAlchemy knows for what it is. What asyncpg says of
-itself (`InternalClientError`, such as "got result for unknown protocol state") it takes for any other error, or hands on
-as it came, and keeps the connection.
+itself (`InternalClientError`, such as "got result for unknown protocol state") it takes for any other error, or hands
+on as it came, and keeps the connection.
 """
 
 import sys

@@ -223,11 +223,18 @@ class ResponseStore:
         entries = [_read(row) for row in rows[:limit]]
         return Page(entries=entries, next_after=entries[-1].response_id if len(rows) > limit else None)
 
-    async def delete(self, record: StoredResponse, caller: Caller) -> None:
-        """Delete the response and its turn; whoever works on it is told at the next write."""
+    async def delete(self, record: StoredResponse, caller: Caller, *, was_told: bool = True) -> None:
+        """Delete the response and its turn; whoever works on it is told at the next write.
+
+        was_told: somebody may know its id, and reads a list on behind it.
+        """
         async with self._database.write(erases=True) as connection:
             own = _own(record.response_id, caller)
-            if await delete_listed(self._database, connection, _listed(caller), own) == 0:
+            if was_told:
+                deleted = await delete_listed(self._database, connection, _listed(caller), own)
+            else:
+                deleted = (await connection.execute(delete(responses).where(own))).rowcount
+            if deleted == 0:
                 raise no_response(record.response_id)
             await connection.execute(
                 delete(turns).where(turns.c.turn_id == record.turn_id, turns.c.owner == caller.owner)

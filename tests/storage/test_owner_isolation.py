@@ -15,7 +15,7 @@ from sqlalchemy import select
 from llama_stack.api.agents import AgentConfig
 from llama_stack.api.common import Caller
 from llama_stack.api.files import File, FilePurpose
-from llama_stack.api.resources import Model
+from llama_stack.api.resources import KeywordBank, MemoryBank, Model
 from llama_stack.api.responses import StoredCompletion
 from llama_stack.errors import InvalidRequest, NotFound
 from llama_stack.storage import AgentStore, Database, KeyValueStore, Page, ResourceStore
@@ -23,6 +23,7 @@ from llama_stack.storage.banks import BankStore
 from llama_stack.storage.columns import now
 from llama_stack.storage.completions import CompletionStore
 from llama_stack.storage.conversations import ConversationStore
+from llama_stack.storage.deletions import DeletionStore
 from llama_stack.storage.documents import DocumentStore, NewDocument
 from llama_stack.storage.files import FileStore
 from llama_stack.storage.responses import ResponseStore
@@ -131,11 +132,13 @@ async def keep_file(database: Database, alice: Caller) -> None:
 
 
 async def keep_bank(database: Database, alice: Caller) -> None:
-    """test_memory_stores has what these stores show to whom."""
+    """test_memory_stores and tests/memory/test_deleting have what these stores show to whom."""
     banks = BankStore(database)
     await banks.create("bank", alice, kind="vector", name="", metadata={}, expiry_days=None)
     await banks.create_batch("bank", alice)
     await DocumentStore(database).begin("bank", [NewDocument("document")], alice, is_held=True)
+    bank = MemoryBank(identifier="bank", provider_id="", provider_resource_id="", bank=KeywordBank())
+    await DeletionStore(database).begin(bank, ["document"], alice)
 
 
 @pytest.mark.parametrize(("store", "name"), METHODS)
