@@ -6,8 +6,8 @@ They live in this process: what another one runs is not found here, and a restar
 import asyncio
 import mimetypes
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from pathlib import PurePosixPath
 from urllib.parse import quote
 
@@ -89,19 +89,15 @@ def routes(stack: ServedStack, options: ServerOptions) -> PlainRouter:
     async def get_container(request: Request, container_id: str) -> Response:
         caller = caller_of(request)
         containers = await containers_of(stack, caller)
-        try:
+        with _naming_the_container(container_id):
             return json_response(encode_container(await containers.container(session_of(container_id), caller)))
-        except NotFound as error:
-            raise no_container(container_id, error) from None
 
     @router.delete(ONE, summary="End a container", **describe(answer=Deleted))
     async def delete_container(request: Request, container_id: str) -> Response:
         caller = caller_of(request)
         containers = await containers_of(stack, caller)
-        try:
+        with _naming_the_container(container_id):
             await containers.delete(session_of(container_id), caller)
-        except NotFound as error:
-            raise no_container(container_id, error) from None
         return json_response(encode_deleted(container_id, "container"))
 
     return router
@@ -149,13 +145,13 @@ def content_routes(stack: ServedStack, options: ServerOptions) -> PlainRouter:
     async def create_file(request: Request, container_id: str) -> Response:
         caller = caller_of(request)
         containers = await containers_of(stack, caller)
-        await _files(containers, container_id, caller)
-        for path, content in (await _sent(stack, containers, request, options, caller)).items():
-            try:
-                with naming(files="file"):
-                    file = await containers.put(session_of(container_id), path, content, caller)
-            except NotFound as error:
-                raise no_container(container_id, error) from None
+        session_id = session_of(container_id)
+        with _naming_the_container(container_id):
+            # Before the body is read.
+            await containers.container(session_id, caller)
+        path, content = await _sent(stack, containers, request, options, caller)
+        with _naming_the_container(container_id), naming(files="file"):
+            file = await containers.put(session_id, path, content, caller)
         return json_response(encode_container_file(container_id, file))
 
     @router.get(
@@ -194,11 +190,17 @@ async def containers_of(stack: ServedStack, caller: Caller) -> Containers:
     return containers
 
 
-async def _files(containers: Containers, container_id: str, caller: Caller) -> list[ContainerFile]:
+@contextmanager
+def _naming_the_container(container_id: str) -> Iterator[None]:
     try:
-        return await containers.files(session_of(container_id), caller)
+        yield
     except NotFound as error:
         raise no_container(container_id, error) from None
+
+
+async def _files(containers: Containers, container_id: str, caller: Caller) -> list[ContainerFile]:
+    with _naming_the_container(container_id):
+        return await containers.files(session_of(container_id), caller)
 
 
 async def _file(containers: Containers, container_id: str, file_id: str, caller: Caller) -> ContainerFile:
@@ -218,8 +220,8 @@ def _no_file(container_id: str, file_id: str) -> NotFound:
 
 async def _sent(
     stack: ServedStack, containers: Containers, request: Request, options: ServerOptions, caller: Caller
-) -> Mapping[str, bytes]:
-    """One file by its path: the one in the form, or an uploaded one that the form or the JSON names."""
+) -> tuple[str, bytes]:
+    """A file's path and content: the one in the form, or an uploaded one that the form or the JSON names."""
     kind = request.headers.get("content-type", "")
     most = containers.max_file_bytes
     if not kind.lower().startswith("multipart/"):
@@ -241,11 +243,12 @@ async def _sent(
             content = b"".join(pieces)
             if len(content) > most:
                 raise too_large
-            return {filename: content}
+            return filename, content
     assert file_id is not None
     with naming(**{"file_id.0": "file_id"}):
         found = await files_to_give(await stack.files(), [file_id], caller, "file_id", most)
-    return {path: await _content(stack, file, caller) for path, file in found.items()}
+    ((path, file),) = found.items()
+    return path, await _content(stack, file, caller)
 
 
 async def _content(stack: ServedStack, file: File, caller: Caller) -> bytes:
