@@ -33,6 +33,15 @@ def stack_options(command: Callable[..., None]) -> Callable[..., None]:
     return distribution_name(command)
 
 
+def _of_different_names(_: click.Context, __: click.Parameter, files: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Code finds each file by its name, whatever folder it comes from."""
+    by_name: dict[str, Path] = {}
+    for file in files:
+        if (other := by_name.setdefault(file.name, file)) != file:
+            raise click.BadParameter(f"{other} and {file} have one name; rename one of them")
+    return files
+
+
 @click.command()
 @stack_options
 @click.option("--model", metavar="MODEL", help="A model of the stack, or a GGUF for the embedded engine.")
@@ -45,6 +54,7 @@ def stack_options(command: Callable[..., None]) -> Callable[..., None]:
     metavar="PATH",
     multiple=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    callback=_of_different_names,
     help="A file for Python code of the agent, which gets the stack's code interpreter: the starter has one with"
     " LLAMA_STACK_CODE_INTERPRETER=1. Repeatable.",
 )

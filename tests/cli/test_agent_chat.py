@@ -200,6 +200,11 @@ def test_what_cannot_be_is_refused_at_once(serve: Any, stack_home: Path, llama: 
         assert_refused(llama("agent", "chat", "--url", url, "--session", "abc"), "no chat to go on with yet", code=1)
         assert llama("agent", "sessions", "--url", url).stdout.startswith("No chats yet")
     assert_refused(llama("agent", "chat", "stater"), "starter")
+    for folder in ("here", "there"):
+        (stack_home / folder).mkdir(parents=True)
+        (stack_home / folder / "sales.csv").touch()
+    same = [str(stack_home / folder / "sales.csv") for folder in ("here", "there")]
+    assert_refused(llama("agent", "chat", "--file", same[0], "--file", same[1]), "'--file'", *same, "rename one")
 
 
 @pytest.mark.engine
